@@ -1,0 +1,67 @@
+# The commands of this house. `make help` lists them; README.md says which two you need first.
+# Nothing is needed but Python 3.11 or later (with venv) and make: everything else is installed into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint types contracts format fresh clean lock bench-start chromium tour
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+run: $(VENV)/.run ## start the gateway and its neighbours on this machine, with a short tour
+	@$(BIN)/pearl sandbox
+
+tour: $(VENV)/.run ## the same in a fresh folder on free ports, ending after the tour
+	@$(BIN)/pearl sandbox --folder .sandbox/tour --fresh --free-ports --exit
+
+test: lint types contracts chromium ## lint, types, contracts and all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## mypy, strict
+	$(BIN)/mypy
+
+contracts: $(VENV)/.dev ## import-linter: who may import whom
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-start: $(VENV)/.dev ## measure start-up time and resident memory
+	$(BIN)/python bench/start.py
+
+chromium: ## install Debian's chromium for the browser test, when it is missing
+	@command -v chromium >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -yq chromium; }
+
+fresh: ## forget the sandbox's data
+	rm -rf .sandbox
+
+clean: fresh ## forget the environment too
+	rm -rf $(VENV)
+
+lock: $(VENV)/.dev ## resolve the dependencies anew into the lock files
+	$(BIN)/pip install -q uv
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements-dev.lock
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.lock docker/build.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing into $(VENV) (once)…"
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r docker/build.lock
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	@echo "Installing what the tests need into $(VENV) (once)…"
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
