@@ -1,0 +1,237 @@
+"""One frozen Config from one TOML file.
+
+Owns: the shape of the configuration, references to secrets (`file:…`, `env:…`), and reporting every problem at once.
+Leaves to `gateway.app`: what is built from it. Nothing here has a default that weakens anything: a missing secret, an
+unknown key or a wrong type refuses the start.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from gateway.errors import FieldProblem, StartRefused
+
+HOUSE = Path(__file__).resolve().parent.parent
+"""Where `adapters/` and `mappings/` lie unless the configuration says otherwise."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and an unknown key is a mistake that is named."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _secret_reference(value: str) -> str:
+    if not value.startswith(("file:", "env:")):
+        raise ValueError("must be file:<path> or env:<NAME>; a secret does not stand in the configuration itself")
+    return value
+
+
+SecretReference = Annotated[str, AfterValidator(_secret_reference)]
+
+
+def _http_base(value: str) -> str:
+    if not value.startswith(("http://", "https://")) or value.endswith("/"):
+        raise ValueError("must be an http:// or https:// address without a final slash")
+    return value
+
+
+BaseUrl = Annotated[str, AfterValidator(_http_base)]
+
+
+class Listen(Settings):
+    """Where the two listeners bind. Port 0 takes a free one. TLS is on when both files are given."""
+
+    public_host: str = "127.0.0.1"
+    public_port: int = Field(8080, ge=0, le=65535)
+    admin_host: str = "127.0.0.1"
+    admin_port: int = Field(9090, ge=0, le=65535)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+
+
+class StoreSettings(Settings):
+    """The database and the place for blobs (a folder, or `s3://bucket/prefix`)."""
+
+    url: str
+    blobs: str
+
+
+class Keys(Settings):
+    """The gateway's own keys: `signing` PEM (EC P-256), newest first; `at_rest` 32 bytes each, newest first."""
+
+    signing: list[SecretReference] = Field(min_length=1)
+    at_rest: list[SecretReference] = Field(min_length=1)
+    references: SecretReference
+
+
+class Limits(Settings):
+    """What a caller may send. Sizes in bytes, times in seconds."""
+
+    body_bytes: int = Field(1024 * 1024, gt=0)
+    upload_bytes: int = Field(32 * 1024 * 1024, gt=0)
+    callback_bytes: int = Field(1024 * 1024, gt=0)
+    header_bytes: int = Field(16 * 1024, gt=0)
+    shutdown_seconds: float = Field(10, gt=0)
+
+
+class DeliverySettings(Settings):
+    """How deliveries are tried. The lease is longer than any region's time-out, so that a live worker keeps it."""
+
+    lease_seconds: float = Field(60, gt=0)
+    poll_seconds: float = Field(0.25, gt=0)
+    first_delay_seconds: float = Field(1, gt=0)
+    longest_delay_seconds: float = Field(600, gt=0)
+    attempts: int = Field(12, gt=0)
+    breaker_failures: int = Field(5, gt=0)
+    breaker_seconds: float = Field(15, gt=0)
+
+
+class SignOnSettings(Settings):
+    """Lifetimes in seconds (identity rules: codes 60 s, sessions bounded absolutely)."""
+
+    interaction_seconds: int = Field(600, gt=0)
+    code_seconds: int = Field(60, gt=0, le=60)
+    id_token_seconds: int = Field(300, gt=0)
+    access_token_seconds: int = Field(600, gt=0)
+    session_seconds: int = Field(3600, gt=0)
+
+
+class Files(Settings):
+    """Data files beside the configuration: who may call, what for, which items, which windows, which certificates."""
+
+    clients: Path = Path("clients.toml")
+    grants: Path = Path("grants.toml")
+    items: Path = Path("items.toml")
+    windows: Path = Path("windows.toml")
+    certificates: Path = Path("certificates.toml")
+    transfers: Path = Path("transfers.toml")
+
+
+class RegionSettings(Settings):
+    """An enabled region: its settings, where its secrets are, and limits that differ from those in region.toml."""
+
+    settings: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    secrets: dict[str, SecretReference] = Field(default_factory=dict)
+    limits: dict[str, float] = Field(default_factory=dict)
+
+
+class Config(Settings):
+    """Everything a deployment decides."""
+
+    public_url: BaseUrl
+    environment: Literal["sandbox", "production"] = "production"
+    listen: Listen = Listen()
+    store: StoreSettings
+    keys: Keys
+    limits: Limits = Limits()
+    delivery: DeliverySettings = DeliverySettings()
+    sign_on: SignOnSettings = SignOnSettings()
+    files: Files = Files()
+    regions: dict[str, RegionSettings] = Field(min_length=1)
+    adapters: Path = HOUSE / "adapters"
+    mappings: Path = HOUSE / "mappings"
+    folder: Path = Path()
+    """The folder of the configuration file: relative paths start there."""
+
+    def path(self, relative: Path) -> Path:
+        """Resolve a path of this configuration."""
+        return self.folder / relative
+
+
+class Problems:
+    """Collects what is wrong, so that the person who starts the gateway hears everything in one go."""
+
+    def __init__(self) -> None:
+        self.found: list[FieldProblem] = []
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Take over the problems of a StartRefused and go on."""
+        try:
+            yield
+        except StartRefused as refused:
+            self.found.extend(refused.problems)
+
+    def add(self, field: str, reason: str) -> None:
+        """Note one problem."""
+        self.found.append(FieldProblem(field, reason))
+
+    def refuse(self) -> None:
+        """Raise StartRefused when anything was noted."""
+        if self.found:
+            raise StartRefused("The gateway refuses to start.", problems=self.found)
+
+
+def load_config(path: Path) -> Config:
+    """Read and check the configuration file. Raises StartRefused that lists every problem."""
+    data = read_toml(path)
+    config = parse(Config, {**data, "folder": path.resolve().parent}, str(path))
+    problems = Problems()
+    for name, reference in _references(config):
+        with problems.collect():
+            read_secret(config, reference, name)
+    problems.refuse()
+    return config
+
+
+def _references(config: Config) -> Iterator[tuple[str, str]]:
+    yield from ((f"keys.signing.{i}", ref) for i, ref in enumerate(config.keys.signing))
+    yield from ((f"keys.at_rest.{i}", ref) for i, ref in enumerate(config.keys.at_rest))
+    yield "keys.references", config.keys.references
+    for region, settings in config.regions.items():
+        yield from ((f"regions.{region}.secrets.{name}", ref) for name, ref in settings.secrets.items())
+
+
+def read_secret(config: Config, reference: str, name: str) -> bytes:
+    """Return what a reference stands for. Raises StartRefused that names the reference's place, never its value."""
+    kind, _, target = reference.partition(":")
+    try:
+        value = os.environb[target.encode()] if kind == "env" else config.path(Path(target)).read_bytes()
+    except KeyError:
+        raise StartRefused("secret", problems=[FieldProblem(name, f"the variable {target} is not set")]) from None
+    except OSError as error:
+        reason = f"{target} cannot be read ({error.strerror}); `pearl init` mints development keys"
+        raise StartRefused("secret", problems=[FieldProblem(name, reason)]) from None
+    if not value:
+        raise StartRefused("secret", problems=[FieldProblem(name, f"{target} is empty")])
+    return value
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return a TOML file's content. Raises StartRefused with the place of a mistake."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartRefused("file", problems=[FieldProblem(str(path), f"cannot be read: {error.strerror}")]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StartRefused("file", problems=[FieldProblem(str(path), f"is not TOML: {error}")]) from None
+
+
+def parse(model: type[M], data: Any, where: str) -> M:
+    """Check data against a model. Raises StartRefused with one problem per error, all errors."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems = [_problem(where, detail) for detail in error.errors(include_input=False, include_url=False)]
+        raise StartRefused("settings", problems=problems) from None
+
+
+def _problem(where: str, detail: ErrorDetails) -> FieldProblem:
+    place = ".".join(str(part) for part in detail["loc"])
+    reasons: dict[str, Callable[[], str]] = {
+        "extra_forbidden": lambda: "is not a known setting; look at the spelling",
+        "missing": lambda: "is required",
+    }
+    reason = reasons.get(detail["type"], lambda: detail["msg"].removeprefix("Value error, "))()
+    return FieldProblem(f"{where}: {place}", reason)

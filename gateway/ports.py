@@ -1,0 +1,257 @@
+"""The seams between the core and the regions: what a region can offer, and what it is handed.
+
+Owns: the Protocols that an adapter implements, the `Adapter` that bundles them, and the `Kit` that the core lends.
+Leaves to adapters: everything about a region's wire. Leaves to `gateway.mapping`: the conversion between our
+canonical documents and the region's own form. An adapter therefore carries *region documents* and never reads
+what is in them beyond what its wire needs.
+
+A capability that a region does not offer is `None`, and the core refuses on its behalf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+import aiohttp
+from structlog.typing import FilteringBoundLogger
+
+RegionDocument = dict[str, Any] | bytes
+"""A message in a region's own form: a JSON-ready object, or XML bytes. Produced and read by mapping packs."""
+
+Clock = Callable[[], datetime]
+"""Gives the present as an aware UTC time. Handed in everywhere, so that tests own time."""
+
+
+# --- sign-on -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SignOnStart:
+    """What the broker tells an identity provider when it sends a person there.
+
+    `state` must come back unchanged; `redirect_uri` is the region's own one (`/sign-in/<region>/callback`), so that
+    an answer for one region can never be taken for another's (mix-up). `language` is a BCP 47 tag.
+    """
+
+    state: str
+    nonce: str
+    redirect_uri: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignOnReturn:
+    """What the browser brought back. `query` is decoded exactly once; `memory` is what `begin` asked to keep."""
+
+    query: Mapping[str, str]
+    memory: Mapping[str, str]
+    redirect_uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignOnRedirect:
+    """Where to send the browser, and what the adapter needs to see again at the return (kept on the server)."""
+
+    url: str
+    memory: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamIdentity:
+    """What a region says about the person who signed on.
+
+    `subject` is the region's own stable id for this person at this gateway. `claims` is the region's document for
+    the pack `person`. `method` and `level` are in the region's own words and describe *this session*, never the
+    best the account has ever reached; `region.toml` translates them into the ladder A0-A3.
+    """
+
+    subject: str
+    claims: RegionDocument
+    method: str
+    level: str
+
+
+class IdentityProvider(Protocol):
+    """A region's sign-on (统一身份认证)."""
+
+    async def begin(self, start: SignOnStart) -> SignOnRedirect:
+        """Return the address to send the browser to. Raises RegionError."""
+        ...
+
+    async def complete(self, back: SignOnReturn) -> UpstreamIdentity:
+        """Exchange what came back for the person's claims. Raises SignOnFailed or RegionError."""
+        ...
+
+
+# --- submissions -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """One file that goes with a submission: `open` streams its clear bytes; `sha256` is lower-case hex."""
+
+    code: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+    open: Callable[[], AsyncIterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionOrder:
+    """One delivery attempt. `submission_id` is the idempotency key and never changes between attempts."""
+
+    submission_id: str
+    document: RegionDocument
+    materials: Sequence[Material]
+
+
+class SubmissionTarget(Protocol):
+    """A region that takes submissions (申办)."""
+
+    async def submit(self, order: SubmissionOrder) -> RegionDocument:
+        """Hand the submission over and return the region's receipt in its own form (pack `receipt`).
+
+        Raises RegionUnreachable (not taken), RegionUncertain (unknown) or RegionRefused (a definite no).
+        """
+        ...
+
+    async def ask(self, submission_id: str) -> RegionDocument | None:
+        """Ask whether the region holds this submission: its receipt, or None when it certainly does not.
+
+        Raises RegionUnreachable or RegionUncertain when the question itself got no usable answer.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """A request that arrived under `/callbacks/<region>/`, untouched. Header names are lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackReading:
+    """What a verified callback said: region events (pack `event`), and the answer the region expects."""
+
+    events: Sequence[RegionDocument]
+    answer: Mapping[str, Any]
+    nonce: str
+    nonce_expires: datetime
+
+
+class StatusCallbacks(Protocol):
+    """A region that pushes status events to us."""
+
+    async def read(self, callback: Callback) -> CallbackReading:
+        """Verify origin, integrity and time window; decode.
+
+        Raises ForgedCallback, ReplayedCallback (out of time) or InvalidRequest. The core checks the nonce for reuse in
+        the transaction that records the events.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPage:
+    """Events after a cursor, oldest first, and the cursor to ask with next time."""
+
+    events: Sequence[RegionDocument]
+    cursor: str
+
+
+class StatusFeed(Protocol):
+    """A region whose status events must be polled."""
+
+    async def poll(self, cursor: str) -> FeedPage:
+        """Return events after `cursor` ("" is the beginning). Raises RegionError."""
+        ...
+
+
+# --- certificates ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateReply:
+    """A region's answer to a lookup: its own status code, its message, and certificates (pack `certificate`)."""
+
+    status: str
+    message: str = ""
+    certificates: Sequence[RegionDocument] = ()
+
+
+class CertificateSource(Protocol):
+    """A region that answers for the certificates (电子证照) that it issued."""
+
+    async def lookup(self, query: RegionDocument) -> CertificateReply:
+        """Ask the issuer now (pack `certificate-query`). Raises RegionError; an error is never "not found"."""
+        ...
+
+
+# --- declared now, offered by no region yet ----------------------------------------------------------------------
+
+
+class Catalogue(Protocol):
+    """A region that publishes its items (政务服务事项)."""
+
+    async def items(self) -> Sequence[RegionDocument]:
+        """Return the items the region handles. Raises RegionError."""
+        ...
+
+
+class CodeResolver(Protocol):
+    """A region that resolves a presented city code (城市码)."""
+
+    async def resolve(self, code: str) -> str:
+        """Return a one-time subject reference. Raises RegionError or InvalidRequest."""
+        ...
+
+
+# --- adapter and kit ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """What one region offers. Constructing it makes no network call."""
+
+    sign_on: IdentityProvider | None = None
+    submissions: SubmissionTarget | None = None
+    callbacks: StatusCallbacks | None = None
+    feed: StatusFeed | None = None
+    certificates: CertificateSource | None = None
+    catalogue: Catalogue | None = None
+    codes: CodeResolver | None = None
+    probe: Callable[[], Awaitable[None]] | None = None
+    """Reach the region and return, or raise RegionError. Used by `pearl check --live` and by /readyz."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What the core lends to an adapter: nothing is reached for, everything is handed in.
+
+    `settings` is `[settings]` of region.toml overlaid with the deployment's; `secret(name)` reads a secret declared
+    in region.toml (raises KeyError for one that is not declared); `public_url` is the gateway's own base address.
+    """
+
+    region: str
+    session: aiohttp.ClientSession
+    clock: Clock
+    log: FilteringBoundLogger
+    settings: Mapping[str, Any]
+    secret: Callable[[str], bytes]
+    public_url: str
+    timeout: aiohttp.ClientTimeout
+    random_token: Callable[[], str]
+
+
+OpenAdapter = Callable[[Kit], Adapter]
+"""The one function that `adapters/<region>/adapter.py` must define, under the name `open_adapter`."""

@@ -1,0 +1,109 @@
+"""Logs and metrics.
+
+Owns: JSON logs with request, submission and region ids, and every Prometheus figure. No personal data goes in: logs
+take ids and outcomes, and a `Sensitive` prints as a mask even when someone forgets.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, TextIO
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from structlog.typing import EventDict, WrappedLogger
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_FORBIDDEN = frozenset({"name", "number", "document", "applicant", "holder", "token", "secret", "password", "claims"})
+"""Keys that never stand in a log line, whatever their value."""
+
+
+def configure_logging(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
+    """Send structured JSON lines to `stream`. Called by the command line, never at import."""
+    for library in ("authlib", "signxml"):  # at DEBUG they log whole tokens and whole messages
+        logging.getLogger(library).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            redact,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_dump),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _dump(event: Any, **_options: Any) -> str:
+    import orjson  # noqa: PLC0415 - keeps the import of a logger cheap for the command line
+
+    return orjson.dumps(event, default=str).decode()
+
+
+def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Mask keys that name people or secrets (structlog processor)."""
+    return {key: "***" if key in _FORBIDDEN else value for key, value in event.items()}
+
+
+class Metrics:
+    """Every figure that operators watch. Names follow the Prometheus conventions; docs/operations.md explains each."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._requests = Histogram(
+            "pearl_request_seconds", "Requests by route, method and status.",
+            ["route", "method", "status"], buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._region = Histogram(
+            "pearl_region_call_seconds", "Calls to regions by capability and outcome.",
+            ["region", "capability", "outcome"], buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._deliveries = Counter(
+            "pearl_delivery_attempts_total", "Delivery attempts by outcome.", ["region", "outcome"], registry=registry
+        )
+        self._events = Counter(
+            "pearl_status_events_total", "Status events from regions by what became of them.",
+            ["region", "outcome"], registry=registry,
+        )  # fmt: skip
+        self._queue = Gauge("pearl_delivery_queue", "Deliveries by state.", ["region", "state"], registry=registry)
+        self._age = Gauge(
+            "pearl_delivery_oldest_seconds", "Age of the oldest unsettled delivery.", ["region"], registry=registry
+        )
+        self._up = Gauge("pearl_region_up", "1 when the region's breaker is closed.", ["region"], registry=registry)
+        self._sign_ons = Counter(
+            "pearl_sign_ons_total", "Sign-ons by region and outcome.", ["region", "outcome"], registry=registry
+        )
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        self._requests.labels(route, method, str(status)).observe(seconds)
+
+    def region_call(self, region: str, capability: str, outcome: str, seconds: float) -> None:
+        """Count one call to a region; the outcome is `ok` or an error code."""
+        self._region.labels(region, capability, outcome).observe(seconds)
+
+    def delivery(self, region: str, outcome: str) -> None:
+        """Count one delivery attempt; the outcome is the state that it led to."""
+        self._deliveries.labels(region, outcome).inc()
+
+    def event(self, region: str, outcome: str) -> None:
+        """Count one status event: recorded, duplicate, early or conflict."""
+        self._events.labels(region, outcome).inc()
+
+    def sign_on(self, region: str, outcome: str) -> None:
+        """Count one sign-on."""
+        self._sign_ons.labels(region, outcome).inc()
+
+    def queue(self, region: str, counts: dict[str, int], oldest_seconds: float) -> None:
+        """Set the queue figures of a region."""
+        for state, count in counts.items():
+            self._queue.labels(region, state).set(count)
+        self._age.labels(region).set(oldest_seconds)
+
+    def region_up(self, region: str, up: bool) -> None:
+        """Set whether a region's breaker is closed."""
+        self._up.labels(region).set(1 if up else 0)
