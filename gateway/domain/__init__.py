@@ -1,0 +1,1 @@
+"""What the gateway talks about, as frozen dataclasses and pure rules. No I/O, no clock, no configuration."""

@@ -1,0 +1,92 @@
+"""Items (政务服务事项): what can be applied for, where, with which fields and materials.
+
+Owns: the shape of an item and the JSON Schema of its form. Leaves to `gateway.catalogue`: where items come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.domain.identity import Assurance
+
+Names = Mapping[str, str]
+"""Language tag (`zh-CN`, `en`) → text."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormField:
+    """One field of an item's form. `may_cross` says whether it may leave its legal territory (rule P1)."""
+
+    id: str
+    label: Names
+    kind: str  # text, date, region, number, choice
+    required: bool
+    sensitive: bool
+    may_cross: bool
+    choices: Mapping[str, Names]
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema (2020-12) of one value; every value travels as a string."""
+        shapes: Mapping[str, dict[str, Any]] = {
+            "date": {"format": "date", "pattern": r"^\d{4}-\d{2}-\d{2}$"},
+            "region": {"pattern": r"^\d{6,12}$"},
+            "number": {"pattern": r"^-?\d{1,15}(\.\d{1,4})?$"},
+            "choice": {"enum": list(self.choices)},
+        }
+        base = {"type": "string", "minLength": 1, "maxLength": 500, "title": self.label["zh-CN"]}
+        return {**base, **shapes.get(self.kind, {})}
+
+
+@dataclass(frozen=True, slots=True)
+class MaterialRule:
+    """One material (申请材料) that an item asks for. `deferrable` is 容缺: it may follow later."""
+
+    code: str
+    name: Names
+    required: bool
+    deferrable: bool
+    certificate_type: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """A place that has power over the item: region id, its GB/T 2260 code, and time limits with their unit.
+
+    `limit_unit` is `G` working days or `Z` calendar days; `promised` ≤ `statutory`.
+    """
+
+    region: str
+    code: str
+    promised_days: int
+    statutory_days: int
+    limit_unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item as clerks and agencies see it. `code` is the implementing code (GB/T 39554.1, 31 or 33 characters)."""
+
+    code: str
+    name: Names
+    domain: str
+    modes: Sequence[str]  # online, collect
+    min_assurance: Assurance
+    fields: Sequence[FormField]
+    materials: Sequence[MaterialRule]
+    offices: Sequence[Office]
+
+    def office(self, region: str) -> Office | None:
+        """Return the office in that region, or None when it has no power over this item."""
+        return next((office for office in self.offices if office.region == region), None)
+
+    def form_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema (2020-12) of this item's form."""
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {field.id: field.json_schema() for field in self.fields},
+            "required": [field.id for field in self.fields if field.required],
+        }
