@@ -1,0 +1,308 @@
+"""The one schema, for SQLite and for PostgreSQL alike. Migrations live in `migrations/`; a test holds the two together.
+
+Personal data stands only in columns of type `Sealed`: bytes that `gateway.crypto.at_rest` encrypted. References to
+people (`..._ref`) are keyed hashes. Everything else may be read by whoever may read the database.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC time, stored as microseconds since 1970: the same order and precision on both engines."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> int | None:
+        """Store; a naive time is refused rather than guessed."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a stored time must carry its zone")
+        return (value - _EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: int | None, _dialect: Dialect) -> datetime | None:
+        """Load as aware UTC."""
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+class Json(TypeDecorator[Any]):
+    """A small JSON value without personal data, stored as text so that both engines return the same bytes."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, _dialect: Dialect) -> str | None:
+        """Store."""
+        return None if value is None else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+
+    def process_result_value(self, value: str | None, _dialect: Dialect) -> Any:
+        """Load."""
+        return None if value is None else orjson.loads(value)
+
+
+class Sealed(LargeBinary):
+    """Bytes encrypted by us before they reach the database (`gateway.crypto.at_rest`)."""
+
+    cache_ok = True
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# --- submissions -------------------------------------------------------------------------------------------------
+
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("id", String(29), primary_key=True),
+    Column("client_id", String(130), nullable=False),
+    Column("item_code", String(33), nullable=False),
+    Column("client_reference", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("mode", String(16), nullable=False),
+    Column("channel", String(16), nullable=False),
+    Column("origin_code", String(12), nullable=False),
+    Column("window_id", String(64)),
+    Column("operator", String(64)),
+    Column("handling_region", String(32), nullable=False),
+    Column("handling_code", String(12), nullable=False),
+    Column("applicant_ref", String(64), nullable=False),
+    Column("body", Sealed, nullable=False),
+    Column("mapping_version", String(64), nullable=False),
+    Column("last_seq", Integer, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    UniqueConstraint("client_id", "item_code", "client_reference", name="uq_submissions_business_key"),
+    Index("ix_submissions_window", "window_id", "created_at"),
+)
+
+submission_events = Table(
+    "submission_events",
+    metadata,
+    Column("submission_id", String(29), ForeignKey("submissions.id"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("state", String(32), nullable=False),
+    Column("source", String(32), nullable=False),  # "gateway" or a region id
+    Column("region_event_id", String(64)),
+    Column("occurred_at", Instant, nullable=False),
+    Column("recorded_at", Instant, nullable=False),
+    Column("detail", Json, nullable=False),
+    UniqueConstraint("source", "region_event_id", name="uq_submission_events_region_event"),
+)
+
+event_conflicts = Table(
+    "event_conflicts",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("region", String(32), nullable=False),
+    Column("region_event_id", String(64), nullable=False),
+    Column("submission_id", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("event", Sealed, nullable=False),
+    Column("recorded_at", Instant, nullable=False),
+    UniqueConstraint("region", "region_event_id", name="uq_event_conflicts_region_event"),
+)
+
+region_numbers = Table(
+    "region_numbers",
+    metadata,
+    Column("submission_id", String(29), ForeignKey("submissions.id"), primary_key=True),
+    Column("region", String(32), primary_key=True),
+    Column("number", String(64), nullable=False),
+    Column("short_number", String(64)),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("submission_id", String(29), ForeignKey("submissions.id"), nullable=False, unique=True),
+    Column("region", String(32), nullable=False),
+    Column("state", String(16), nullable=False),  # pending, sending, in_doubt, delivered, dead
+    Column("due", Instant, nullable=False),
+    Column("lease_until", Instant),
+    Column("owner", String(64)),
+    Column("attempt", Integer, nullable=False),
+    Column("last_code", String(64)),
+    Column("last_text", Text),
+    Column("sent_at", Instant),
+    Column("settled_at", Instant),
+    Column("created_at", Instant, nullable=False),
+    Index("ix_deliveries_work", "region", "state", "due"),
+)
+
+daily_sequences = Table(
+    "daily_sequences",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Integer, nullable=False),
+)
+
+feed_cursors = Table(
+    "feed_cursors",
+    metadata,
+    Column("region", String(32), primary_key=True),
+    Column("cursor", Text, nullable=False),
+    Column("lease_until", Instant, nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("updated_at", Instant, nullable=False),
+)
+
+# --- materials ---------------------------------------------------------------------------------------------------
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("client_id", String(130), nullable=False),
+    Column("name", Sealed, nullable=False),
+    Column("media_type", String(100), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+submission_materials = Table(
+    "submission_materials",
+    metadata,
+    Column("submission_id", String(29), ForeignKey("submissions.id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("code", String(64), nullable=False),
+    Column("blob_id", String(40), ForeignKey("blobs.id"), nullable=False),
+)
+
+# --- trust, consent, evidence ------------------------------------------------------------------------------------
+
+nonces = Table(
+    "nonces",
+    metadata,
+    Column("scope", String(64), primary_key=True),
+    Column("value", String(128), primary_key=True),
+    Column("expires_at", Instant, nullable=False, index=True),
+)
+
+consents = Table(
+    "consents",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("case_no", String(64), nullable=False),
+    Column("subject_ref", String(64), nullable=False),
+    Column("recipient", String(32), nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("fields", Json, nullable=False),
+    Column("basis", String(32), nullable=False),
+    Column("recorded_by", String(128), nullable=False),
+    Column("given_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("revoked_at", Instant),
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("action", String(64), nullable=False),
+    Column("outcome", String(16), nullable=False),  # done, refused, failed
+    Column("reason", String(128), nullable=False),
+    Column("who", Json, nullable=False),
+    Column("what", Json, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("parts", Json, nullable=False),
+    Column("received_at", Instant, nullable=False),
+    Column("forwarded_at", Instant),
+    Column("answered_at", Instant),
+    Column("recorded_at", Instant, nullable=False),
+    Index("ix_evidence_recorded_at", "recorded_at"),
+)
+
+# --- sign-on -----------------------------------------------------------------------------------------------------
+
+sign_on_interactions = Table(
+    "sign_on_interactions",
+    metadata,
+    Column("id", String(43), primary_key=True),  # in the address of the page: a browser may hold several at once
+    Column("handle_hash", String(64), nullable=False),  # SHA-256 of the browser's cookie
+    Column("client_id", String(64), nullable=False),
+    Column("request", Json, nullable=False),  # the validated authorization request
+    Column("region", String(32)),
+    Column("state_hash", String(64), unique=True),  # SHA-256 of the `state` sent upstream, once a region is chosen
+    Column("memory", Sealed),
+    Column("expires_at", Instant, nullable=False, index=True),
+)
+
+sign_on_sessions = Table(
+    "sign_on_sessions",
+    metadata,
+    Column("id", String(40), primary_key=True),  # the `sid`
+    Column("handle_hash", String(64), nullable=False, unique=True),
+    Column("region", String(32), nullable=False),
+    Column("subject_ref", String(64), nullable=False),
+    Column("assurance", Integer, nullable=False),
+    Column("method", String(64), nullable=False),
+    Column("person", Sealed, nullable=False),  # upstream subject and canonical claims
+    Column("authenticated_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False, index=True),
+    Column("ended_at", Instant),
+)
+
+authorization_codes = Table(
+    "authorization_codes",
+    metadata,
+    Column("code_hash", String(64), primary_key=True),
+    Column("client_id", String(64), nullable=False),
+    Column("session_id", String(40), ForeignKey("sign_on_sessions.id"), nullable=False),
+    Column("redirect_uri", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("nonce", Text),
+    Column("challenge", String(128), nullable=False),
+    Column("acr", String(64), nullable=False),
+    Column("token_id", String(40), unique=True),  # the `jti` of the token that this code was exchanged for
+    Column("expires_at", Instant, nullable=False),
+    Column("used_at", Instant),
+    Column("revoked", Boolean, nullable=False),
+    Index("ix_authorization_codes_session_id", "session_id"),
+)
+
+# --- the clerks' window ------------------------------------------------------------------------------------------
+
+window_sessions = Table(
+    "window_sessions",
+    metadata,
+    Column("handle_hash", String(64), primary_key=True),
+    Column("clerk_id", String(64)),  # None until the clerk has signed on
+    Column("window_id", String(64)),
+    Column("csrf", String(64), nullable=False),
+    Column("memory", Sealed, nullable=False),  # what the sign-on under way must remember
+    Column("expires_at", Instant, nullable=False, index=True),
+)
