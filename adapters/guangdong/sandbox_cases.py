@@ -1,0 +1,196 @@
+"""Materials, cases and their progress at the simulated authority of Guangdong (README.md, "Submissions" and "Status").
+
+Owns: the intake of materials and cases, each case once, and the course of a case, pushed as signed events until they
+are acknowledged; all of it in the notebook, so that a restart goes on where it stopped. Leaves to others: what a case
+must look like (`sandbox_case`), and signatures. The notebook holds numbers and digests, never a person's data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Set
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from adapters.guangdong.sandbox_case import Case, Known, read_case
+from adapters.guangdong.sandbox_signature import Clock, signed_headers
+from gateway.sandbox.authority import Misbehaviour, Notebook, in_background
+
+BEIJING = timezone(timedelta(hours=8))
+COURSE = ("SB", "SL1", "SPCL", "BJ")
+REFUSAL = ("SB", "SL0")
+REPEATS = 5
+"""How often an event is sent again after its first sending was not acknowledged."""
+
+USUAL_PACE = 0.3
+"""The pace (`AuthoritySettings.pace`) at which the pause between two sendings is the README's one second."""
+
+_REPLY = ("wwbh", "sblsh", "sblsh_short", "jssj")
+_DETAILS: dict[str, dict[str, str]] = {
+    "SL1": {"blrgh": "GD0007"},
+    "SL0": {"blrgh": "GD0007", "bz": "不予受理"},
+    "SPCL": {"blrgh": "GD0012"},
+    "BJ": {"bjjgdm": "6", "bjjgms": "办结"},
+}
+_log = logging.getLogger(__name__)
+
+
+def beijing(clock: Clock) -> datetime:
+    """Return now in Beijing."""
+    return datetime.fromtimestamp(clock(), BEIJING)
+
+
+@dataclass(slots=True)
+class Courier:
+    """Moves cases along their course and pushes each step to the gateway. `pace` is in seconds."""
+
+    gateway_url: str
+    token: bytes
+    pace: float
+    notebook: Notebook
+    misbehaviour: Misbehaviour
+    clock: Clock
+    session: aiohttp.ClientSession | None = None
+
+    async def start(self, app: web.Application) -> None:
+        """Open the way to the gateway and go on with every case that is not finished."""
+        self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5))
+        for case in self.notebook.entries("cases").values():
+            in_background(app, self.carry_through(case))
+
+    async def stop(self, _app: web.Application) -> None:
+        """Close the way to the gateway; to be called when no background work is left."""
+        if self.session is not None:
+            await self.session.close()
+
+    async def carry_through(self, case: dict[str, Any]) -> None:
+        """Take the case from where it stands to its end, one event after the other."""
+        for number, state in enumerate(REFUSAL if case["refused"] else COURSE, start=1):
+            event_id = f"{case['sblsh']}-{number:02d}"
+            written = self.notebook.get("events", event_id)
+            if written is None or not _is_closed(written):
+                await asyncio.sleep(self.pace)
+                await self._deliver(written or self._enter(case, state, event_id))
+
+    def _enter(self, case: dict[str, Any], state: str, event_id: str) -> dict[str, Any]:
+        """Write the step down before telling anybody."""
+        numbers = {name: case[name] for name in ("wwbh", "sblsh", "sblsh_short")}
+        moment = f"{beijing(self.clock):%Y%m%d%H%M%S}"
+        event = {"sjbh": event_id, **numbers, "ztdm": state, "fssj": moment, **_DETAILS.get(state, {})}
+        case["state"] = state
+        self.notebook.put("cases", case["wwbh"], case)
+        return self._write({"event": event, "acknowledged": False, "sendings": 0})
+
+    def _write(self, entry: dict[str, Any]) -> dict[str, Any]:
+        self.notebook.put("events", entry["event"]["sjbh"], entry)
+        return entry
+
+    async def _deliver(self, entry: dict[str, Any]) -> None:
+        while not _is_closed(entry):
+            if entry["sendings"]:
+                await asyncio.sleep(self.pace / USUAL_PACE)
+            entry["acknowledged"] = await self._send(entry["event"])
+            entry["sendings"] += 1
+            self._write(entry)
+        if entry["acknowledged"] and self.misbehaviour.due("duplicate_callback"):
+            await self._send(entry["event"])
+
+    async def _send(self, event: dict[str, str]) -> bool:
+        """Send once, with a nonce of its own, and say whether the gateway took it (2xx)."""
+        if self.session is None:
+            raise RuntimeError("the courier was not started")
+        url = URL(self.gateway_url.rstrip("/") + "/callbacks/guangdong/events")
+        body = json.dumps(event, ensure_ascii=False).encode()
+        headers = signed_headers(self.token, "gd-authority", self.clock(), "POST", url.raw_path, body)
+        headers["Content-Type"] = "application/json"
+        try:
+            async with self.session.post(url, data=body, headers=headers, allow_redirects=False) as reply:
+                return 200 <= reply.status < 300
+        except (aiohttp.ClientError, TimeoutError) as error:
+            _log.warning("event %s was not delivered: %s", event["sjbh"], type(error).__name__)
+            return False
+
+
+def _is_closed(entry: dict[str, Any]) -> bool:
+    return bool(entry["acknowledged"] or entry["sendings"] > REPEATS)
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Where materials and cases are handed in."""
+
+    items: Set[str]
+    notebook: Notebook
+    courier: Courier
+    clock: Clock
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes of README.md, "Submissions"."""
+        root = "/ebus/pearl/v1"
+        return [
+            web.put(f"{root}/materials/{{digest}}", self._take_material),
+            web.post(f"{root}/cases", self._take_case),
+            web.get(f"{root}/cases/{{wwbh}}", self._show_case),
+        ]
+
+    async def _take_material(self, request: web.Request) -> web.Response:
+        body, digest = await request.read(), request.match_info["digest"]
+        if hashlib.sha256(body).hexdigest() != digest:
+            return _refusal(422, "the digest does not fit the bytes")
+        # Digest and size are all that a case is later held against, so the bytes themselves are not kept.
+        self.notebook.put("materials", digest, len(body))
+        return web.json_response({"code": "200", "data": {"wjzy": digest}})
+
+    async def _take_case(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        case = read_case(body, self._known(request))
+        if not isinstance(case, Case):
+            return _refusal(422, "the case cannot be taken", errors=case)
+        entry = self.notebook.get("cases", case.wwbh)
+        if entry is None:
+            entry = self._open(case, body)
+            in_background(request.app, self.courier.carry_through(entry))
+        self.notebook.count("arrivals", case.wwbh)
+        return _case_reply(entry)
+
+    async def _show_case(self, request: web.Request) -> web.Response:
+        entry = self.notebook.get("cases", request.match_info["wwbh"])
+        return _refusal(404, "no such case here") if entry is None else _case_reply(entry)
+
+    def _known(self, request: web.Request) -> Known:
+        header = request.headers.get("x-pearl-submission-id")
+        return Known(self.items, self._material_size, beijing(self.clock).date(), header)
+
+    def _material_size(self, digest: str) -> int | None:
+        size: int | None = self.notebook.get("materials", digest)
+        return size
+
+    def _open(self, case: Case, body: bytes) -> dict[str, Any]:
+        now, number = beijing(self.clock), self.notebook.count("counters", "cases")
+        entry = {
+            "wwbh": case.wwbh,
+            "sblsh": f"440000{now:%Y%m%d}{number:010d}",
+            "sblsh_short": f"GD{number:08d}",
+            "jssj": f"{now:%Y%m%d%H%M%S}",
+            "state": "TAKEN",
+            "refused": case.asks_for_refusal,
+            "digest": hashlib.sha256(body).hexdigest(),
+        }
+        self.notebook.put("cases", case.wwbh, entry)
+        return entry
+
+
+def _case_reply(entry: dict[str, Any]) -> web.Response:
+    return web.json_response({"code": "200", "message": "ok", "data": {name: entry[name] for name in _REPLY}})
+
+
+def _refusal(status: int, message: str, **more: Any) -> web.Response:
+    return web.json_response({"code": str(status), "message": message, **more}, status=status)
