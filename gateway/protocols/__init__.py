@@ -1,0 +1,1 @@
+"""Wire clients that adapters compose. They know a protocol, never a region."""

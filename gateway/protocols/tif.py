@@ -1,0 +1,388 @@
+"""The TIF profile: JSON over REST with `x-tif-*` signatures, tyrz sign-on, pushed status events.
+
+Owns: the signature and its extension over body, method and path; the OAuth2-like code flow of Guangdong's unified
+identity (统一身份认证, tyrz); cases, materials, certificates and callbacks on that wire. Leaves to mapping packs:
+what stands in a document. Source: adapters/guangdong/README.md, which lists what a real connection must confirm.
+
+A refused signature (HTTP 401 on our own message) is `RegionUnreachable`: the message was certainly not taken, and
+it is an operator's problem (a wrong secret, a clock astray), after whose repair the same message goes through.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import orjson
+
+from gateway.errors import ForgedCallback, RegionError, SignOnFailed
+from gateway.ports import (
+    Callback,
+    CallbackReading,
+    CertificateReply,
+    Clock,
+    Kit,
+    Material,
+    RegionDocument,
+    SignOnRedirect,
+    SignOnReturn,
+    SignOnStart,
+    SubmissionOrder,
+    UpstreamIdentity,
+)
+from gateway.protocols.wire import (
+    Answer,
+    Wire,
+    as_object,
+    callback_headers,
+    callback_object,
+    check_path,
+    check_posted,
+    check_time,
+    field_problems,
+    nothing_taken_yet,
+    quotable,
+    read_material,
+    secret_bytes,
+    text_setting,
+    unix_time,
+)
+
+TOLERANCE = timedelta(seconds=180)
+"""How far a time stamp may be from our clock, both ways."""
+
+AUTHORITY_ID = "gd-authority"
+"""The `x-tif-paasid` under which the authority calls us."""
+
+SIGNED_HEADERS = ("x-tif-paasid", "x-tif-timestamp", "x-tif-nonce", "x-tif-signature")
+DIGEST_HEADERS = ("content-digest", "x-pearl-digest-mac")
+
+WAYS: Mapping[str, str] = {"1": "PLV", "2": "CA", "3": "YSS", "4": "GW"}
+"""Sign-on method (`accout_type`) → its name in the way-string of levels."""
+
+_NONCE = re.compile(r"[0-9A-Za-z-]{1,64}")
+_LEVEL = re.compile(r"L[0-3]")
+
+
+# --- signature ---------------------------------------------------------------------------------------------------
+
+
+def tif_signature(token: bytes, timestamp: str, nonce: str) -> str:
+    """Return `hex(SHA-256(timestamp + token + nonce + timestamp))`; it covers neither body nor path."""
+    stamp = timestamp.encode()
+    return hashlib.sha256(stamp + token + nonce.encode() + stamp).hexdigest()
+
+
+def content_digest(body: bytes) -> str:
+    """Return the `Content-Digest` value of the exact body bytes (RFC 9530)."""
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
+
+
+def digest_mac(token: bytes, timestamp: str, nonce: str, method: str, path: str, digest: str) -> str:
+    """Return the HMAC-SHA256 that ties the digest to this moment, method and path (percent-encoded, no query)."""
+    text = "\n".join((timestamp, nonce, method, path, digest))
+    return hmac.new(token, text.encode(), hashlib.sha256).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class TifSigner:
+    """Signs our messages and checks the authority's, both with the one shared token."""
+
+    paas_id: str
+    token: bytes
+    clock: Clock
+    random_token: Callable[[], str]
+
+    def headers(self, method: str, path: str, body: bytes) -> dict[str, str]:
+        """Return the six headers for one message."""
+        now = self.clock()
+        timestamp = str(int(now.timestamp()))
+        random_part = hashlib.sha256(self.random_token().encode()).hexdigest()[:12]
+        nonce = f"{int(now.timestamp() * 1000):x}-{random_part}"
+        digest = content_digest(body)
+        return {
+            "x-tif-paasid": self.paas_id,
+            "x-tif-timestamp": timestamp,
+            "x-tif-nonce": nonce,
+            "x-tif-signature": tif_signature(self.token, timestamp, nonce),
+            "Content-Digest": digest,
+            "x-pearl-digest-mac": digest_mac(self.token, timestamp, nonce, method, path, digest),
+        }
+
+    def verify(self, callback: Callback) -> tuple[str, str]:
+        """Check origin and integrity of a callback; return its nonce and time stamp. Raises ForgedCallback."""
+        names = SIGNED_HEADERS + DIGEST_HEADERS
+        caller, timestamp, nonce, signature, digest, mac = callback_headers(callback, names)
+        if not _NONCE.fullmatch(nonce):
+            raise ForgedCallback("x-tif-nonce must be 1 to 64 letters, digits and hyphens")
+        checks = {
+            "x-tif-paasid": _same(AUTHORITY_ID, caller),
+            "x-tif-signature": _same(tif_signature(self.token, timestamp, nonce), signature.lower()),
+            "content-digest": _same(content_digest(callback.body), digest),
+            "x-pearl-digest-mac": _same(
+                digest_mac(self.token, timestamp, nonce, callback.method, callback.path, digest), mac.lower()
+            ),
+        }
+        wrong = [name for name, right in checks.items() if not right]
+        if wrong:
+            raise ForgedCallback(f"the callback does not verify: {', '.join(wrong)}")
+        return nonce, timestamp
+
+
+def _same(expected: str, given: str) -> bool:
+    return hmac.compare_digest(expected.encode(), given.encode())
+
+
+# --- client ------------------------------------------------------------------------------------------------------
+
+
+class TifClient:
+    """Sends signed messages over one wire and reads what a status means."""
+
+    def __init__(self, wire: Wire, signer: TifSigner) -> None:
+        self.wire = wire
+        self.signer = signer
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one message and return whatever came back, but for refused signatures. Raises RegionError."""
+        url = self.wire.url(path, query)
+        signed = {**(headers or {}), **self.signer.headers(method, url.raw_path, body)}
+        answer = await self.wire.exchange(method, url, headers=signed, body=body or None)
+        if answer.status == 401:
+            detail = "HTTP 401: check paas_id, paas_token and our clock"
+            raise self.wire.unreachable("did not accept our signature; an operator must look", detail)
+        return answer
+
+    async def post(self, path: str, document: dict[str, Any], headers: Mapping[str, str] | None = None) -> Answer:
+        """Send a JSON document; exactly these bytes are signed. Raises RegionError."""
+        typed = {"Content-Type": "application/json", **(headers or {})}
+        return await self.call("POST", path, body=orjson.dumps(document), headers=typed)
+
+    def read(self, answer: Answer, sent: RegionDocument | None = None) -> dict[str, Any]:
+        """Return the JSON object of a success. Raises RegionRefused, RegionUnreachable or RegionUncertain.
+
+        A status of HTTP counts only together with the same `code` in a readable body: an error page of something on
+        the way is no word of the region.
+        """
+        document = self.wire.json_object(answer.body)
+        if answer.status == 200:
+            return document
+        if str(document.get("code")) == str(answer.status):
+            if answer.status == 503:
+                raise self.wire.unreachable("did not take the message", "code 503")
+            if 400 <= answer.status < 500:
+                problems = field_problems(document.get("errors"), sent)
+                reason = quotable(document.get("message"), sent)
+                raise self.wire.refused(reason, problems, f"HTTP {answer.status}")
+        raise self.wire.uncertain("gave an unexpected answer", f"HTTP {answer.status}")
+
+    def data(self, answer: Answer, sent: RegionDocument | None = None) -> dict[str, Any]:
+        """Return `data` of a reply whose code is 200. Raises as `read`."""
+        document = self.read(answer, sent)
+        data = document.get("data")
+        if document.get("code") != "200" or not isinstance(data, dict):
+            raise self.wire.uncertain("sent an answer that cannot be read", "no code 200 with data")
+        return data
+
+
+# --- sign-on -----------------------------------------------------------------------------------------------------
+
+
+class TifSignOn:
+    """The code flow of the province's unified identity (统一身份认证平台)."""
+
+    prefix = "/tif/sso/connect/page/oauth2"
+
+    def __init__(self, client: TifClient, client_id: str, client_secret: str) -> None:
+        self._client = client
+        self._id = client_id
+        self._secret = client_secret
+
+    async def begin(self, start: SignOnStart) -> SignOnRedirect:
+        """Return the authority's sign-in address; nothing in it is secret."""
+        query = {
+            "service": "initService",
+            "response_type": "code",
+            "client_id": self._id,
+            "scope": "all",
+            "redirect_uri": start.redirect_uri,
+            "state": start.state,
+        }
+        return SignOnRedirect(
+            f"{self._client.wire.base_url}{self.prefix}/authorize?{urlencode(query, quote_via=quote)}"
+        )
+
+    async def complete(self, back: SignOnReturn) -> UpstreamIdentity:
+        """Exchange the code for the person's attributes. Raises SignOnFailed or RegionError."""
+        code = back.query.get("code")
+        if not code:
+            raise SignOnFailed("the identity provider sent no code back; start the sign-on again")
+        token = await self._access_token(code, back.redirect_uri)
+        answer = await self._client.call("GET", f"{self.prefix}/tokeninfo", query={"access_token": token})
+        claims = self._read(answer)
+        subject = claims.get("useridcode")
+        if not isinstance(subject, str) or not subject:
+            raise self._client.wire.uncertain("sent attributes that cannot be read", "no useridcode")
+        method = str(claims.get("accout_type", ""))
+        level = session_level(method, claims.get("creditable_level_of_account_way"))
+        return UpstreamIdentity(subject, claims, method, level)
+
+    async def _access_token(self, code: str, redirect_uri: str) -> str:
+        query = {
+            "client_id": self._id,
+            "client_secret": self._secret,
+            "code": code,
+            "scope": "all",
+            "redirect_uri": redirect_uri,
+            "grant_type": "authorization_code",
+            "service": "initService",
+        }
+        token = self._read(await self._client.call("GET", f"{self.prefix}/access_token", query=query)).get(
+            "access_token"
+        )
+        if not isinstance(token, str) or not token:
+            raise self._client.wire.uncertain("sent an answer that cannot be read", "no access_token")
+        return token
+
+    def _read(self, answer: Answer) -> dict[str, Any]:
+        document = self._client.wire.json_object(answer.body)
+        if answer.status == 400 and "error" in document:
+            raise self._refusal(document)
+        if answer.status != 200:
+            raise self._client.wire.uncertain("gave an unexpected answer", f"HTTP {answer.status}")
+        return document
+
+    def _refusal(self, document: Mapping[str, Any]) -> SignOnFailed | RegionError:
+        error = quotable(document["error"])
+        if error in ("invalid_client", "unauthorized_client"):
+            what = "does not know the gateway as a sign-on client; an operator must look"
+            return self._client.wire.unreachable(what, error)
+        text = "the identity provider did not accept the code; start the sign-on again"
+        return SignOnFailed(text, detail=error, region=self._client.wire.region)
+
+
+def session_level(method: str, way_string: object) -> str:
+    """Return the level that the way-string (`level@method@code||…`) gives to this session's method, else L0.
+
+    The best level that the account ever reached says nothing of this session and is not looked at. A method that is
+    listed twice counts with the lower level: nothing tells which of the two this session was.
+    """
+    way = WAYS.get(method)
+    parts = [entry.split("@") for entry in way_string.split("||")] if isinstance(way_string, str) else []
+    levels = [part[0] for part in parts if len(part) > 1 and part[1] == way and _LEVEL.fullmatch(part[0])]
+    return min(levels, default="L0")
+
+
+# --- submissions -------------------------------------------------------------------------------------------------
+
+
+class TifSubmissions:
+    """Cases and their materials under one path."""
+
+    def __init__(self, client: TifClient, prefix: str) -> None:
+        self._client = client
+        self._prefix = prefix
+
+    async def submit(self, order: SubmissionOrder) -> RegionDocument:
+        """Upload what is needed, then hand the case over. Raises RegionError."""
+        region = self._client.wire.region
+        with nothing_taken_yet(region):
+            for material in order.materials:
+                await self._upload(material)
+        document = as_object(order.document)
+        marked = {"x-pearl-submission-id": order.submission_id}
+        answer = await self._client.post(f"{self._prefix}/cases", document, marked)
+        return self._receipt(answer, order.submission_id, document)
+
+    async def ask(self, submission_id: str) -> RegionDocument | None:
+        """Return the receipt of a case, or None when the region itself says that it has none. Raises RegionError."""
+        answer = await self._client.call("GET", f"{self._prefix}/cases/{quote(submission_id, safe='')}")
+        if answer.status == 404 and self._client.wire.json_object(answer.body).get("code") == "404":
+            return None
+        return self._receipt(answer, submission_id, None)
+
+    async def _upload(self, material: Material) -> None:
+        content = await read_material(material, self._client.wire.region)
+        typed = {"Content-Type": material.media_type}
+        path = f"{self._prefix}/materials/{material.sha256}"
+        data = self._client.data(await self._client.call("PUT", path, body=content, headers=typed))
+        if str(data.get("wjzy")).lower() != material.sha256:
+            raise self._client.wire.uncertain(
+                "acknowledged another file than the one sent", f"material {material.code}"
+            )
+
+    def _receipt(self, answer: Answer, submission_id: str, sent: RegionDocument | None) -> dict[str, Any]:
+        receipt = self._client.data(answer, sent)
+        if receipt.get("wwbh") != submission_id:
+            raise self._client.wire.uncertain("answered for another submission", "wwbh differs")
+        return receipt
+
+
+# --- status events -----------------------------------------------------------------------------------------------
+
+
+class TifCallbacks:
+    """Status events that the authority pushes."""
+
+    def __init__(self, signer: TifSigner, path: str) -> None:
+        self._signer = signer
+        self._path = path
+
+    async def read(self, callback: Callback) -> CallbackReading:
+        """Verify and decode one event. Raises NotFound, ForgedCallback, ReplayedCallback or InvalidRequest."""
+        check_path(callback, self._path)
+        nonce, timestamp = self._signer.verify(callback)
+        said = unix_time(timestamp)
+        if said is None:
+            raise ForgedCallback("x-tif-timestamp must be Unix time in seconds")
+        expires = check_time(said, callback, TOLERANCE)
+        check_posted(callback)
+        event = callback_object(callback.body)
+        return CallbackReading((event,), {"code": "200", "message": "ok"}, nonce, expires)
+
+
+# --- certificates ------------------------------------------------------------------------------------------------
+
+
+class TifCertificates:
+    """Lookups in the style of GB/T 36906."""
+
+    def __init__(self, client: TifClient, path: str) -> None:
+        self._client = client
+        self._path = path
+
+    async def lookup(self, query: RegionDocument) -> CertificateReply:
+        """Ask the issuer; the status is its own word, and an unreadable answer is an error. Raises RegionError."""
+        document = as_object(query)
+        reply = self._client.read(await self._client.post(self._path, document), document)
+        head, data = reply.get("head"), reply.get("data")
+        if not isinstance(head, dict) or not isinstance(head.get("status"), str):
+            raise self._client.wire.uncertain("sent an answer that cannot be read", "no head.status")
+        found = data if isinstance(data, list) else []
+        if any(not isinstance(each, dict) for each in found) or (head["status"] == "0" and not found):
+            raise self._client.wire.uncertain("sent an answer that cannot be read", "status and data do not fit")
+        return CertificateReply(head["status"], quotable(head.get("message"), document), tuple(found))
+
+
+# --- opening -----------------------------------------------------------------------------------------------------
+
+
+def open_client(kit: Kit) -> TifClient:
+    """Compose wire and signer from settings `base_url`, `paas_id` and secret `paas_token`. Raises StartRefused."""
+    token = secret_bytes(kit, "paas_token")
+    return TifClient(Wire(kit), TifSigner(text_setting(kit, "paas_id"), token, kit.clock, kit.random_token))

@@ -1,0 +1,402 @@
+"""The TIF profile against the vectors of adapters/guangdong/README.md and a scripted far side."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import orjson
+import pytest
+from aiohttp import web
+from protocol_support import NOW, Answerer, FarSide, Seen, far_side, kit, material, order
+
+from adapters.guangdong.adapter import open_adapter
+from gateway.errors import (
+    ForgedCallback,
+    InvalidRequest,
+    NotFound,
+    RegionRefused,
+    RegionUncertain,
+    RegionUnreachable,
+    ReplayedCallback,
+    SignOnFailed,
+    StartRefused,
+)
+from gateway.ports import Adapter, Callback, CallbackReading, SignOnReturn, SignOnStart
+from gateway.protocols.tif import session_level, tif_signature
+
+TOKEN = b"TESTTOKEN0123456789ABCDEFGHIJKLM"
+SETTINGS = {"paas_id": "pearl", "client_id": "gateway"}
+SECRETS = {"paas_token": TOKEN, "client_secret": b"a secret"}
+PATH = "/callbacks/guangdong/events"
+RECEIPT = {"wwbh": "s-1", "sblsh": "4" * 24, "sblsh_short": "ABCDEFGHJK", "jssj": "20231115061320"}
+CASE = {"wwbh": "s-1", "sqrmc": "陈大文"}
+
+
+@asynccontextmanager
+async def guangdong(answer: Answerer) -> AsyncIterator[tuple[Adapter, FarSide]]:
+    async with (
+        far_side(answer) as (far, base),
+        kit(base, region="guangdong", settings=SETTINGS, secrets=SECRETS) as lent,
+    ):
+        yield open_adapter(lent), far
+
+
+def says(document: Any, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(document), content_type="application/json")
+
+
+async def submit(answer: Answerer) -> Any:
+    async with guangdong(answer) as (adapter, _):
+        assert adapter.submissions is not None
+        return await adapter.submissions.submit(order(CASE))
+
+
+async def ask(answer: Answerer) -> Any:
+    async with guangdong(answer) as (adapter, _):
+        assert adapter.submissions is not None
+        return await adapter.submissions.ask("s-1")
+
+
+def signed(body: bytes, *, path: str = PATH, method: str = "POST", stamp: str = "1700000000") -> Callback:
+    """A callback as the authority makes it, written out from the README on its own."""
+    nonce = "18bcfe56800-1a2b3c4d5e6f"
+    digest = "sha-256=:" + base64.b64encode(hashlib.sha256(body).digest()).decode() + ":"
+    headers = {
+        "x-tif-paasid": "gd-authority",
+        "x-tif-timestamp": stamp,
+        "x-tif-nonce": nonce,
+        "x-tif-signature": hashlib.sha256(stamp.encode() + TOKEN + nonce.encode() + stamp.encode()).hexdigest().upper(),
+        "content-digest": digest,
+        "x-pearl-digest-mac": hmac.new(
+            TOKEN, f"{stamp}\n{nonce}\n{method}\n{path}\n{digest}".encode(), hashlib.sha256
+        ).hexdigest(),
+    }
+    return Callback(method, path, headers, body, NOW)
+
+
+async def read(callback: Callback) -> CallbackReading:
+    async with kit("http://authority.test", region="guangdong", settings=SETTINGS, secrets=SECRETS) as lent:
+        callbacks = open_adapter(lent).callbacks
+        assert callbacks is not None
+        return await callbacks.read(callback)
+
+
+# --- signature ---------------------------------------------------------------------------------------------------
+
+
+def test_the_signature_agrees_with_the_vector() -> None:
+    expected = "3851b631f800f279e3ebadeb8d9a366cec52aec78b84411835cee9128c303c70"
+    assert tif_signature(TOKEN, "1700000000", "18bcfe56800-1a2b3c") == expected
+
+
+async def test_a_message_is_signed_over_its_exact_bytes_and_its_path() -> None:
+    async with guangdong(lambda _: says({"code": "200", "data": RECEIPT})) as (adapter, far):
+        assert adapter.submissions is not None
+        assert await adapter.submissions.submit(order(CASE)) == RECEIPT
+    (seen,) = far.seen
+    digest = "sha-256=:" + base64.b64encode(hashlib.sha256(seen.body).digest()).decode() + ":"
+    stamp, nonce = seen.headers["x-tif-timestamp"], seen.headers["x-tif-nonce"]
+    text = f"{stamp}\n{nonce}\nPOST\n/ebus/pearl/v1/cases\n{digest}"
+    assert seen.headers["x-pearl-digest-mac"] == hmac.new(TOKEN, text.encode(), hashlib.sha256).hexdigest()
+    assert seen.headers["Content-Digest"] == digest
+    assert seen.headers["x-tif-signature"] == tif_signature(TOKEN, stamp, nonce)
+    assert seen.headers["x-pearl-submission-id"] == "s-1"
+    assert orjson.loads(seen.body) == CASE
+
+
+# --- submissions -------------------------------------------------------------------------------------------------
+
+
+async def test_materials_are_uploaded_by_digest_before_the_case() -> None:
+    file = material()
+
+    def answer(seen: Seen) -> web.Response:
+        data = {"wjzy": file.sha256} if seen.method == "PUT" else RECEIPT
+        return says({"code": "200", "data": data})
+
+    async with guangdong(answer) as (adapter, far):
+        assert adapter.submissions is not None
+        await adapter.submissions.submit(order(CASE, file))
+    assert [(seen.method, seen.path) for seen in far.seen] == [
+        ("PUT", f"/ebus/pearl/v1/materials/{file.sha256}"),
+        ("POST", "/ebus/pearl/v1/cases"),
+    ]
+    assert far.seen[0].body == b"%PDF-1.7 synthetic"
+
+
+async def test_a_lost_upload_means_that_the_case_was_not_taken() -> None:
+    async with guangdong(lambda _: web.Response(status=500)) as (adapter, far):
+        assert adapter.submissions is not None
+        with pytest.raises(RegionUnreachable):
+            await adapter.submissions.submit(order(CASE, material()))
+    assert len(far.seen) == 1
+
+
+async def test_a_refusal_names_the_fields_but_not_the_person() -> None:
+    errors = [{"field": "sqrmc", "reason": "陈大文 is not known"}]
+    refusal = says({"code": "422", "message": "陈大文 440301199001011234 wrong", "errors": errors}, 422)
+    with pytest.raises(RegionRefused) as caught:
+        await submit(lambda _: refusal)
+    assert caught.value.public == "guangdong refused the message: *** *** wrong"
+    assert [(p.field, p.reason) for p in caught.value.problems] == [("sqrmc", "*** is not known")]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(lambda: web.Response(status=500), id="500 without body"),
+        pytest.param(lambda: says({"code": "500", "message": "oops"}, 500), id="500 with body"),
+        pytest.param(lambda: web.Response(status=503), id="503 from something on the way"),
+        pytest.param(lambda: web.Response(status=404, body=b"<html>"), id="404 page"),
+        pytest.param(lambda: web.Response(body=b"\xff\xfe"), id="garbage"),
+        pytest.param(lambda: says([1]), id="no object"),
+        pytest.param(lambda: says({"code": "422", "message": "no"}), id="200 with another code"),
+        pytest.param(lambda: says({"code": "200", "data": None}), id="no data"),
+        pytest.param(lambda: says({"code": "200", "data": {**RECEIPT, "wwbh": "s-2"}}), id="another submission"),
+    ],
+)
+async def test_an_unexpected_answer_leaves_the_outcome_unknown(answer: Any) -> None:
+    with pytest.raises(RegionUncertain):
+        await submit(lambda _: answer())
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, "401"), (503, "503")])
+async def test_a_refused_signature_and_an_explicit_503_may_be_sent_again(status: int, code: str) -> None:
+    with pytest.raises(RegionUnreachable):
+        await submit(lambda _: says({"code": code, "message": "no"}, status))
+
+
+async def test_asking_finds_the_receipt() -> None:
+    assert await ask(lambda _: says({"code": "200", "data": RECEIPT})) == RECEIPT
+
+
+async def test_asking_believes_not_here_only_in_the_regions_own_words() -> None:
+    assert await ask(lambda _: says({"code": "404", "message": "no"}, 404)) is None
+    with pytest.raises(RegionUncertain):
+        await ask(lambda _: web.Response(status=404, body=b"<html>"))
+    with pytest.raises(RegionUncertain):
+        await ask(lambda _: says({"message": "no route"}, 404))
+
+
+# --- sign-on -----------------------------------------------------------------------------------------------------
+
+
+async def test_the_way_to_the_identity_provider_carries_no_secret() -> None:
+    async with guangdong(lambda _: says({})) as (adapter, far):
+        assert adapter.sign_on is not None
+        start = SignOnStart("st/ate", "n", "http://gateway.test/sign-in/guangdong/callback", "zh-Hans")
+        redirect = await adapter.sign_on.begin(start)
+    parts = urlsplit(redirect.url)
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    assert parts.path == "/tif/sso/connect/page/oauth2/authorize"
+    assert query["state"] == "st/ate"
+    assert query["redirect_uri"] == "http://gateway.test/sign-in/guangdong/callback"
+    assert "a secret" not in redirect.url
+    assert far.seen == []
+
+
+PERSON: Mapping[str, Any] = {
+    "useridcode": "U1",
+    "cn": "陈大文",
+    "accout_type": "3",
+    "creditable_level_of_account": "L3",
+    "creditable_level_of_account_way": "L2@YSS@x||L1@PLV@y||L3@GW@z",
+}
+
+
+async def complete(answer: Answerer, query: Mapping[str, str]) -> Any:
+    async with guangdong(answer) as (adapter, far):
+        assert adapter.sign_on is not None
+        identity = await adapter.sign_on.complete(SignOnReturn(query, {}, "http://gateway.test/cb"))
+        return identity, far
+
+
+async def test_a_sign_on_gives_the_level_of_the_session_not_the_best_ever() -> None:
+    def answer(seen: Seen) -> web.Response:
+        return says({"access_token": "t+/="} if seen.path.endswith("/access_token") else PERSON)
+
+    identity, far = await complete(answer, {"code": "a+b/c="})
+    assert (identity.subject, identity.method, identity.level) == ("U1", "3", "L2")
+    assert identity.claims == PERSON
+    assert far.seen[0].query["code"] == "a+b/c="
+    assert far.seen[1].query["access_token"] == "t+/="
+
+
+@pytest.mark.parametrize(
+    ("method", "ways", "level"),
+    [
+        ("1", "L2@YSS@x||L1@PLV@y||L3@GW@z", "L1"),
+        ("4", "L2@YSS@x||L1@PLV@y||L3@GW@z", "L3"),
+        ("2", "L2@YSS@x", "L0"),
+        ("9", "L3@None@x", "L0"),
+        ("1", "L3@PLV@x||L1@PLV@y", "L1"),
+        ("1", "L9@PLV@x", "L0"),
+        ("1", None, "L0"),
+        ("1", "||@@||L3", "L0"),
+    ],
+)
+def test_the_level_is_the_one_of_the_sessions_method(method: str, ways: object, level: str) -> None:
+    assert session_level(method, ways) == level
+
+
+async def test_a_code_that_is_not_accepted_ends_the_sign_on() -> None:
+    refusal = {"error": "invalid_grant", "error_description": "used"}
+    with pytest.raises(SignOnFailed):
+        await complete(lambda _: says(refusal, 400), {"code": "used"})
+
+
+async def test_a_return_without_a_code_ends_the_sign_on_without_a_call() -> None:
+    with pytest.raises(SignOnFailed):
+        await complete(lambda _: says({}), {"error": "access_denied"})
+
+
+async def test_a_client_that_the_province_does_not_know_is_an_operators_problem() -> None:
+    with pytest.raises(RegionUnreachable):
+        await complete(lambda _: says({"error": "invalid_client"}, 400), {"code": "c"})
+
+
+@pytest.mark.parametrize("person", [{}, {"useridcode": ""}, {"useridcode": 7}])
+async def test_a_person_without_a_stable_id_is_no_sign_on(person: Any) -> None:
+    def answer(seen: Seen) -> web.Response:
+        return says({"access_token": "t"} if seen.path.endswith("/access_token") else person)
+
+    with pytest.raises(RegionUncertain):
+        await complete(answer, {"code": "c"})
+
+
+# --- certificates ------------------------------------------------------------------------------------------------
+
+
+async def lookup(document: Any) -> Any:
+    async with guangdong(lambda _: says(document)) as (adapter, _):
+        assert adapter.certificates is not None
+        return await adapter.certificates.lookup({"CertificateHolder": "陈大文"})
+
+
+async def test_a_lookup_gives_the_issuers_own_status() -> None:
+    found = await lookup({"head": {"status": "0", "message": ""}, "data": [{"ZZBS": "1"}]})
+    assert (found.status, list(found.certificates)) == ("0", [{"ZZBS": "1"}])
+    none = await lookup({"head": {"status": "10", "message": "陈大文: none"}, "data": None})
+    assert (none.status, none.message, list(none.certificates)) == ("10", "***: none", [])
+
+
+@pytest.mark.parametrize(
+    "document", [{}, {"head": {}}, {"head": {"status": "0"}, "data": []}, {"head": {"status": "10"}, "data": ["x"]}]
+)
+async def test_an_unreadable_lookup_is_an_error_and_never_not_found(document: Any) -> None:
+    with pytest.raises(RegionUncertain):
+        await lookup(document)
+
+
+# --- callbacks ---------------------------------------------------------------------------------------------------
+
+EVENT = b'{"sjbh":"e1","wwbh":"s-1","ztdm":"SL1"}'
+
+
+async def test_a_signed_event_is_read() -> None:
+    reading = await read(signed(EVENT))
+    assert reading.events == ({"sjbh": "e1", "wwbh": "s-1", "ztdm": "SL1"},)
+    assert reading.answer == {"code": "200", "message": "ok"}
+    assert reading.nonce == "18bcfe56800-1a2b3c4d5e6f"
+    assert reading.nonce_expires > NOW + timedelta(seconds=180)
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"x-tif-paasid": "someone"}, "x-tif-paasid"),
+        ({"x-tif-signature": "0" * 64}, "x-tif-signature"),
+        ({"x-pearl-digest-mac": "0" * 64}, "x-pearl-digest-mac"),
+        ({"content-digest": "sha-256=:AAAA:"}, "content-digest"),
+        ({"x-tif-nonce": "a\nb"}, "x-tif-nonce"),
+        ({"x-tif-nonce": "a b"}, "x-tif-nonce"),
+        ({"x-tif-nonce": ""}, "x-tif-nonce"),
+        ({"x-tif-signature": "\udcff"}, "x-tif-signature"),
+        ({"x-tif-timestamp": "1700000001"}, "x-tif-signature"),
+    ],
+)
+async def test_a_changed_header_makes_a_forged_callback(change: Mapping[str, str], names: str) -> None:
+    genuine = signed(EVENT)
+    with pytest.raises(ForgedCallback, match=names):
+        await read(replace(genuine, headers={**genuine.headers, **change}))
+
+
+async def test_an_altered_body_makes_a_forged_callback() -> None:
+    with pytest.raises(ForgedCallback, match="content-digest"):
+        await read(replace(signed(EVENT), body=EVENT.replace(b"SL1", b"SL0")))
+
+
+async def test_a_body_exchanged_together_with_its_digest_makes_a_forged_callback() -> None:
+    """The x-tif signature alone would let this pass: it does not cover the body."""
+    genuine, other = signed(EVENT), b"{}"
+    headers = {**genuine.headers, "content-digest": signed(other).headers["content-digest"]}
+    with pytest.raises(ForgedCallback, match="x-pearl-digest-mac"):
+        await read(replace(genuine, headers=headers, body=other))
+
+
+async def test_a_message_signed_for_another_path_or_method_makes_a_forged_callback() -> None:
+    with pytest.raises(ForgedCallback, match="x-pearl-digest-mac"):
+        await read(replace(signed(EVENT, path="/callbacks/guangdong/other"), path=PATH))
+    with pytest.raises(ForgedCallback, match="x-pearl-digest-mac"):
+        await read(replace(signed(EVENT, method="PUT"), method="POST"))
+
+
+async def test_another_path_takes_no_callbacks() -> None:
+    with pytest.raises(NotFound):
+        await read(signed(EVENT, path="/callbacks/guangdong/other"))
+
+
+@pytest.mark.parametrize("away", [-181, 181])
+async def test_a_callback_out_of_time_is_a_replay(away: int) -> None:
+    with pytest.raises(ReplayedCallback):
+        await read(replace(signed(EVENT), received_at=NOW + timedelta(seconds=away)))
+
+
+@pytest.mark.parametrize("away", [-180, 180])
+async def test_a_callback_at_the_edge_of_the_window_is_taken(away: int) -> None:
+    reading = await read(replace(signed(EVENT), received_at=NOW + timedelta(seconds=away)))
+    assert len(reading.events) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b"{"])
+async def test_a_verified_callback_that_cannot_be_read_says_so(body: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="the signature is right"):
+        await read(signed(body))
+
+
+async def test_a_verified_callback_must_be_a_post() -> None:
+    with pytest.raises(InvalidRequest):
+        await read(signed(EVENT, method="PUT"))
+
+
+@pytest.mark.parametrize("stamp", ["yesterday", "9" * 12, "-5", "١٧٠"])
+async def test_a_time_stamp_that_is_none_makes_a_forged_callback(stamp: str) -> None:
+    with pytest.raises(ForgedCallback, match="x-tif-timestamp"):
+        await read(signed(EVENT, stamp=stamp))
+
+
+# --- opening -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "secrets", "field"),
+    [
+        ({"client_id": "c"}, SECRETS, "settings.paas_id"),
+        ({"paas_id": "p", "client_id": 7}, SECRETS, "settings.client_id"),
+        (SETTINGS, {**SECRETS, "paas_token": b""}, "secrets.paas_token"),
+        (SETTINGS, {**SECRETS, "client_secret": b"\xff"}, "secrets.client_secret"),
+    ],
+)
+async def test_a_wrong_setting_or_secret_stops_the_start(settings: Any, secrets: Any, field: str) -> None:
+    async with kit("http://authority.test", region="guangdong", settings=settings, secrets=secrets) as lent:
+        with pytest.raises(StartRefused) as caught:
+            open_adapter(lent)
+    assert [problem.field for problem in caught.value.problems] == [f"regions.guangdong.{field}"]
