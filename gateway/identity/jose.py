@@ -1,0 +1,82 @@
+"""Reading a compact JWT that someone else may have made.
+
+Owns: the checks that come before any key is touched: size, shape, header, algorithm, type. Leaves to joserfc the
+signature, and to the callers what the claims must say.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from joserfc import jwt
+from joserfc.errors import JoseError, SecurityWarning
+from joserfc.jwk import KeySet
+
+LONGEST = 8 * 1024
+"""Bytes of a token that we still look at. Ours are under 1 KiB."""
+
+
+class UnreadableToken(Exception):
+    """The token is malformed, or says of itself that it is not what is wanted. The text never repeats it."""
+
+
+class UnverifiedToken(Exception):
+    """The token is well formed, but its signature does not verify with the keys at hand."""
+
+
+def read_header(token: str) -> dict[str, Any]:
+    """Return the unverified header. Raises UnreadableToken.
+
+    joserfc trusts the header to be an object and the JSON to be shallow; a stranger's token is neither for sure.
+    """
+    parts = token.split(".")
+    if len(token) > LONGEST or len(parts) != 3 or not token.isascii():
+        raise UnreadableToken("it is not a compact JWT")
+    header, _claims = _object(parts[0]), _object(parts[1])
+    return header
+
+
+def _object(part: str) -> dict[str, Any]:
+    decoded = _decoded(part)
+    if not isinstance(decoded, dict):
+        raise UnreadableToken("its header and its claims must be JSON objects")
+    return decoded
+
+
+def _decoded(part: str) -> object:
+    try:
+        decoded: object = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (ValueError, RecursionError) as error:
+        raise UnreadableToken("it is not base64url of JSON") from error
+    return decoded
+
+
+def verified_claims(token: str, keys: KeySet, *, algorithms: Collection[str], types: Collection[str]) -> dict[str, Any]:
+    """Return the claims once algorithm and type are allowed and the signature verifies.
+
+    `types` holds the allowed values of the header `typ` in lower case, without `application/`; "" allows none at all
+    (RFC 8725 §3.11). Raises UnreadableToken or UnverifiedToken.
+    """
+    header = read_header(token)
+    if header.get("alg") not in algorithms:
+        raise UnreadableToken(f"it must be signed with {' or '.join(sorted(algorithms))}")
+    if str(header.get("typ", "")).lower().removeprefix("application/") not in types:
+        raise UnreadableToken("its header says that it is another kind of token")
+    with _unwarned() if header["alg"] == "EdDSA" else nullcontext():
+        try:
+            return jwt.decode(token, keys, algorithms=list(algorithms)).claims
+        except (JoseError, ValueError, TypeError, KeyError) as error:
+            raise UnverifiedToken("its signature does not verify") from error
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Keep joserfc quiet: it warns of "EdDSA" because the name leaves the curve open; our registered keys do not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SecurityWarning)
+        yield

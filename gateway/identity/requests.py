@@ -1,0 +1,167 @@
+"""What an authorization request asks for beyond OAuth: prompt, age, level, and the parameters that we refuse.
+
+Owns: reading and checking those (OpenID Connect Core §3.1.2.1, §5.5.1.1), and Authlib's request object over our form.
+Leaves to `provider` the grants themselves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from authlib.oauth2 import OAuth2Error
+from authlib.oauth2.rfc6749 import AccessDeniedError, InvalidRequestError, OAuth2Payload, OAuth2Request
+from authlib.oidc.core.errors import (
+    ConsentRequiredError,
+    RegistrationNotSupportedError,
+    RequestNotSupportedError,
+    RequestURINotSupportedError,
+)
+
+from gateway.domain.identity import Assurance
+from gateway.identity.records import Session
+
+LONGEST_VALUE = 2048
+"""Characters that one parameter may have."""
+PROMPTS = frozenset({"none", "login", "select_account", "consent"})
+LEVELS: Mapping[str, Assurance] = {level.acr: level for level in Assurance}
+
+KEPT = (
+    "client_id", "redirect_uri", "response_type", "response_mode", "scope", "state", "nonce", "code_challenge",
+    "code_challenge_method", "claims",
+)  # fmt: skip
+"""What an interaction remembers. `prompt` and `max_age` are satisfied by the sign-on that follows."""
+
+_UNSUPPORTED: Mapping[str, type[OAuth2Error]] = {
+    "request": RequestNotSupportedError,
+    "request_uri": RequestURINotSupportedError,
+    "registration": RegistrationNotSupportedError,
+}
+
+
+class Form(OAuth2Payload):  # type: ignore[misc] # Authlib ships no types
+    """Request parameters as Authlib wants them. One without a value counts as left out (RFC 6749 §3.1)."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self._lists: dict[str, list[str]] = {}
+        for name, value in pairs:
+            if value:
+                self._lists.setdefault(name, []).append(value)
+
+    @property
+    def data(self) -> dict[str, str]:
+        """The first value of each parameter."""
+        return {name: values[0] for name, values in self._lists.items()}
+
+    @property
+    def datalist(self) -> Any:
+        """All values of each parameter."""
+        return self._lists
+
+
+class ProtocolRequest(OAuth2Request):  # type: ignore[misc] # Authlib ships no types
+    """Authlib's request over a form. It carries no address of ours: TLS is the deployment's matter, not Authlib's."""
+
+    def __init__(self, method: str, form: Form, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(method, "https://gateway.invalid/", headers=dict(headers or {}))
+        self.payload = form
+
+    @property
+    def form(self) -> dict[str, str]:
+        """The parameters."""
+        data: dict[str, str] = self.payload.data
+        return data
+
+    args = form
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the service wants of the sign-on. `levels` is empty unless an `acr` is essential."""
+
+    max_age: timedelta | None
+    levels: frozenset[Assurance]
+
+    def least(self) -> Assurance:
+        """Return the level that a sign-on must reach."""
+        return min(self.levels, default=Assurance.A0)
+
+    def met_by(self, session: Session | None, now: datetime) -> bool:
+        """Say whether this session may answer without a new sign-on."""
+        if session is None or session.assurance < self.least():
+            return False
+        return self.max_age is None or now - session.authenticated_at < self.max_age
+
+    def acr_for(self, session: Session) -> str:
+        """Return the `acr` to state: the level reached, or the highest demanded one that it covers.
+
+        OpenID Connect Core §5.5.1.1 wants one of the demanded values, and whoever reached A3 also reached A2.
+        """
+        covered = [level for level in self.levels if level <= session.assurance]
+        return max(covered, default=session.assurance).acr
+
+
+def read_wishes(form: Form) -> Wishes:
+    """Check an authorization request's further parameters. Raises OAuth2Error with the standard code."""
+    data: dict[str, str] = form.data
+    for name, error in _UNSUPPORTED.items():
+        if name in data:
+            raise error(f"The parameter {name} is not supported.")
+    _check_form(form)
+    if data.get("response_mode", "query") != "query":
+        raise InvalidRequestError("The only response_mode is query.")
+    _check_prompt(data.get("prompt", ""))
+    return Wishes(_max_age(data.get("max_age")), _essential_levels(data.get("claims")))
+
+
+def _check_form(form: Form) -> None:
+    for name, values in form.datalist.items():
+        if name in KEPT and len(values) > 1:
+            raise InvalidRequestError(f"The parameter {name} stands more than once.")
+        if name in KEPT and (len(values[0]) > LONGEST_VALUE or not values[0].isprintable()):
+            raise InvalidRequestError(f"The parameter {name} is too long or holds control characters.")
+
+
+def _check_prompt(prompt: str) -> None:
+    wanted = set(prompt.split())
+    if not wanted <= PROMPTS:
+        raise InvalidRequestError("prompt must be none, login or select_account.")
+    if "consent" in wanted:
+        raise ConsentRequiredError("This gateway asks for no consent of its own.")
+
+
+def _max_age(value: str | None) -> timedelta | None:
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and len(value) <= 9):
+        raise InvalidRequestError("max_age must be a number of seconds.")
+    return timedelta(seconds=int(value))
+
+
+def _essential_levels(claims: str | None) -> frozenset[Assurance]:
+    """Return the levels of an essential `acr`; voluntary wishes, `acr_values` included, bind nobody."""
+    if claims is None:
+        return frozenset()
+    try:
+        acr = json.loads(claims).get("id_token", {}).get("acr") or {}
+        essential = acr.get("essential") is True
+        wanted = acr.get("values", [acr["value"]] if "value" in acr else [])
+        known = frozenset(LEVELS[value] for value in wanted if value in LEVELS)
+    except (ValueError, RecursionError, AttributeError, TypeError) as error:
+        raise InvalidRequestError("claims is not a claims request of OpenID Connect Core 5.5.") from error
+    if essential and wanted and not known:
+        raise unmet("The demanded acr is not one of this gateway's levels.")
+    return known if essential else frozenset()
+
+
+def unmet(text: str) -> OAuth2Error:
+    """Return the refusal of an essential `acr` (OpenID Connect Unmet Authentication Requirements 1.0)."""
+    return OAuth2Error(text, error="unmet_authentication_requirements")
+
+
+def refused() -> OAuth2Error:
+    """Return the error for a person who went back without signing on (RFC 6749 §4.1.2.1)."""
+    return AccessDeniedError("The person did not sign on.")

@@ -1,0 +1,58 @@
+"""What sign-on needs of a region, and nothing else of it.
+
+Owns: a narrow view of an enabled region, so that this package does not depend on how regions are loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from gateway.domain.identity import Assurance
+from gateway.domain.region import RegionNames
+from gateway.ports import Adapter, RegionDocument
+
+PERSON = "person"
+"""The mapping pack of a region's claims."""
+
+
+class PersonPack(Protocol):
+    """A mapping pack, towards us."""
+
+    def to_canonical(self, document: RegionDocument, /) -> dict[str, Any]:
+        """Return the canonical document. Raises MappingFailed."""
+        ...
+
+
+class SignOnRegion(Protocol):
+    """An enabled region as sign-on sees it."""
+
+    @property
+    def id(self) -> str:
+        """The region's id."""
+        ...
+
+    @property
+    def names(self) -> RegionNames:
+        """Its names for the chooser."""
+        ...
+
+    @property
+    def adapter(self) -> Adapter:
+        """What it offers."""
+        ...
+
+    @property
+    def packs(self) -> Mapping[str, PersonPack]:
+        """Its mapping packs by message."""
+        ...
+
+    @property
+    def assurance(self) -> Mapping[str, Assurance]:
+        """Its own words for levels → our ladder. A word that is not listed is A0."""
+        ...
+
+
+def highest_assurance(region: SignOnRegion) -> Assurance:
+    """Return the best level that a sign-on at this region can reach."""
+    return max(region.assurance.values(), default=Assurance.A0)
