@@ -1,0 +1,1 @@
+"""Cases on their way: intake, materials, delivery, status events, and what is shown of them."""

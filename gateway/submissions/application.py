@@ -1,0 +1,75 @@
+"""What a caller hands in: the shape of an application, checked as a whole.
+
+Owns: types and lengths. Leaves to `intake`: everything that needs the item, the place, the policy or the database.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from gateway.edge import Edge, Long, Short, Text
+
+
+class Document(Edge):
+    """An identity document: one of our types (`gateway.domain.identifiers.DOCUMENT_TYPES`) and its number."""
+
+    type: Short
+    number: Short
+
+
+class Applicant(Edge):
+    """The person or organisation that applies (申请人), never the agent or the clerk."""
+
+    kind: Literal["person", "organisation"]
+    name: Text
+    name_latin: Text | None = None
+    document: Document
+    birth_date: date | None = None
+    sex: Literal["M", "F"] | None = None
+    mobile: Annotated[str, StringConstraints(pattern=r"^\+?[0-9 -]{5,20}$")] | None = None
+
+
+class MaterialReference(Edge):
+    """A material by reference to a blob that the same caller uploaded before."""
+
+    code: Short
+    blob: Short
+
+
+class Consent(Edge):
+    """A separate consent (单独同意, PIPL art. 39) to one transfer: to whom, what for, which fields, until when."""
+
+    recipient: Short
+    purpose: Text
+    fields: list[Text] = Field(min_length=1, max_length=200)
+    given_at: AwareDatetime
+    expires_at: AwareDatetime
+    evidence: Text
+    """How the consent is proved: a signed form's number, or the reference of an electronic one."""
+
+
+class Application(Edge):
+    """One application for one item at one place (`POST /v1/submissions`)."""
+
+    reference: Short
+    """The caller's own number for this application: with client and item it is the business key."""
+    item: Short
+    place: Short
+    mode: Literal["online", "collect"]
+    applicant: Applicant
+    form: dict[Short, Long] = Field(max_length=100)
+    materials: list[MaterialReference] = Field(default_factory=list, max_length=50)
+    purpose_code: Short
+    """One of the purposes that the caller's grants name."""
+    purpose: Text
+    """The purpose in words, 200 characters at most (domain rule P2)."""
+    legal_basis: Text
+    consents: list[Consent] = Field(default_factory=list, max_length=10)
+
+
+def utc_text(moment: datetime) -> str:
+    """Return a time as the canonical documents write it: RFC 3339, UTC, `Z`."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").replace(".000000Z", "Z")

@@ -1,0 +1,102 @@
+"""What an application must satisfy before anything is stored: every problem is found, not only the first.
+
+Owns: the rules that need the item but no database. Leaves to `policy`: who may, and what may cross which border. To
+`intake`: the order of it all. No reason repeats a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import Any
+
+import jsonschema_rs
+
+from gateway.domain.identifiers import DOCUMENT_TYPES, document_problem
+from gateway.domain.identity import Assurance
+from gateway.domain.item import Item, Office
+from gateway.domain.region import place_of
+from gateway.errors import FieldProblem
+from gateway.submissions.application import Application
+
+_ORGANISATION_DOCUMENTS = frozenset({"USCC", "HK_BRN"})
+
+
+class FormChecker:
+    """Checks forms against the items' JSON Schemas, compiled once."""
+
+    def __init__(self, items: Mapping[str, Item]) -> None:
+        self._validators = {
+            code: jsonschema_rs.Draft202012Validator(item.form_schema(), validate_formats=True)
+            for code, item in items.items()
+        }
+
+    def problems(self, item: Item, form: Mapping[str, str]) -> Iterator[FieldProblem]:
+        """Yield one problem per wrong field of the form."""
+        for error in self._validators[item.code].iter_errors(dict(form)):
+            path = ".".join(str(part) for part in error.instance_path)
+            yield from _of_schema(path, error.kind)
+
+
+def _of_schema(path: str, kind: Any) -> Iterator[FieldProblem]:
+    """Put a schema error in words that repeat no value."""
+    match kind.name:
+        case "required":
+            yield FieldProblem(f"form.{kind.property}", "is required", "missing")
+        case "additionalProperties":
+            for name in kind.unexpected:
+                yield FieldProblem(f"form.{name}", "is not a field of this item", "unknown_field")
+        case "enum":
+            yield FieldProblem(f"form.{path}", f"must be one of {', '.join(map(str, kind.options))}", "choice")
+        case "pattern" | "format":
+            yield FieldProblem(f"form.{path}", "does not have the form that the item's schema asks for", "format")
+        case "minLength" | "maxLength":
+            yield FieldProblem(f"form.{path}", "must have 1 to 500 characters", "length")
+        case other:
+            yield FieldProblem(f"form.{path}" if path else "form", f"breaks the item's schema ({other})", other)
+
+
+def applicant_problems(application: Application, today: date) -> Iterator[FieldProblem]:
+    """Check the applicant's document: known type, fits the kind of applicant, right check digit (typed by a user)."""
+    document = application.applicant.document
+    if document.type not in DOCUMENT_TYPES:
+        known = ", ".join(DOCUMENT_TYPES)
+        yield FieldProblem("applicant.document.type", f"is not known; known: {known}", "unknown_document_type")
+        return
+    organisation = application.applicant.kind == "organisation"
+    if organisation != (document.type in _ORGANISATION_DOCUMENTS):
+        reason = "does not belong to this kind of applicant"
+        yield FieldProblem("applicant.document.type", reason, "document_type_of_other_kind")
+    if problem := document_problem(document.type, document.number, today=today):
+        yield FieldProblem("applicant.document.number", problem, "check_digit")
+
+
+def mode_problems(application: Application, item: Item, assurance: Assurance) -> Iterator[FieldProblem]:
+    """Check that the item can be handled this way, and that we are sure enough of the person."""
+    if application.mode not in item.modes:
+        yield FieldProblem("mode", f"must be one of {', '.join(item.modes)} for this item", "mode")
+    if assurance < item.min_assurance:
+        reason = f"this item needs assurance {item.min_assurance.name}; the identity check reached {assurance.name}"
+        yield FieldProblem("mode", reason, "assurance")
+
+
+def material_problems(application: Application, item: Item) -> Iterator[FieldProblem]:
+    """Check the list of materials against the item's rules."""
+    rules = {rule.code: rule for rule in item.materials}
+    for position, material in enumerate(application.materials):
+        if material.code not in rules:
+            known = ", ".join(rules)
+            yield FieldProblem(f"materials.{position}.code", f"is not asked for; this item knows: {known}", "unknown")
+    given = {material.code for material in application.materials}
+    for rule in item.materials:
+        if rule.required and not rule.deferrable and rule.code not in given:
+            yield FieldProblem("materials", f"{rule.code} is required", "missing_material")
+
+
+def crossing_problems(application: Application, item: Item, office: Office, origin_code: str) -> Iterator[FieldProblem]:
+    """Check that no form field leaves its legal territory that may not (domain rule P1)."""
+    if place_of(origin_code).zone is place_of(office.code).zone:
+        return
+    for field in item.fields:
+        if not field.may_cross and field.id in application.form:
+            yield FieldProblem(f"form.{field.id}", "may not leave its legal territory; leave it out", "may_not_cross")

@@ -1,0 +1,183 @@
+"""Status events: the timeline of a case, from our own steps and from the handling region.
+
+Owns: recording an event once, in order where order can be had, and never dropping one. A duplicate (same region, same
+event id) is ignored; a late one joins the timeline without moving the state back; one that cannot be goes to the
+conflict table for a person. Everything here is part of the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, select, update
+
+from gateway.crypto.at_rest import Sealer
+from gateway.domain.submission import REGION_WORDS, State, leads_to
+from gateway.storage.store import insert_into
+from gateway.storage.tables import event_conflicts, region_numbers, submission_events, submissions
+
+GATEWAY = "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What became of a region's event: recorded, late (recorded, state unmoved), duplicate, or conflict."""
+
+    outcome: str
+    state: State | None = None
+
+
+class EventLog:
+    """Writes timelines. `sealer` protects what a conflicting event says, which nobody has checked yet."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    def first(self, tx: Connection, submission_id: str, state: State, now: datetime, detail: Mapping[str, Any]) -> None:
+        """Write event number 1. The submission's row already carries the state."""
+        _insert(tx, submission_id, 1, state, GATEWAY, None, now, now, detail)
+
+    def ours(self, tx: Connection, submission_id: str, state: State, now: datetime, detail: Mapping[str, Any]) -> None:
+        """Write one of our own steps. A state that a region's event has overtaken stays where it is."""
+        row = _locked(tx, submission_id)
+        if row is None:
+            raise LookupError(submission_id)
+        _append(tx, row, state, GATEWAY, None, now, now, detail)
+
+    def from_region(self, tx: Connection, region: str, event: Mapping[str, Any], now: datetime) -> Arrival:
+        """Record a canonical event (mappings/vocabulary.toml) that this region sent."""
+        row = _locked(tx, str(event["submission_id"]))
+        if _seen(tx, region, str(event["event_id"])):
+            return Arrival("duplicate")
+        problem = _problem(row, region, event)
+        if row is None or problem:
+            self._conflict(tx, region, event, problem or "there is no such submission here", now)
+            return Arrival("conflict")
+        state = REGION_WORDS[event["state"]]
+        moved = _append(
+            tx, row, state, region, str(event["event_id"]), _moment(event["occurred_at"]), now, _detail(event)
+        )
+        _number(tx, row["id"], region, event)
+        return Arrival("recorded" if moved else "late", state)
+
+    def unreadable(self, tx: Connection, region: str, raw: bytes, reason: str, now: datetime) -> None:
+        """Keep an event that its mapping cannot read, for a person; its digest stands for its id."""
+        self._keep(tx, region, hashlib.sha256(raw).hexdigest(), "", raw, reason, now)
+
+    def _conflict(self, tx: Connection, region: str, event: Mapping[str, Any], reason: str, now: datetime) -> None:
+        raw = orjson.dumps(dict(event))
+        self._keep(tx, region, str(event["event_id"]), str(event["submission_id"]), raw, reason, now)
+
+    def _keep(
+        self, tx: Connection, region: str, event_id: str, submission_id: str, raw: bytes, reason: str, now: datetime
+    ) -> None:
+        conflict_id = "CF" + secrets.token_hex(16)
+        row = {
+            "id": conflict_id,
+            "region": region,
+            "region_event_id": event_id[:64],
+            "submission_id": submission_id[:64],
+            "reason": reason,
+            "event": self._sealer.seal(raw, f"event_conflicts.event:{conflict_id}"),
+            "recorded_at": now,
+        }
+        tx.execute(insert_into(tx, event_conflicts).values(row).on_conflict_do_nothing())
+
+
+def _locked(tx: Connection, submission_id: str) -> Mapping[str, Any] | None:
+    """Return the case, locked until the end of the transaction, so that its sequence has no gap and no twin."""
+    c = submissions.c
+    query = select(c.id, c.state, c.last_seq, c.handling_region)
+    found = tx.execute(query.where(c.id == submission_id).with_for_update()).mappings().first()
+    return dict(found) if found else None
+
+
+def _seen(tx: Connection, region: str, event_id: str) -> bool:
+    timeline = select(submission_events.c.seq).where(
+        submission_events.c.source == region, submission_events.c.region_event_id == event_id
+    )
+    conflicts = select(event_conflicts.c.id).where(
+        event_conflicts.c.region == region, event_conflicts.c.region_event_id == event_id
+    )
+    return tx.execute(timeline).first() is not None or tx.execute(conflicts).first() is not None
+
+
+def _problem(row: Mapping[str, Any] | None, region: str, event: Mapping[str, Any]) -> str | None:
+    if row is None:
+        return None
+    if row["handling_region"] != region:
+        return f"region {region} has no power over a case that {row['handling_region']} handles"
+    now, then = State(row["state"]), REGION_WORDS[event["state"]]
+    if now is then or leads_to(now, then) or leads_to(then, now):
+        return None
+    return f"{then} cannot follow {now}"
+
+
+def _append(
+    tx: Connection,
+    row: Mapping[str, Any],
+    state: State,
+    source: str,
+    event_id: str | None,
+    occurred_at: datetime,
+    now: datetime,
+    detail: Mapping[str, Any],
+) -> bool:
+    """Write the next event of the case and move its state when this is a step forward. Return whether it moved."""
+    moved = leads_to(State(row["state"]), state)
+    values = {"last_seq": row["last_seq"] + 1, "updated_at": now}
+    if moved:
+        values["state"] = state
+    tx.execute(update(submissions).where(submissions.c.id == row["id"]).values(values))
+    _insert(tx, row["id"], row["last_seq"] + 1, state, source, event_id, occurred_at, now, detail)
+    return moved
+
+
+def _insert(
+    tx: Connection,
+    submission_id: str,
+    seq: int,
+    state: State,
+    source: str,
+    event_id: str | None,
+    occurred_at: datetime,
+    now: datetime,
+    detail: Mapping[str, Any],
+) -> None:
+    row = {
+        "submission_id": submission_id,
+        "seq": seq,
+        "state": state,
+        "source": source,
+        "region_event_id": event_id,
+        "occurred_at": occurred_at,
+        "recorded_at": now,
+        "detail": dict(detail),
+    }
+    tx.execute(submission_events.insert().values(row))
+
+
+def _number(tx: Connection, submission_id: str, region: str, numbers: Mapping[str, Any]) -> None:
+    remember_number(tx, submission_id, region, str(numbers["number"]), numbers.get("short_number"))
+
+
+def remember_number(tx: Connection, submission_id: str, region: str, number: str, short_number: str | None) -> None:
+    """Keep the region's own numbers for the case (long and short), once."""
+    row = {"submission_id": submission_id, "region": region, "number": number, "short_number": short_number}
+    tx.execute(insert_into(tx, region_numbers).values(row).on_conflict_do_nothing())
+
+
+def _detail(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what a clerk may read: remark, staff id, result. No person is in these by the vocabulary."""
+    kept = {name: event[name] for name in ("state", "operator", "reason", "result") if event.get(name)}
+    return {("word" if name == "state" else name): value for name, value in kept.items()}
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)

@@ -1,0 +1,189 @@
+"""Status events on their way in: pushed by callback, or fetched from a feed by polling.
+
+Owns: taking events over exactly once. A callback's nonce, its events and the evidence are one transaction; so are a
+feed page's events and the cursor, so that a crash between them neither loses nor repeats. Leaves to adapters: whether a
+callback is genuine. To `events`: what an event means for its case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+import structlog
+from sqlalchemy import Connection, and_, or_, select, update
+
+from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotFound, ReplayedCallback
+from gateway.evidence import Exchange, record
+from gateway.ports import Callback, CallbackReading, Clock, FeedPage, RegionDocument
+from gateway.regions import Region
+from gateway.storage import Store
+from gateway.storage.store import insert_into
+from gateway.storage.tables import feed_cursors, nonces
+from gateway.submissions.events import Arrival, EventLog
+from gateway.telemetry import Metrics
+from gateway.waiting import wait
+
+log = structlog.get_logger("inbox")
+
+_FEED_LEASE = timedelta(seconds=60)
+_PAGES_AT_ONCE = 50
+"""A feed is read this many pages in a row at most before other work gets its turn."""
+
+
+class Inbox:
+    """Takes status events from regions."""
+
+    def __init__(
+        self, store: Store, regions: Mapping[str, Region], events: EventLog, clock: Clock, metrics: Metrics
+    ) -> None:
+        self._store = store
+        self._regions = regions
+        self._events = events
+        self._clock = clock
+        self._metrics = metrics
+        self._owner = secrets.token_hex(8)
+
+    # --- callbacks ---------------------------------------------------------------------------------------------
+
+    async def callback(self, region_id: str, callback: Callback) -> Mapping[str, Any]:
+        """Take a callback and return the answer that the region expects.
+
+        Raises NotFound, ForgedCallback, ReplayedCallback, InvalidRequest; every refusal becomes evidence.
+        """
+        region = self._regions.get(region_id)
+        if region is None or region.adapter.callbacks is None:
+            raise NotFound("No enabled region sends callbacks here.", code="callback.unknown_region")
+        try:
+            reading = await region.adapter.callbacks.read(callback)
+            arrivals = await self._store.write(lambda tx: self._take(tx, region, reading, callback))
+        except GatewayError as error:
+            await self._refused(region, callback, error)
+            raise
+        self._count(region, arrivals)
+        return reading.answer
+
+    def _take(self, tx: Connection, region: Region, reading: CallbackReading, callback: Callback) -> list[Arrival]:
+        scope = f"callback:{region.id}"
+        used = insert_into(tx, nonces).values(scope=scope, value=reading.nonce, expires_at=reading.nonce_expires)
+        if tx.execute(used.on_conflict_do_nothing()).rowcount == 0:
+            problem = FieldProblem("nonce", "was used before", "replayed")
+            raise ReplayedCallback("This callback was received before.", problems=[problem], region=region.id)
+        now = self._clock()
+        arrivals = [self._events.from_region(tx, region.id, event, now) for event in _canonical(region, reading.events)]
+        record(tx, _exchange(region, callback, "done", "recorded"), now=now)
+        return arrivals
+
+    async def _refused(self, region: Region, callback: Callback, error: GatewayError) -> None:
+        exchange = _exchange(region, callback, "refused", error.stable_code)
+        error.evidence = await self._store.write(lambda tx: record(tx, exchange, now=self._clock()))
+        self._metrics.event(region.id, "refused")
+
+    # --- feeds -------------------------------------------------------------------------------------------------
+
+    async def poll_forever(self, region: Region, stopping: asyncio.Event) -> None:
+        """Fetch this region's events until told to stop; trouble is logged and the next look comes as usual."""
+        pause = region.limits.poll_seconds or 5.0
+        while not stopping.is_set():
+            try:
+                await self.poll(region)
+            except GatewayError as error:
+                log.warning("feed not read", region=region.id, code=error.stable_code, detail=error.detail)
+            await wait(stopping, pause)
+
+    async def poll(self, region: Region) -> int:
+        """Fetch what is new, page by page, and return how many events arrived. One replica at a time does it."""
+        if region.adapter.feed is None:
+            return 0
+        total = 0
+        for _ in range(_PAGES_AT_ONCE):
+            cursor = await self._store.write(lambda tx: self._hold_cursor(tx, region.id))
+            if cursor is None:
+                return total
+            page = await region.adapter.feed.poll(cursor)
+            arrivals = await self._store.write(lambda tx, p=page, at=cursor: self._take_page(tx, region, p, at))  # type: ignore[misc] # bound as defaults, used at once
+            self._count(region, arrivals)
+            total += len(arrivals)
+            if page.cursor == cursor or not page.events:
+                break
+        return total
+
+    def _hold_cursor(self, tx: Connection, region: str) -> str | None:
+        """Return the cursor and hold it for a while; None when another replica holds it."""
+        now = self._clock()
+        row = {"region": region, "cursor": "", "lease_until": now, "owner": self._owner, "updated_at": now}
+        tx.execute(insert_into(tx, feed_cursors).values(row).on_conflict_do_nothing())
+        c = feed_cursors.c
+        free = and_(c.region == region, or_(c.owner == self._owner, c.lease_until <= now))
+        held = update(feed_cursors).where(free).values(owner=self._owner, lease_until=now + _FEED_LEASE)
+        if tx.execute(held).rowcount == 0:
+            return None
+        return str(tx.execute(select(c.cursor).where(c.region == region)).scalar_one())
+
+    def _take_page(self, tx: Connection, region: Region, page: FeedPage, cursor: str) -> list[Arrival]:
+        """Record a page and move the cursor, fenced by owner and by the cursor that the page was asked with."""
+        now = self._clock()
+        c = feed_cursors.c
+        mine = and_(c.region == region.id, c.owner == self._owner, c.cursor == cursor)
+        moved = update(feed_cursors).where(mine).values(cursor=page.cursor, updated_at=now)
+        if tx.execute(moved).rowcount == 0:
+            return []  # another replica took over and has recorded this page, or will
+        return [self._arrive(tx, region, document, now) for document in page.events]
+
+    def _arrive(self, tx: Connection, region: Region, document: RegionDocument, now: datetime) -> Arrival:
+        """Record one event of a feed. One that cannot be read must not block those behind it: it waits for a person."""
+        raw = document if isinstance(document, bytes) else orjson.dumps(document)
+        try:
+            event = region.pack("event").to_canonical(document)
+        except GatewayError as error:
+            fields = [problem.field for problem in error.problems]
+            log.warning("event cannot be read", region=region.id, fields=fields)
+            self._events.unreadable(tx, region.id, raw, f"cannot be read: {', '.join(fields)}", now)
+            record(tx, _feed_exchange(region, raw, "failed", error.stable_code, now), now=now)
+            return Arrival("unreadable")
+        arrival = self._events.from_region(tx, region.id, event, now)
+        record(tx, _feed_exchange(region, raw, "done", arrival.outcome, now), now=now)
+        return arrival
+
+    def _count(self, region: Region, arrivals: Sequence[Arrival]) -> None:
+        for arrival in arrivals:
+            self._metrics.event(region.id, arrival.outcome)
+
+
+def _canonical(region: Region, documents: Sequence[RegionDocument]) -> list[dict[str, Any]]:
+    """Convert a callback's events. Raises InvalidRequest that names the fields in the region's own words."""
+    try:
+        return [region.pack("event").to_canonical(document) for document in documents]
+    except GatewayError as error:
+        text = "The event cannot be read; see `problems`."
+        raise InvalidRequest(text, problems=error.problems, code="callback.unreadable", region=region.id) from error
+
+
+def _exchange(region: Region, callback: Callback, outcome: Any, reason: str) -> Exchange:
+    return Exchange(
+        action="status.callback",
+        outcome=outcome,
+        reason=reason,
+        who={"region": region.id},
+        what={"path": callback.path, "size": len(callback.body)},
+        purpose="status of a case",
+        received_at=callback.received_at,
+        parts={"body": callback.body},
+    )
+
+
+def _feed_exchange(region: Region, raw: bytes, outcome: Any, reason: str, now: datetime) -> Exchange:
+    return Exchange(
+        action="status.feed",
+        outcome=outcome,
+        reason=reason,
+        who={"region": region.id},
+        what={"size": len(raw)},
+        purpose="status of a case",
+        received_at=now,
+        parts={"event": raw},
+    )

@@ -1,0 +1,431 @@
+"""Intake: an application becomes a submission, or a refusal that says everything that is wrong.
+
+Owns: the order of the checks, business idempotency for the life of a case, and the one transaction that writes
+submission, delivery, event, consents and evidence. Nothing answers 2xx before it commits. Leaves to `delivery` what
+happens next, and to `policy` who may.
+
+Business idempotency: client + item + the client's own reference is the key. The same application again gets the same
+receipt; another one under the same key is a conflict that names the submission which holds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, and_, select
+
+from gateway.crypto.at_rest import References, Sealer
+from gateway.domain.calendar import local_day
+from gateway.domain.caller import Caller
+from gateway.domain.identifiers import case_number
+from gateway.domain.identity import Assurance
+from gateway.domain.item import Item, Office
+from gateway.domain.region import place_of
+from gateway.domain.submission import State
+from gateway.errors import Conflict, FieldProblem, GatewayError, InvalidRequest
+from gateway.evidence import Exchange, record
+from gateway.evidence.record import who_is
+from gateway.policy.grants import Ask, Capability, Grants
+from gateway.policy.transfer import Basis, ConsentGiven, Transfer, require
+from gateway.ports import Clock
+from gateway.regions import Region
+from gateway.storage import Store
+from gateway.storage.store import insert_into
+from gateway.storage.tables import consents, daily_sequences, deliveries, submission_materials, submissions
+from gateway.submissions import checks
+from gateway.submissions.application import Application, Consent, utc_text
+from gateway.submissions.events import EventLog
+from gateway.submissions.materials import Blob, Materials, owner_of
+from gateway.submissions.parcels import seal_body
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The answer to an application. `replayed` says that it was here before."""
+
+    submission_id: str
+    state: str
+    received_at: datetime
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """An application that passed, with what was found for it."""
+
+    caller: Caller
+    application: Application
+    item: Item
+    office: Office
+    region: Region
+    channel: str
+    received_at: datetime
+    digest: str
+    consent_id: str | None
+    blobs: Mapping[str, Blob]
+
+
+class Intake:
+    """Takes applications from agencies and from clerks alike."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        items: Mapping[str, Item],
+        regions: Mapping[str, Region],
+        grants: Grants,
+        bases: tuple[Basis, ...],
+        materials: Materials,
+        events: EventLog,
+        sealer: Sealer,
+        references: References,
+        clock: Clock,
+        nudge: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._items = items
+        self._regions = regions
+        self._grants = grants
+        self._bases = bases
+        self._materials = materials
+        self._events = events
+        self._sealer = sealer
+        self._references = references
+        self._clock = clock
+        self._nudge = nudge
+        self._forms = checks.FormChecker(items)
+
+    async def accept(self, caller: Caller, application: Application, *, assurance: Assurance, channel: str) -> Receipt:
+        """Store the application and queue its delivery. Raises InvalidRequest, NotPermitted, Conflict, MappingFailed.
+
+        `assurance` is how sure the channel is of the applicant; `channel` is `api` or `window`.
+        """
+        received_at = self._clock()
+        try:
+            return await self._accept(caller, application, assurance, channel, received_at)
+        except GatewayError as error:
+            await self._note_refusal(caller, application, error, received_at)
+            raise
+
+    async def _accept(
+        self,
+        caller: Caller,
+        application: Application,
+        assurance: Assurance,
+        channel: str,
+        received_at: datetime,
+    ) -> Receipt:
+        item, office, region = self._place(application)
+        self._may(caller, application, region, received_at)
+        wanted = [material.blob for material in application.materials]
+        blobs = await self._store.read(lambda tx: self._materials.find(tx, caller, wanted))
+        digest = digest_of(application, blobs)
+        earlier = await self._store.read(lambda tx: self._earlier(tx, caller, application, digest))
+        if earlier is not None:
+            return earlier
+        self._check(caller, application, item, office, assurance, received_at)
+        consent_id = self._may_cross(caller, application, item, office, received_at)
+        _all_found(application, blobs)
+        checked = _Checked(
+            caller, application, item, office, region, channel, received_at, digest, consent_id, blobs
+        )  # fmt: skip
+        # A trial conversion under a well-formed number: what the region's format cannot say is refused now, to the
+        # caller, and not found out at three in the morning by the delivery worker.
+        region.pack("submission").to_region(self._body(checked, self._number(checked, 0)))
+        receipt = await self._store.write(lambda tx: self._write(tx, checked))
+        self._nudge(region.id)
+        return receipt
+
+    # --- checks ------------------------------------------------------------------------------------------------
+
+    def _place(self, application: Application) -> tuple[Item, Office, Region]:
+        item = self._items.get(application.item)
+        if item is None:
+            problem = FieldProblem("item", "is not in the catalogue; see GET /v1/items", "unknown_item")
+            raise InvalidRequest("There is no such item.", problems=[problem], code="submission.unknown_item")
+        office = item.office(application.place)
+        region = self._regions.get(application.place)
+        if office is None or region is None:
+            places = ", ".join(office.region for office in item.offices)
+            problem = FieldProblem("place", f"has no power over this item; places that have: {places}", "unknown_place")
+            raise InvalidRequest("This place does not handle the item.", problems=[problem], code="submission.place")
+        return item, office, region
+
+    def _may(self, caller: Caller, application: Application, region: Region, now: datetime) -> None:
+        self._grants.require(
+            Ask(
+                client=caller.client_id,
+                capability=Capability.CREATE_SUBMISSIONS,
+                item=application.item,
+                certificate_type=None,
+                purpose=application.purpose_code,
+                region=region.id,
+                on=local_day(now),
+            )
+        )
+
+    def _check(
+        self,
+        caller: Caller,
+        application: Application,
+        item: Item,
+        office: Office,
+        assurance: Assurance,
+        now: datetime,
+    ) -> None:
+        problems = [
+            *checks.applicant_problems(application, local_day(now)),
+            *checks.mode_problems(application, item, assurance),
+            *self._forms.problems(item, application.form),
+            *checks.material_problems(application, item),
+            *checks.crossing_problems(application, item, office, caller.origin_code),
+        ]
+        if problems:
+            raise InvalidRequest("Some fields are not valid; see `problems`.", problems=problems)
+
+    def _may_cross(
+        self, caller: Caller, application: Application, item: Item, office: Office, now: datetime
+    ) -> str | None:
+        """Apply the transfer rules; return the id under which the consent will be recorded, if one is needed."""
+        transfer = Transfer(
+            origin=place_of(caller.origin_code),
+            target=place_of(office.code),
+            target_region=office.region,
+            target_recipient=office.region,
+            document_type=application.applicant.document.type,
+            fields=sent_fields(application),
+            purpose=application.purpose,
+            consents=[_given(consent) for consent in application.consents],
+            bases=self._bases,
+            now=now,
+            item=item.code,
+        )
+        require(transfer)
+        return "CNS" + secrets.token_hex(12) if transfer.crosses else None
+
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    def _earlier(self, tx: Connection, caller: Caller, application: Application, digest: str) -> Receipt | None:
+        """Return the receipt of the submission that holds this business key. Raises Conflict when it differs."""
+        c = submissions.c
+        key = and_(
+            c.client_id == owner_of(caller),
+            c.item_code == application.item,
+            c.client_reference == application.reference,
+        )
+        row = tx.execute(select(c.id, c.digest, c.state, c.created_at).where(key)).one_or_none()
+        if row is None:
+            return None
+        if row.digest != digest:
+            text = f"Reference and item already stand for submission {row.id}, which says something else."
+            problem = FieldProblem("reference", "choose a new one for a new application", "reference_used")
+            raise Conflict(text, problems=[problem], code="submission.reference_conflict")
+        return Receipt(row.id, row.state, row.created_at, replayed=True)
+
+    def _write(self, tx: Connection, checked: _Checked) -> Receipt:
+        """Write everything that an accepted application means, in one transaction."""
+        number = self._number(checked, self._next_sequence(tx, checked))
+        written = insert_into(tx, submissions).values(self._row(checked, number)).on_conflict_do_nothing()
+        if tx.execute(written).rowcount == 0:  # a twin of this request was faster
+            earlier = self._earlier(tx, checked.caller, checked.application, checked.digest)
+            if earlier is None:
+                raise Conflict("The submission could not be numbered; send it again.", code="submission.numbering")
+            return earlier
+        now = checked.received_at
+        for position, material in enumerate(checked.application.materials):
+            row = {"submission_id": number, "position": position, "code": material.code, "blob_id": material.blob}
+            tx.execute(submission_materials.insert().values(row))
+        tx.execute(deliveries.insert().values(_delivery(checked, number)))
+        self._events.first(tx, number, State.COLLECTED, now, {"channel": checked.channel})
+        self._record_consent(tx, checked, number)
+        record(tx, self._exchange(checked, number), now=self._clock())
+        return Receipt(number, State.COLLECTED, now, replayed=False)
+
+    def _next_sequence(self, tx: Connection, checked: _Checked) -> int:
+        """Return the next number of the day for this pair of places."""
+        day = local_day(checked.received_at)
+        name = f"{checked.caller.origin_code[:6]}-{checked.office.code[:6]}-{day:%Y%m%d}"
+        first = insert_into(tx, daily_sequences).values({"name": name, "value": 1})
+        counted = first.on_conflict_do_update(
+            index_elements=["name"], set_={"value": daily_sequences.c.value + 1}
+        ).returning(daily_sequences.c.value)
+        return int(tx.execute(counted).scalar_one())
+
+    def _number(self, checked: _Checked, sequence: int) -> str:
+        return case_number(
+            origin=checked.caller.origin_code,
+            handling=checked.office.code,
+            day=local_day(checked.received_at),
+            sequence=sequence,
+        )
+
+    def _row(self, checked: _Checked, number: str) -> dict[str, Any]:
+        document = checked.application.applicant.document
+        return {
+            "id": number,
+            "client_id": owner_of(checked.caller),
+            "item_code": checked.item.code,
+            "client_reference": checked.application.reference,
+            "digest": checked.digest,
+            "state": State.COLLECTED,
+            "mode": checked.application.mode,
+            "channel": checked.channel,
+            "origin_code": checked.caller.origin_code,
+            "window_id": checked.caller.window_id,
+            "operator": checked.caller.operator,
+            "handling_region": checked.region.id,
+            "handling_code": checked.office.code,
+            "applicant_ref": self._references.of(document.type, document.number),
+            "body": seal_body(self._sealer, number, self._body(checked, number)),
+            "mapping_version": checked.region.pack("submission").version,
+            "last_seq": 1,
+            "created_at": checked.received_at,
+            "updated_at": checked.received_at,
+        }
+
+    def _body(self, checked: _Checked, number: str) -> dict[str, Any]:
+        """Return the canonical submission (mappings/vocabulary.toml)."""
+        application, caller = checked.application, checked.caller
+        origin = {"region": caller.origin_code, "window": caller.window_id, "operator": caller.operator}
+        body: dict[str, Any] = {
+            "id": number,
+            "mode": application.mode,
+            "item": {"code": checked.item.code, "name": checked.item.name["zh-CN"]},
+            "submitted_at": utc_text(checked.received_at.replace(microsecond=0)),
+            "channel": checked.channel,
+            "origin": {name: value for name, value in origin.items() if value},
+            "handling": {"region": checked.office.code},
+            "applicant": application.applicant.model_dump(mode="json", exclude_none=True),
+            "form": dict(application.form),
+            "materials": [_described(m.code, checked.blobs[m.blob]) for m in application.materials],
+        }
+        return body if checked.consent_id is None else {**body, "consent": checked.consent_id}
+
+    def _record_consent(self, tx: Connection, checked: _Checked, number: str) -> None:
+        """Keep the consent that the transfer rests on, with the case (domain rule P3)."""
+        if checked.consent_id is None:
+            return
+        application = checked.application
+        consent = next(c for c in application.consents if c.recipient == checked.region.id)
+        document = application.applicant.document
+        row = {
+            "id": checked.consent_id,
+            "case_no": number,
+            "subject_ref": self._references.of(document.type, document.number),
+            "recipient": consent.recipient,
+            "purpose": consent.purpose,
+            "fields": sorted(consent.fields),
+            "basis": application.legal_basis[:32],
+            "recorded_by": f"{owner_of(checked.caller)}: {consent.evidence}"[:128],
+            "given_at": consent.given_at,
+            "expires_at": consent.expires_at,
+            "revoked_at": None,
+        }
+        tx.execute(consents.insert().values(row))
+
+    # --- evidence ----------------------------------------------------------------------------------------------
+
+    def _exchange(self, checked: _Checked, number: str) -> Exchange:
+        application = checked.application
+        return Exchange(
+            action="submission.accept",
+            outcome="done",
+            reason="accepted",
+            who=who_is(checked.caller),
+            what={"case": number, "item": checked.item.code, "region": checked.region.id},
+            purpose=f"{application.purpose_code}: {application.purpose}",
+            received_at=checked.received_at,
+            parts={
+                "applicant": orjson.dumps(application.applicant.model_dump(mode="json")),
+                "form": orjson.dumps(dict(application.form), option=orjson.OPT_SORT_KEYS),
+                **{f"material.{code}": blob.sha256.encode() for code, blob in _by_code(checked).items()},
+            },
+        )
+
+    async def _note_refusal(
+        self, caller: Caller, application: Application, error: GatewayError, received_at: datetime
+    ) -> None:
+        exchange = Exchange(
+            action="submission.accept",
+            outcome="refused",
+            reason=error.stable_code,
+            who=who_is(caller),
+            what={
+                "item": application.item,
+                "region": application.place,
+                "fields": [problem.field for problem in error.problems],
+            },
+            purpose=f"{application.purpose_code}: {application.purpose}",
+            received_at=received_at,
+        )
+        error.evidence = await self._store.write(lambda tx: record(tx, exchange, now=self._clock()))
+
+
+def digest_of(application: Application, blobs: Mapping[str, Blob]) -> str:
+    """Return the digest of what an application says: the same file uploaded again is the same material."""
+    said = application.model_dump(mode="json")
+    for material in said["materials"]:
+        if material["blob"] in blobs:
+            material["blob"] = blobs[material["blob"]].sha256
+    return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def sent_fields(application: Application) -> list[str]:
+    """Return the canonical names of the personal fields that this application sends to the handling region."""
+    applicant = application.applicant.model_dump(exclude_none=True)
+    named = [f"applicant.{name}" for name in applicant if name != "kind"]
+    return [*named, *(f"form.{name}" for name in application.form)]
+
+
+def _all_found(application: Application, blobs: Mapping[str, Blob]) -> None:
+    problems = [
+        FieldProblem(f"materials.{position}.blob", "is no upload of this caller; POST /v1/blobs first", "unknown_blob")
+        for position, material in enumerate(application.materials)
+        if material.blob not in blobs
+    ]
+    if problems:
+        raise InvalidRequest("Some materials were not uploaded.", problems=problems)
+
+
+def _given(consent: Consent) -> ConsentGiven:
+    return ConsentGiven(
+        id=None,
+        recipient=consent.recipient,
+        purpose=consent.purpose,
+        fields=frozenset(consent.fields),
+        given_at=consent.given_at,
+        expires_at=consent.expires_at,
+    )
+
+
+def _delivery(checked: _Checked, number: str) -> dict[str, Any]:
+    return {
+        "id": "DL" + secrets.token_hex(16),
+        "submission_id": number,
+        "region": checked.region.id,
+        "state": "pending",
+        "due": checked.received_at,
+        "attempt": 0,
+        "created_at": checked.received_at,
+    }
+
+
+def _described(code: str, blob: Blob) -> dict[str, Any]:
+    return {
+        "code": code,
+        "name": blob.name,
+        "media_type": blob.media_type,
+        "size": blob.size,
+        "sha256": blob.sha256,
+    }
+
+
+def _by_code(checked: _Checked) -> dict[str, Blob]:
+    return {material.code: checked.blobs[material.blob] for material in checked.application.materials}

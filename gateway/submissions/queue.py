@@ -1,0 +1,94 @@
+"""The delivery row is the queue: claiming, settling and releasing, each one transaction.
+
+Owns: leases and fencing. A claim is fenced by owner and attempt: a worker that lost its lease can settle nothing.
+Leaves to `delivery`: talking to the region. A row that is found in state `sending` after its lease belongs to a worker
+that died: nobody knows what the region got, so the new attempt is a doubtful one and begins with a question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+
+from gateway.storage.tables import deliveries
+
+UNSETTLED = ("pending", "sending", "in_doubt")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One attempt that this worker may make until `lease_until`. `doubtful`: ask before sending."""
+
+    delivery_id: str
+    submission_id: str
+    region: str
+    owner: str
+    attempt: int
+    doubtful: bool
+    sent_at: datetime | None
+    lease_until: datetime
+
+
+def claim(tx: Connection, *, region: str, owner: str, limit: int, now: datetime, lease: timedelta) -> list[Claim]:
+    """Take up to `limit` due deliveries of a region for this worker. Replicas never take the same one."""
+    c = deliveries.c
+    due = and_(c.region == region, or_(_waiting(now), and_(c.state == "sending", c.lease_until < now)))
+    query = select(deliveries).where(due).order_by(c.due).limit(limit).with_for_update(skip_locked=True)
+    return [_take(tx, dict(row), owner, now, lease) for row in tx.execute(query).mappings().all()]
+
+
+def _waiting(now: datetime) -> ColumnElement[bool]:
+    return and_(deliveries.c.state.in_(("pending", "in_doubt")), deliveries.c.due <= now)
+
+
+def _take(tx: Connection, row: Mapping[str, Any], owner: str, now: datetime, lease: timedelta) -> Claim:
+    taken = Claim(
+        delivery_id=row["id"],
+        submission_id=row["submission_id"],
+        region=row["region"],
+        owner=owner,
+        attempt=row["attempt"] + 1,
+        doubtful=row["state"] != "pending",
+        sent_at=row["sent_at"],
+        lease_until=now + lease,
+    )
+    values = {"state": "sending", "owner": owner, "attempt": taken.attempt, "lease_until": taken.lease_until}
+    tx.execute(update(deliveries).where(deliveries.c.id == taken.delivery_id).values(values))
+    return taken
+
+
+def note_sending(tx: Connection, claimed: Claim, now: datetime) -> bool:
+    """Write down that the message is about to leave, before it does. Return False when the lease was lost."""
+    return _fenced(tx, claimed, {"sent_at": now})
+
+
+def settle(tx: Connection, claimed: Claim, values: Mapping[str, Any]) -> bool:
+    """Write the outcome of the attempt and end the lease. Return False when another worker holds the row now."""
+    return _fenced(tx, claimed, {**values, "lease_until": None, "owner": None})
+
+
+def _fenced(tx: Connection, claimed: Claim, values: Mapping[str, Any]) -> bool:
+    c = deliveries.c
+    mine = and_(c.id == claimed.delivery_id, c.owner == claimed.owner, c.attempt == claimed.attempt)
+    return tx.execute(update(deliveries).where(mine).values(dict(values))).rowcount == 1
+
+
+def figures(tx: Connection, now: datetime) -> dict[str, tuple[dict[str, int], float]]:
+    """Return, per region, how many deliveries are unsettled or dead by state, and the age in seconds of the oldest."""
+    c = deliveries.c
+    query = (
+        select(c.region, c.state, func.count().label("number"), func.min(c.created_at).label("oldest"))
+        .where(c.state.in_((*UNSETTLED, "dead")))
+        .group_by(c.region, c.state)
+    )
+    found: dict[str, tuple[dict[str, int], float]] = {}
+    for region, state, number, oldest in tx.execute(query).all():
+        counts, age = found.setdefault(region, ({}, 0.0))
+        counts[state] = number
+        waiting = 0.0 if state == "dead" or oldest is None else (now - oldest).total_seconds()
+        found[region] = (counts, max(age, waiting))
+    return found
