@@ -1,0 +1,289 @@
+"""From the clerk's form to an application: what is missing or wrong in it, and the document to hand in.
+
+Owns: the form's field names, the checks that can be made on the page, and the separate consent where data leaves its
+legal territory (rule P3). Leaves to `gateway.submissions.intake`: the last word on everything.
+
+A problem's field is the name of an input; its code is what the page has words for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from typing import Any
+
+from gateway.domain.identifiers import document_problem, region_code_problem
+from gateway.domain.item import FormField, Item, MaterialRule, Office
+from gateway.domain.region import place_of
+from gateway.errors import FieldProblem
+from gateway.submissions.application import utc_text
+from gateway.web.window.entry import Entry
+from gateway.windows import Window
+
+LOCAL = timezone(timedelta(hours=8), "UTC+8")
+"""The time of day in all eleven regions; none of them has a summer time."""
+CONSENT_LIFE = timedelta(days=180)
+PURPOSE_CODE = "cross-region-service"
+"""What the window collects for, as grants name it (代收代办)."""
+PURPOSE = "跨域通办代收代办"
+"""The same in words; they stand in the consent as in the application."""
+LEGAL_BASIS = "个人信息保护法第十三条第一款第三项（履行法定职责）"
+"""PIPL art. 13(1)(3): a statutory duty of the organisation behind the window."""
+
+_MOBILE = re.compile(r"\+?[0-9 -]{5,20}")
+_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,4})?", re.ASCII)
+_REFERENCE = re.compile(r"[0-9a-f]{32}")
+_ORGANISATION_DOCUMENTS = frozenset({"USCC", "HK_BRN"})
+_OPTIONAL = ("name_latin", "birth_date", "sex", "mobile")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One application to make: which item, at which office, from which window, and when."""
+
+    item: Item
+    office: Office
+    window: Window
+    now: datetime
+
+    @property
+    def today(self) -> date:
+        """The date at the window."""
+        return self.now.astimezone(LOCAL).date()
+
+    @property
+    def crosses(self) -> bool:
+        """Say whether the applicant's data leaves its legal territory (PIPL art. 38-39)."""
+        return place_of(self.window.code).zone is not place_of(self.office.code).zone
+
+    @property
+    def fields(self) -> Sequence[FormField]:
+        """The fields to ask for: one that may not cross the border is not collected for a place beyond it (P1)."""
+        return [field for field in self.item.fields if field.may_cross or not self.crosses]
+
+
+def is_reference(text: str) -> bool:
+    """Say whether this is a form id that we gave out."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
+# --- checks ------------------------------------------------------------------------------------------------------
+
+
+def problems_of(entry: Entry, task: Task) -> list[FieldProblem]:
+    """Return everything that is wrong with the form, in the order of the page."""
+    checks = (
+        _applicant(entry, task.today),
+        _fields(entry, task.fields),
+        _consent(entry, task),
+        _materials(entry, task),
+    )
+    return [problem for check in checks for problem in check]
+
+
+def _applicant(entry: Entry, today: date) -> Iterator[FieldProblem]:
+    yield from _one_of(entry, "applicant.kind", ("person", "organisation"))
+    yield from _text(entry, "applicant.name", 200)
+    yield from _text(entry, "applicant.document.type", 64)
+    yield from _document(entry, today)
+    if entry.text("applicant.name_latin"):
+        yield from _text(entry, "applicant.name_latin", 200)
+    if born := entry.text("applicant.birth_date"):
+        yield from _born(born, today)
+    if entry.text("applicant.sex"):
+        yield from _one_of(entry, "applicant.sex", ("F", "M"))
+    if (mobile := entry.text("applicant.mobile")) and not _MOBILE.fullmatch(mobile):
+        yield FieldProblem("applicant.mobile", "is not a phone number", "mobile")
+    if not entry.text("identity_checked"):
+        yield FieldProblem("identity_checked", "is required", "unchecked")
+
+
+def _document(entry: Entry, today: date) -> Iterator[FieldProblem]:
+    kind, number = entry.text("applicant.document.type"), document_number(entry)
+    if kind and (kind in _ORGANISATION_DOCUMENTS) != (entry.text("applicant.kind") == "organisation"):
+        other = "does not belong to this kind of applicant"
+        yield FieldProblem("applicant.document.type", other, "document_type_of_other_kind")
+    if not number:
+        yield FieldProblem("applicant.document.number", "is required", "required")
+    elif kind and (reason := document_problem(kind, number, today=today)):
+        yield FieldProblem("applicant.document.number", reason, "document")
+
+
+def _born(text: str, today: date) -> Iterator[FieldProblem]:
+    born = _date(text)
+    if born is None:
+        yield FieldProblem("applicant.birth_date", "is not a date", "date")
+    elif born > today:
+        yield FieldProblem("applicant.birth_date", "is in the future", "date_future")
+
+
+def _fields(entry: Entry, fields: Sequence[FormField]) -> Iterator[FieldProblem]:
+    for field in fields:
+        name = f"form.{field.id}"
+        if entry.text(name):
+            yield from _text(entry, name, 500)
+            yield from _kind(field, name, entry.text(name))
+        elif field.required:
+            yield FieldProblem(name, "is required", "required")
+
+
+def _kind(field: FormField, name: str, text: str) -> Iterator[FieldProblem]:
+    right = {
+        "date": lambda: _date(text) is not None,
+        "region": lambda: region_code_problem(text) is None,
+        "number": lambda: _NUMBER.fullmatch(text) is not None,
+        "choice": lambda: text in field.choices,
+    }
+    if field.kind in right and not right[field.kind]():
+        yield FieldProblem(name, f"is not a {field.kind}", field.kind)
+
+
+def _consent(entry: Entry, task: Task) -> Iterator[FieldProblem]:
+    if not task.crosses:
+        return
+    if not entry.text("consent.given"):
+        yield FieldProblem("consent.given", "is required", "consent")
+    yield from _text(entry, "consent.evidence", 200)
+    signed = _date(entry.text("consent.signed_on"))
+    if signed is None:
+        yield FieldProblem("consent.signed_on", "is not a date", "date")
+    elif signed > task.today:
+        yield FieldProblem("consent.signed_on", "is in the future", "date_future")
+    elif _midnight(signed) + CONSENT_LIFE <= task.now:
+        yield FieldProblem("consent.signed_on", "is too long ago", "consent_old")
+
+
+def _materials(entry: Entry, task: Task) -> Iterator[FieldProblem]:
+    for rule in task.item.materials:
+        if _must_have(rule) and not entry.held.get(rule.code):
+            name = f"material.{rule.code}"
+            if not any(problem.field == name for problem in entry.problems):
+                yield FieldProblem(name, "is required", "material")
+
+
+def _must_have(rule: MaterialRule) -> bool:
+    return rule.required and not rule.deferrable
+
+
+def _text(entry: Entry, name: str, longest: int) -> Iterator[FieldProblem]:
+    length = len(entry.text(name))
+    if length == 0:
+        yield FieldProblem(name, "is required", "required")
+    elif length > longest:
+        yield FieldProblem(name, f"has more than {longest} characters", "too_long")
+
+
+def _one_of(entry: Entry, name: str, values: Sequence[str]) -> Iterator[FieldProblem]:
+    if entry.text(name) not in values:
+        yield FieldProblem(name, "is required", "choice")
+
+
+def _date(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if len(text) == len("2026-01-31") else None
+    except ValueError:
+        return None
+
+
+# --- the document ------------------------------------------------------------------------------------------------
+
+
+def document_number(entry: Entry) -> str:
+    """Return the number as our documents write it: capitals, without blanks and without an HKID's brackets."""
+    return re.sub(r"[\s()（）]", "", entry.text("applicant.document.number")).upper()
+
+
+def application_of(entry: Entry, task: Task) -> dict[str, Any]:
+    """Return the application (`gateway.submissions.application.Application`) as data, from a form without problems.
+
+    It says the same whenever the same form is sent, so a double click is one case.
+    """
+    form = {field.id: entry.text(f"form.{field.id}") for field in task.fields if entry.text(f"form.{field.id}")}
+    applicant = _applicant_data(entry)
+    return {
+        "reference": entry.text("reference"),
+        "item": task.item.code,
+        "place": task.office.region,
+        "mode": "collect",
+        "applicant": applicant,
+        "form": form,
+        "materials": [{"code": code, "blob": held.blob} for code, held in _files(entry, task.item)],
+        "purpose_code": PURPOSE_CODE,
+        "purpose": PURPOSE,
+        "legal_basis": LEGAL_BASIS,
+        "consents": [_consent_data(entry, task, _names(applicant, form, entry))] if task.crosses else [],
+    }
+
+
+def _files(entry: Entry, item: Item) -> Iterator[tuple[str, Any]]:
+    for rule in item.materials:
+        for held in entry.held.get(rule.code, []):
+            yield rule.code, held
+
+
+def _applicant_data(entry: Entry) -> dict[str, Any]:
+    optional = {name: entry.text(f"applicant.{name}") for name in _OPTIONAL if entry.text(f"applicant.{name}")}
+    document = {"type": entry.text("applicant.document.type"), "number": document_number(entry)}
+    return {
+        "kind": entry.text("applicant.kind"),
+        "name": entry.text("applicant.name"),
+        "document": document,
+        **optional,
+    }
+
+
+def _names(applicant: dict[str, Any], form: dict[str, str], entry: Entry) -> list[str]:
+    """Return the canonical names of what is sent about the applicant, for the consent."""
+    return [
+        *(f"applicant.{name}" for name in applicant),
+        *(f"form.{name}" for name in form),
+        *(["materials"] if any(entry.held.values()) else []),
+    ]
+
+
+def _consent_data(entry: Entry, task: Task, names: list[str]) -> dict[str, Any]:
+    given = _midnight(date.fromisoformat(entry.text("consent.signed_on")))
+    return {
+        "recipient": task.office.region,
+        "purpose": PURPOSE,
+        "fields": names,
+        "given_at": utc_text(given.astimezone(UTC)),
+        "expires_at": utc_text((given + CONSENT_LIFE).astimezone(UTC)),
+        "evidence": entry.text("consent.evidence"),
+    }
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), LOCAL)
+
+
+# --- what the services found --------------------------------------------------------------------------------------
+
+
+def on_the_page(problems: Sequence[FieldProblem], entry: Entry, task: Task) -> list[FieldProblem]:
+    """Return problems that a service found, with paths of the document turned into names of inputs."""
+    codes = [code for code, _ in _files(entry, task.item)]
+    return [FieldProblem(_input(problem.field, codes), problem.reason, problem.code) for problem in problems]
+
+
+_RENAMED = {
+    "applicant.document": "applicant.document.number",
+    "consents.0.given_at": "consent.signed_on",
+    "consents.0.expires_at": "consent.signed_on",
+    "consents.0.evidence": "consent.evidence",
+}
+
+
+def _input(path: str, codes: Sequence[str]) -> str:
+    if path in _RENAMED:
+        return _RENAMED[path]
+    head, _, tail = path.partition(".")
+    if head == "consents":
+        return "consent.given"
+    if head != "materials" or not tail:
+        return path
+    which = tail.partition(".")[0]
+    known = which.isdigit() and int(which) < len(codes)
+    return f"material.{codes[int(which)] if known else which}"

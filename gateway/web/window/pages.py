@@ -1,0 +1,299 @@
+"""The window's pages: one handler each, and what each page is told.
+
+Owns: the addresses under /window and who may see them. Leaves to `application` the form's meaning, to `sessions` and
+`sign_on` who the clerk is, and to the services everything else.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, quote
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from gateway.config import Limits
+from gateway.domain.caller import Caller
+from gateway.domain.identifiers import DOCUMENT_TYPES, case_number_problem
+from gateway.domain.identity import Assurance
+from gateway.domain.item import FormField, Item, Office
+from gateway.edge import check
+from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotFound, NotPermitted, SignOnFailed
+from gateway.submissions.application import Application
+from gateway.web.pages import LANGUAGE_COOKIE, LANGUAGES, Pages, language_of
+from gateway.web.problems import status_of
+from gateway.web.window import sign_on
+from gateway.web.window.application import LOCAL, PURPOSE, Task, application_of, is_reference, on_the_page, problems_of
+from gateway.web.window.entry import Entry, check_csrf, read_entry
+from gateway.web.window.services import CaseView, WindowServices
+from gateway.web.window.sessions import Session, Sessions
+from gateway.windows import Clerk, Window
+
+RECENT = 20
+"""Cases on the first page."""
+YEAR = 365 * 24 * 60 * 60
+"""Seconds for which a chosen language is remembered."""
+_NEXT = re.compile(r"/window(/[A-Za-z0-9_-]+)*")
+
+log = structlog.get_logger("window")
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """A signed-on clerk at a window, for the length of one request."""
+
+    window: Window
+    clerk: Clerk
+    session: Session
+    caller: Caller
+
+
+DeskHandler = Callable[[web.Request, Desk], Awaitable[web.StreamResponse]]
+
+
+def routes(services: WindowServices, pages: Pages, limits: Limits) -> list[web.RouteDef]:
+    """Return every address of the window."""
+    window = _WindowPages(services, pages, limits)
+    at_desk = window.at_desk
+    return [
+        web.get("/window", window.home),
+        web.get("/window/sign-in", window.sign_in),
+        web.get("/window/callback", window.callback),
+        web.post("/window/sign-out", at_desk(window.sign_out)),
+        web.get("/window/items/{code}", at_desk(window.places)),
+        web.get("/window/items/{code}/{place}", at_desk(window.blank_form)),
+        web.post("/window/items/{code}/{place}", at_desk(window.hand_in)),
+        web.get("/window/cases/{id}", at_desk(window.case)),
+    ]
+
+
+class _WindowPages:
+    """The handlers, with what they were lent."""
+
+    def __init__(self, services: WindowServices, pages: Pages, limits: Limits) -> None:
+        self._services = services
+        self._pages = pages
+        self._limits = limits
+        secure = services.issuer.startswith("https://")
+        self._sessions = Sessions(services.store, services.sealer, services.clock, secure=secure)
+
+    # --- who is there --------------------------------------------------------------------------------------------
+
+    def at_desk(self, handler: DeskHandler) -> Handler:
+        """Return a handler that runs only for a signed-on clerk; others are shown the way to sign on."""
+
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            desk = await self._desk(request)
+            if desk is not None:
+                return await handler(request, desk)
+            if request.method == "GET":
+                return _see_other(f"/window/sign-in?next={quote(request.path)}")
+            raise NotPermitted("Your session has ended. Sign on again.", code="window.session_ended")
+
+        return guarded
+
+    async def _desk(self, request: web.Request) -> Desk | None:
+        session = await self._sessions.find(self._sessions.cookie.read(request))
+        if session is None:
+            return None
+        found = self._services.windows.of_session(session.window_id, session.clerk_id)
+        if found is None:  # registered no more
+            return None
+        window, clerk = found
+        return Desk(window, clerk, session, window.caller(clerk))
+
+    async def sign_in(self, request: web.Request) -> web.StreamResponse:
+        """Send the browser to our own OpenID Provider."""
+        wanted = request.query.get("next", "")
+        memory = sign_on.remember(wanted if _NEXT.fullmatch(wanted) else "/window")
+        handle = await self._sessions.begin(memory)
+        response = _see_other(sign_on.authorization_url(self._services.issuer, memory, language_of(request)))
+        self._sessions.sign_on_cookie.give(response, handle)
+        return response
+
+    async def callback(self, request: web.Request) -> web.StreamResponse:
+        """Take the browser back, and open a session when the person is a registered clerk."""
+        memory = await self._sessions.take(self._sessions.sign_on_cookie.read(request))
+        if memory is None:
+            raise SignOnFailed("This sign-on is over, or began in another browser.", code="signon.unknown")
+        person = await sign_on.person_of(self._services, request.query, memory)
+        found = self._services.windows.of_person(person.region, person.subject)
+        if found is None:
+            raise NotPermitted("You are not registered as a clerk of a window.", code="window.not_a_clerk")
+        window, clerk = found
+        log.info("clerk signed on", window=window.id, clerk=clerk.id)
+        await self._sessions.end(self._sessions.cookie.read(request))
+        response = _see_other(memory["next"])
+        self._sessions.cookie.give(response, await self._sessions.open(window.id, clerk.id))
+        self._sessions.sign_on_cookie.take_back(response)
+        return response
+
+    async def sign_out(self, request: web.Request, desk: Desk) -> web.StreamResponse:
+        """End the session."""
+        fields = dict(parse_qsl((await request.read()).decode("utf-8", "replace")))
+        check_csrf(desk.session.csrf, fields.get("csrf", ""))
+        await self._sessions.end(self._sessions.cookie.read(request))
+        response = _see_other("/window")
+        self._sessions.cookie.take_back(response)
+        return response
+
+    # --- pages ---------------------------------------------------------------------------------------------------
+
+    async def home(self, request: web.Request) -> web.StreamResponse:
+        """Show recent cases and items; to a stranger, what this is and how to sign on."""
+        desk = await self._desk(request)
+        if desk is None:
+            return self._show(request, None, "window/welcome.html", {})
+        items = [item for item in self._services.items.values() if self._offices(desk, item)]
+        recent = await self._services.recent(desk.caller, RECENT)
+        context = {"items": items, "by_code": self._services.items, "recent": recent}
+        return self._show(request, desk, "window/home.html", context)
+
+    async def places(self, request: web.Request, desk: Desk) -> web.StreamResponse:
+        """Show who has power over an item, for the clerk to choose the place."""
+        item = self._item(request, desk)
+        tasks = [self._task(desk, item, office) for office in self._offices(desk, item)]
+        return self._show(request, desk, "window/places.html", {"item": item, "tasks": tasks})
+
+    async def blank_form(self, request: web.Request, desk: Desk) -> web.StreamResponse:
+        """Show an empty form under a fresh id."""
+        task = self._chosen(request, desk)
+        texts = {
+            "reference": secrets.token_hex(16),
+            "applicant.kind": "person",
+            "consent.signed_on": task.today.isoformat(),
+        }
+        return self._form(request, desk, task, Entry(texts))
+
+    async def hand_in(self, request: web.Request, desk: Desk) -> web.StreamResponse:
+        """Take a form: hand it in, or show it again with everything that is wrong and all that was typed."""
+        task = self._chosen(request, desk)
+        entry = await self._read(request, desk)
+        problems = [*entry.problems, *problems_of(entry, task)]
+        if problems:
+            return self._form(request, desk, task, entry, problems=problems, status=422)
+        try:
+            taken = await self._submit(desk, task, entry)
+        except GatewayError as error:
+            problems = on_the_page(error.problems, entry, task)
+            log.info("form refused", code=error.stable_code, fields=[problem.field for problem in error.problems])
+            return self._form(request, desk, task, entry, problems=problems, refusal=error, status=status_of(error))
+        return _see_other(f"/window/cases/{taken}")
+
+    async def case(self, request: web.Request, desk: Desk) -> web.StreamResponse:
+        """Show a case: where it is, who holds it now, and what happened."""
+        number = request.match_info["id"]
+        if case_number_problem(number):
+            raise NotFound("There is no such case at this window.", code="window.no_such_case")
+        case = await self._services.show(desk.caller, number)
+        context = {"case": case, "item": self._services.items.get(case.item_code), "ended": _ended(case)}
+        return self._show(request, desk, "window/case.html", context)
+
+    # --- their parts ---------------------------------------------------------------------------------------------
+
+    async def _read(self, request: web.Request, desk: Desk) -> Entry:
+        upload = self._services.upload
+        entry = await read_entry(
+            request,
+            desk.session.csrf,
+            lambda name, media, chunks: upload(desk.caller, name=name, media_type=media, chunks=chunks, sha256=None),
+            self._limits.upload_bytes,
+        )
+        if not is_reference(entry.text("reference")):
+            raise InvalidRequest("This form has no id of ours; open it anew.", code="window.malformed_form")
+        return entry
+
+    async def _submit(self, desk: Desk, task: Task, entry: Entry) -> str:
+        application = check(Application, application_of(entry, task))
+        # The clerk confirmed that the applicant stood there with the document: that is A3, whatever the item asks.
+        taken = await self._services.submit(desk.caller, application, assurance=Assurance.A3, channel="window")
+        return taken.submission_id
+
+    def _item(self, request: web.Request, desk: Desk) -> Item:
+        item = self._services.items.get(request.match_info["code"])
+        if item is None or not self._offices(desk, item):
+            raise NotFound("This window takes no such item.", code="window.no_such_item")
+        return item
+
+    def _chosen(self, request: web.Request, desk: Desk) -> Task:
+        item = self._item(request, desk)
+        office = next((o for o in self._offices(desk, item) if o.region == request.match_info["place"]), None)
+        if office is None:
+            raise NotFound("This window does not take that item for that place.", code="window.no_such_place")
+        return self._task(desk, item, office)
+
+    def _task(self, desk: Desk, item: Item, office: Office) -> Task:
+        return Task(item, office, desk.window, self._services.clock())
+
+    def _offices(self, desk: Desk, item: Item) -> Sequence[Office]:
+        """Return the places for which this window takes an item: none when it is not one to collect (代收)."""
+        if "collect" not in item.modes or not desk.window.takes(item.code):
+            return []
+        return [office for office in item.offices if desk.window.takes_for(office.region)]
+
+    def _form(
+        self,
+        request: web.Request,
+        desk: Desk,
+        task: Task,
+        entry: Entry,
+        *,
+        problems: Sequence[FieldProblem] = (),
+        refusal: GatewayError | None = None,
+        status: int = 200,
+    ) -> web.Response:
+        wrong: dict[str, list[FieldProblem]] = {}
+        for problem in problems:
+            wrong.setdefault(problem.field, []).append(problem)
+        context = {
+            "task": task, "entry": entry, "wrong": wrong, "problems": problems, "refusal": refusal,
+            "document_types": list(DOCUMENT_TYPES), "codes": self._codes(), "purpose": PURPOSE,
+            "megabytes": self._limits.upload_bytes // (1024 * 1024),
+            "choices": lambda field: _choices(field, language_of(request)),
+        }  # fmt: skip
+        return self._show(request, desk, "window/form.html", context, status=status)
+
+    def _keep_language(self, response: web.Response, language: str) -> None:
+        """Remember a choice made by `?lang=`, so that the next page speaks it too."""
+        secure = self._services.issuer.startswith("https://")
+        response.set_cookie(
+            LANGUAGE_COOKIE, language, max_age=YEAR, path="/", secure=secure, httponly=True, samesite="Lax"
+        )
+
+    def _codes(self) -> dict[str, str]:
+        """Return the region codes that the catalogue knows, to suggest them where a form asks for one."""
+        return {office.code: office.region for item in self._services.items.values() for office in item.offices}
+
+    def _show(
+        self, request: web.Request, desk: Desk | None, template: str, context: Mapping[str, Any], *, status: int = 200
+    ) -> web.Response:
+        language = language_of(request)
+        names = self._services.region_names
+        known = {
+            "desk": desk,
+            "local": LOCAL,
+            "say": lambda texts: texts.get(language) or texts["zh-CN"],
+            "region": lambda key: names[key].of(language) if key in names else key,
+        }
+        response = self._pages.render(request, template, {**known, **context}, status=status)
+        if request.query.get("lang") in LANGUAGES:
+            self._keep_language(response, language)
+        return response
+
+
+def _choices(field: FormField, language: str) -> list[tuple[str, str]]:
+    return [(value, names.get(language) or names["zh-CN"]) for value, names in field.choices.items()]
+
+
+def _ended(case: CaseView) -> bool:
+    return case.holder == "nobody"
+
+
+def _see_other(location: str) -> web.Response:
+    """Send the browser on. A response, not an exception, so that it passes all middlewares."""
+    return web.Response(status=303, headers={"Location": location, "Cache-Control": "no-store"})

@@ -1,0 +1,166 @@
+"""The windows (跨域通办窗口) and their clerks, from windows.toml.
+
+Owns: which window stands where, what it may take and for whom, and which signed-on person is which clerk. Leaves to
+`gateway.web.window`: the pages. Leaves to `gateway.policy`: whether a grant covers what the window sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from gateway.config import Problems, Settings, parse, read_toml
+from gateway.domain.caller import Caller
+from gateway.domain.identifiers import region_code_problem, uscc_problem
+from gateway.domain.item import Names
+
+WINDOW_SCOPES = frozenset({"submissions"})
+"""What a clerk's session may do: take applications and follow them."""
+
+
+class _Name(Settings):
+    zh: str = Field(alias="zh-CN", min_length=1)
+    en: str = Field(min_length=1)
+
+
+class _Clerk(Settings):
+    id: str = Field(min_length=1, max_length=64)
+    region: str
+    subject: str = Field(min_length=1)
+
+
+class _Window(Settings):
+    id: str = Field(min_length=1, max_length=64)
+    name: _Name
+    centre: str = Field(min_length=1)
+    organisation: str = Field(min_length=1)
+    organisation_code: str
+    code: str
+    client_id: str = "pearl-window"
+    regions: list[str] = Field(min_length=1)
+    items: Literal["*"] | list[str]
+    clerk: list[_Clerk] = Field(min_length=1)
+
+
+class _File(Settings):
+    window: list[_Window] = Field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Clerk:
+    """A clerk by staff id; the person behind it is known by region and the region's subject, never by name."""
+
+    id: str
+    region: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One registered window. `code` is the GB/T 2260 code of the place; `items` is None when it may take any item."""
+
+    id: str
+    name: Names
+    centre: str
+    organisation: str
+    organisation_code: str
+    code: str
+    client_id: str
+    regions: frozenset[str]
+    items: frozenset[str] | None
+    clerks: Sequence[Clerk]
+
+    def takes(self, item_code: str) -> bool:
+        """Say whether this window may take that item."""
+        return self.items is None or item_code in self.items
+
+    def takes_for(self, region: str) -> bool:
+        """Say whether this window may take applications for that region."""
+        return region in self.regions
+
+    def caller(self, clerk: Clerk) -> Caller:
+        """Return the party on whose behalf a clerk's requests run."""
+        return Caller(
+            client_id=self.client_id,
+            organisation=self.organisation,
+            organisation_code=self.organisation_code,
+            origin_code=self.code,
+            scopes=WINDOW_SCOPES,
+            operator=clerk.id,
+            window_id=self.id,
+        )
+
+
+class WindowRegistry:
+    """All windows, found by the person who signed on or by what a session remembers."""
+
+    def __init__(self, windows: Sequence[Window]) -> None:
+        pairs = [(window, clerk) for window in windows for clerk in window.clerks]
+        self._by_person = {(clerk.region, clerk.subject): (window, clerk) for window, clerk in pairs}
+        self._by_id = {(window.id, clerk.id): (window, clerk) for window, clerk in pairs}
+
+    def of_person(self, region: str, subject: str) -> tuple[Window, Clerk] | None:
+        """Return window and clerk for a signed-on person, None when the person is no registered clerk."""
+        return self._by_person.get((region, subject))
+
+    def of_session(self, window_id: str, clerk_id: str) -> tuple[Window, Clerk] | None:
+        """Return window and clerk by their ids, None when either is registered no more."""
+        return self._by_id.get((window_id, clerk_id))
+
+
+def load_windows(path: Path, *, regions: Collection[str], items: Collection[str]) -> WindowRegistry:
+    """Read windows.toml against the known regions and items. Raises StartRefused that lists every problem."""
+    file = parse(_File, read_toml(path), str(path))
+    problems = Problems()
+    for index, window in enumerate(file.window):
+        for field, reason in _problems(window, regions, items):
+            problems.add(f"{path}: window.{index}.{field}", reason)
+    for field, reason in _doubles(file.window):
+        problems.add(f"{path}: {field}", reason)
+    problems.refuse()
+    return WindowRegistry([_window(window) for window in file.window])
+
+
+def _problems(window: _Window, regions: Collection[str], items: Collection[str]) -> Iterator[tuple[str, str]]:
+    if reason := uscc_problem(window.organisation_code):
+        yield "organisation_code", reason
+    if reason := region_code_problem(window.code):
+        yield "code", reason
+    for region in [r for r in window.regions if r not in regions]:
+        yield "regions", f"{region} is not an enabled region; enabled: {', '.join(sorted(regions))}"
+    for item in [i for i in window.items if window.items != "*" and i not in items]:
+        yield "items", f"{item} is not in the catalogue; `pearl items` lists what is"
+    for clerk in [c for c in window.clerk if c.region not in regions]:
+        yield f"clerk {clerk.id}", f"signs on at {clerk.region}, which is not an enabled region"
+
+
+def _doubles(windows: Sequence[_Window]) -> Iterator[tuple[str, str]]:
+    yield from _repeated([window.id for window in windows], "window", "is the id of two windows")
+    for window in windows:
+        yield from _repeated([clerk.id for clerk in window.clerk], f"window {window.id}: clerk", "is the id of two")
+    people = [f"{clerk.region}/{clerk.subject}" for window in windows for clerk in window.clerk]
+    yield from _repeated(people, "clerk", "is registered twice; one person is one clerk at one window")
+
+
+def _repeated(values: Sequence[str], field: str, reason: str) -> Iterator[tuple[str, str]]:
+    for value in sorted({value for value in values if values.count(value) > 1}):
+        yield f"{field} {value}", reason
+
+
+def _window(read: _Window) -> Window:
+    return Window(
+        id=read.id,
+        name={"zh-CN": read.name.zh, "en": read.name.en},
+        centre=read.centre,
+        organisation=read.organisation,
+        organisation_code=read.organisation_code,
+        code=read.code,
+        client_id=read.client_id,
+        regions=frozenset(read.regions),
+        items=None if read.items == "*" else frozenset(read.items),
+        clerks=[Clerk(clerk.id, clerk.region, clerk.subject) for clerk in read.clerk],
+    )

@@ -1,0 +1,136 @@
+"""The pages around the form: what a clerk sees of items and cases, in both languages, and what nobody sees."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from babel.messages.extract import extract_from_dir
+from babel.messages.pofile import read_po
+from window_support import FILING, FOSHAN, NUMBER, PDF, RESIDENCE, Browser, browser, case_id, filled
+
+import gateway.web
+
+WEB = Path(gateway.web.__file__).parent
+
+
+@pytest.fixture
+async def clerk(tmp_path: Path) -> AsyncIterator[Browser]:
+    async with browser(tmp_path) as one:
+        await one.sign_on()
+        yield one
+
+
+async def hand_in(clerk: Browser) -> str:
+    answer = await clerk.post(FOSHAN, filled(await clerk.open_form(FOSHAN)), [("material.ID", "card.pdf", PDF)])
+    assert answer.status == 303, answer.page
+    return answer.location
+
+
+async def test_a_case_shows_its_timeline_and_who_holds_it(clerk: Browser) -> None:
+    case = await hand_in(clerk)
+    clerk.fakes.states.append(("FORWARDED", "gateway", {"number": "FS2026030200001", "how": "push"}))
+    status, page = await clerk.get(case)
+    assert status == 200
+    assert re.findall(r'data-state="(\w+)"', page) == ["FORWARDED", "COLLECTED", "FORWARDED"]
+    assert "This gateway, on its way to Foshan" in page
+    assert "FS2026030200001" in page
+    assert "push" not in page
+
+
+async def test_personal_data_is_masked_wherever_a_case_is_shown(clerk: Browser) -> None:
+    """Rule P9: first character of the name, last four of the number."""
+    case = await hand_in(clerk)
+    for path in (case, "/window"):
+        _status, page = await clerk.get(path)
+        assert "张**" in page
+        assert "张三丰" not in page
+        assert NUMBER not in page
+        assert "13800138000" not in page
+
+
+async def test_the_first_page_lists_recent_cases_and_what_the_window_collects(clerk: Browser) -> None:
+    """An item that can only be handled online is not one for a window (代收)."""
+    case = await hand_in(clerk)
+    _status, page = await clerk.get("/window")
+    assert f'href="{case}"' in page
+    assert f"/window/items/{FILING}" in page
+    assert RESIDENCE not in page
+
+
+async def test_an_item_shows_the_places_that_this_window_takes_it_for(clerk: Browser) -> None:
+    _status, page = await clerk.get(f"/window/items/{FILING}")
+    assert f'href="{FOSHAN}"' in page
+    assert f"/window/items/{FILING}/guangdong" not in page
+    assert "1 working day" in page
+    assert "5 calendar days" in page
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/window/items/NOTHING",
+        f"/window/items/{RESIDENCE}",
+        f"/window/items/{FILING}/guangdong",
+        f"/window/items/{FILING}/atlantis",
+        "/window/items/NOTHING/foshan",
+        "/window/cases/nothing",
+        f"/window/cases/{case_id(99)}",
+        "/window/cases/KY%00",
+    ],
+)
+async def test_what_is_not_there_is_a_page_that_says_so(clerk: Browser, path: str) -> None:
+    status, page = await clerk.get(path)
+    assert status == 404
+    assert "This did not work" in page
+
+
+async def test_pages_let_nothing_foreign_in_and_stay_in_no_cache(clerk: Browser) -> None:
+    await hand_in(clerk)
+    for path in ("/window", FOSHAN, f"/window/items/{FILING}"):
+        async with clerk.client.get(path) as answer:
+            policy = answer.headers["Content-Security-Policy"]
+            page = await answer.text()
+            assert answer.headers["Cache-Control"] == "no-store"
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "<script" not in page
+        assert " style=" not in page
+
+
+async def test_every_input_has_a_label_and_every_page_one_heading_and_a_language(clerk: Browser) -> None:
+    case = await hand_in(clerk)
+    for path in ("/window", FOSHAN, f"/window/items/{FILING}", case):
+        _status, page = await clerk.get(path)
+        assert '<html lang="en">' in page
+        assert page.count("<h1") == 1
+        shown = re.findall(r'<(?:input|select)(?![^>]*type="(?:hidden|radio|checkbox)")[^>]*id="([^"]+)"', page)
+        for name in shown:
+            assert f'<label for="{name}">' in page
+        assert len(re.findall(r'type="(?:radio|checkbox)"', page)) == page.count('<label class="choose')
+
+
+async def test_pages_speak_chinese_unless_asked_otherwise(clerk: Browser) -> None:
+    _status, page = await clerk.get(FOSHAN, language="zh-CN")
+    assert '<html lang="zh-CN">' in page
+    assert "提交申请" in page
+    assert "申请人" in page
+    assert "Hand in the application" not in page
+
+
+async def test_a_chosen_language_stays(clerk: Browser) -> None:
+    await clerk.get("/window?lang=zh-CN")
+    _status, page = await clerk.get(FOSHAN)
+    assert '<html lang="zh-CN">' in page
+
+
+def test_every_text_of_the_window_has_a_chinese_translation_and_none_is_left_over() -> None:
+    """A clerk in Guangzhou must not meet an English sentence in the middle of a page."""
+    found = extract_from_dir(str(WEB / "templates" / "window"), [("**.html", "jinja2.ext:babel_extract")])
+    said = {message for _file, _line, message, _comments, _context in found}
+    with (WEB / "locales" / "zh_CN" / "window.po").open("rb") as source:
+        translated = {message.id for message in read_po(source) if message.id and message.string}
+    assert said - translated == set()
+    assert translated - said == set()
