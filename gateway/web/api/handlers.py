@@ -1,0 +1,312 @@
+"""Handlers of /v1: read the request, call the service, write the answer.
+
+Owns: HTTP of the agencies' API. Leaves everything else to the services that it is given. A refusal that no service has
+recorded (an unreadable body, a bad token) becomes evidence here.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from typing import Any, TypeVar
+
+import orjson
+from aiohttp import web
+from aiohttp.multipart import content_disposition_filename, parse_content_disposition
+from pydantic import BaseModel
+
+from gateway.certificates.lookup import CertificateAnswer, CertificateLookup, LookupAnswer
+from gateway.certificates.request import LookupRequest
+from gateway.certificates.types import CertificateType
+from gateway.domain.calendar import local_day
+from gateway.domain.caller import Caller
+from gateway.domain.identity import Assurance
+from gateway.domain.item import Item
+from gateway.edge import parse_json
+from gateway.errors import (
+    BodyTooLarge,
+    FieldProblem,
+    GatewayError,
+    InvalidRequest,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+)
+from gateway.evidence import Exchange, record
+from gateway.evidence.record import who_is
+from gateway.policy.grants import Grants
+from gateway.ports import Clock
+from gateway.storage import Store
+from gateway.submissions.application import Application
+from gateway.submissions.cases import Cases, CaseView
+from gateway.submissions.intake import Intake, Receipt
+from gateway.submissions.materials import Materials
+
+M = TypeVar("M", bound=BaseModel)
+
+Authenticate = Callable[[str], Awaitable[Caller]]
+"""Turns a bearer token into the caller. Raises NotAuthenticated."""
+Handler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
+
+ATTESTED: Mapping[str, Assurance] = {"collect": Assurance.A3, "online": Assurance.A2}
+"""What an agency vouches for: at a window it saw the person and the document (A3); online it ran its own real-person
+sign-on (A2). The agency's grant rests on that undertaking, and the evidence names the agency."""
+
+_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]{44}):")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiServices:
+    """What the API is made of."""
+
+    authenticate: Authenticate
+    items: Mapping[str, Item]
+    types: Mapping[str, CertificateType]
+    grants: Grants
+    intake: Intake
+    cases: Cases
+    materials: Materials
+    certificates: CertificateLookup
+    store: Store
+    clock: Clock
+
+
+def routes(services: ApiServices) -> list[web.RouteDef]:
+    """Return the routes of /v1."""
+    api = _Api(services)
+    return [
+        web.get("/v1/items", api.guarded("submissions", api.items)),
+        web.get("/v1/items/{code}", api.guarded("submissions", api.item)),
+        web.post("/v1/blobs", api.guarded("submissions", api.upload)),
+        web.post("/v1/submissions", api.guarded("submissions", api.submit)),
+        web.get("/v1/submissions/{id}", api.guarded("submissions", api.submission)),
+        web.get("/v1/certificate-types", api.guarded("certificates", api.certificate_types)),
+        web.post("/v1/certificates/lookup", api.guarded("certificates", api.look_up)),
+    ]
+
+
+class _Api:
+    def __init__(self, services: ApiServices) -> None:
+        self._services = services
+
+    def guarded(self, scope: str, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """Let only callers with this scope through; keep what cannot even be read as a refusal."""
+
+        async def guard(request: web.Request) -> web.StreamResponse:
+            received_at = self._services.clock()
+            caller: Caller | None = None
+            try:
+                caller = await self._services.authenticate(bearer(request))
+                _require_scope(caller, scope)
+                return await handler(request, caller)
+            except GatewayError as error:
+                if error.evidence is None:  # no service has recorded it yet
+                    error.evidence = await self._refused(request, caller, error, received_at)
+                raise
+
+        return guard
+
+    async def _refused(
+        self, request: web.Request, caller: Caller | None, error: GatewayError, received_at: datetime
+    ) -> str:
+        exchange = Exchange(
+            action=f"api {request.method} {_route(request)}",
+            outcome="refused",
+            reason=error.stable_code,
+            who=who_is(caller) if caller else {},
+            what={"fields": [problem.field for problem in error.problems]},
+            purpose="",
+            received_at=received_at,
+        )
+        return await self._services.store.write(lambda tx: record(tx, exchange, now=self._services.clock()))
+
+    # --- items -------------------------------------------------------------------------------------------------
+
+    async def items(self, _request: web.Request, caller: Caller) -> web.Response:
+        """GET /v1/items: what this caller may file, with the JSON Schema of each form."""
+        return _json({"items": [_item(item) for item in self._visible(caller)]})
+
+    async def item(self, request: web.Request, caller: Caller) -> web.Response:
+        """GET /v1/items/{code}."""
+        code = request.match_info["code"]
+        found = next((item for item in self._visible(caller) if item.code == code), None)
+        if found is None:
+            raise NotFound("There is no such item that you may file.", code="item.not_found")
+        return _json(_item(found))
+
+    def _visible(self, caller: Caller) -> list[Item]:
+        services = self._services
+        return services.grants.visible_items(caller.client_id, services.items.values(), self._today())
+
+    def _today(self) -> date:
+        return local_day(self._services.clock())
+
+    # --- materials and submissions -----------------------------------------------------------------------------
+
+    async def upload(self, request: web.Request, caller: Caller) -> web.Response:
+        """POST /v1/blobs: the bytes of one file; name in `Content-Disposition`, digest in `Content-Digest`."""
+        blob = await self._services.materials.upload(
+            caller,
+            name=_file_name(request),
+            media_type=request.content_type,
+            chunks=_chunks(request),
+            sha256=_content_digest(request),
+        )
+        return _json(asdict(blob), status=201)
+
+    async def submit(self, request: web.Request, caller: Caller) -> web.Response:
+        """POST /v1/submissions: 201 with the receipt, 200 when the same application was here before."""
+        application = await _read(request, Application)
+        assurance = ATTESTED[application.mode]
+        receipt = await self._services.intake.accept(caller, application, assurance=assurance, channel="api")
+        headers = {"Location": f"/v1/submissions/{receipt.submission_id}"}
+        return _json(_receipt(receipt), status=200 if receipt.replayed else 201, headers=headers)
+
+    async def submission(self, request: web.Request, caller: Caller) -> web.Response:
+        """GET /v1/submissions/{id}: state, who holds it, numbers, timeline."""
+        return _json(_case(await self._services.cases.show(caller, request.match_info["id"])))
+
+    # --- certificates ------------------------------------------------------------------------------------------
+
+    async def certificate_types(self, _request: web.Request, _caller: Caller) -> web.Response:
+        """GET /v1/certificate-types."""
+        types = [
+            {"code": t.code, "name": t.name, "aliases": list(t.aliases), "code_status": t.code_status,
+             "issuers": list(t.issuers)}
+            for t in self._services.types.values()
+        ]  # fmt: skip
+        return _json({"types": types})
+
+    async def look_up(self, request: web.Request, caller: Caller) -> web.Response:
+        """POST /v1/certificates/lookup."""
+        asked = await _read(request, LookupRequest)
+        return _json(_lookup(await self._services.certificates.lookup(caller, asked)))
+
+
+def _require_scope(caller: Caller, scope: str) -> None:
+    if scope not in caller.scopes:
+        raise NotPermitted(f"This token lacks the scope `{scope}`.", code="auth.insufficient_scope")
+
+
+def bearer(request: web.Request) -> str:
+    """Return the bearer token of a request (RFC 6750 §2.1). Raises NotAuthenticated."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        text = "Send `Authorization: Bearer <token>`; get a token at /oauth2/token."
+        raise NotAuthenticated(text, code="auth.missing_token")
+    return token.strip()
+
+
+async def _read(request: web.Request, model: type[M]) -> M:
+    if request.content_type != "application/json":
+        problem = FieldProblem("Content-Type", "must be application/json", "media_type")
+        raise InvalidRequest("The body is not JSON.", problems=[problem], code="request.media_type")
+    try:
+        body = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise BodyTooLarge("The body is larger than this gateway's limit for a request.") from None
+    return parse_json(model, body)
+
+
+async def _chunks(request: web.Request) -> AsyncIterator[bytes]:
+    async for chunk in request.content.iter_chunked(64 * 1024):
+        yield chunk
+
+
+def _file_name(request: web.Request) -> str:
+    _, parameters = parse_content_disposition(request.headers.get("Content-Disposition"))
+    return content_disposition_filename(parameters) or "unnamed"
+
+
+def _content_digest(request: web.Request) -> str | None:
+    """Return the SHA-256 of `Content-Digest` (RFC 9530) in hex, or None without one. Raises InvalidRequest."""
+    header = request.headers.get("Content-Digest")
+    if header is None:
+        return None
+    match = _DIGEST.search(header)
+    try:
+        return base64.b64decode(match.group(1), validate=True).hex() if match else _bad_digest()
+    except binascii.Error:
+        return _bad_digest()
+
+
+def _bad_digest() -> str:
+    problem = FieldProblem("Content-Digest", "must be sha-256=:<base64>: (RFC 9530)", "format")
+    raise InvalidRequest("The digest cannot be read.", problems=[problem])
+
+
+# --- answers -----------------------------------------------------------------------------------------------------
+
+
+def _json(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    body = orjson.dumps(value, option=orjson.OPT_UTC_Z)
+    known = {"Cache-Control": "no-store", **(headers or {})}
+    return web.Response(body=body, status=status, content_type="application/json", headers=known)
+
+
+def _item(item: Item) -> dict[str, Any]:
+    return {
+        "code": item.code,
+        "name": dict(item.name),
+        "domain": item.domain,
+        "modes": list(item.modes),
+        "min_assurance": item.min_assurance.name,
+        "form_schema": item.form_schema(),
+        "fields": [
+            {"id": f.id, "label": dict(f.label), "kind": f.kind, "required": f.required, "sensitive": f.sensitive,
+             "may_cross": f.may_cross, "choices": {k: dict(v) for k, v in f.choices.items()}}
+            for f in item.fields
+        ],
+        "materials": [
+            {"code": m.code, "name": dict(m.name), "required": m.required, "deferrable": m.deferrable,
+             "certificate_type": m.certificate_type}
+            for m in item.materials
+        ],
+        "places": [asdict(office) for office in item.offices],
+    }  # fmt: skip
+
+
+def _receipt(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "id": receipt.submission_id,
+        "state": receipt.state,
+        "received_at": receipt.received_at,
+        "replayed": receipt.replayed,
+    }
+
+
+def _case(case: CaseView) -> dict[str, Any]:
+    known = asdict(case)
+    return {
+        **{k: v for k, v in known.items() if k not in {"applicant_name", "document_number"}},
+        "applicant": {"name": case.applicant_name, "document_number": case.document_number},
+    }
+
+
+def _lookup(answer: LookupAnswer) -> dict[str, Any]:
+    return {
+        "answers": [_certificate(one) for one in answer.answers],
+        "asked_at": answer.asked_at,
+        "answered_at": answer.answered_at,
+        "evidence": answer.evidence_id,
+    }
+
+
+def _certificate(answer: CertificateAnswer) -> dict[str, Any]:
+    known = {
+        "issuer": answer.issuer,
+        "standing": answer.standing,
+        "reason": answer.reason,
+        "certificate": answer.certificate,
+        "warnings": list(answer.warnings),
+    }
+    return {name: value for name, value in known.items() if value not in (None, [])}
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else request.path

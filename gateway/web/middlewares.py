@@ -1,0 +1,97 @@
+"""What every request goes through: an id, a log line, metrics, security headers, and errors into problems.
+
+Owns: the order of these and nothing of what handlers do. A browser page shows an error as a page; everything else gets
+a problem document.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from gateway.errors import GatewayError
+from gateway.telemetry import Metrics
+from gateway.web import problems
+
+ErrorPage = Callable[[web.Request, GatewayError], web.Response]
+
+REQUEST_ID = web.RequestKey("request_id", str)
+PAGES = ("/sign-in", "/window", "/oauth2/authorize")
+"""Addresses that a person looks at in a browser: their errors are pages."""
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+}
+
+log = structlog.get_logger("web")
+
+
+def edge(metrics: Metrics, error_page: ErrorPage) -> list[Middleware]:
+    """Return the middlewares, outermost first."""
+
+    @web.middleware
+    async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request[REQUEST_ID] = secrets.token_hex(8)
+        begun = time.perf_counter()
+        with structlog.contextvars.bound_contextvars(request_id=request[REQUEST_ID]):
+            try:
+                response = await handler(request)
+            except web.HTTPException as redirect:
+                _finish(request, redirect, metrics, begun)
+                raise
+            _finish(request, response, metrics, begun)
+        return response
+
+    @web.middleware
+    async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except GatewayError as error:
+            _note(error)
+            return _answer(request, error, error_page)
+        except web.HTTPException as answer:
+            if answer.status < 400:
+                raise
+            return problems.of_framework(answer, request[REQUEST_ID])
+        except Exception:
+            # The one place that catches everything: the text of an unexpected error stays in our log.
+            log.exception("unexpected error", route=_route(request))
+            return _answer(request, GatewayError("Something went wrong inside the gateway."), error_page)
+
+    return [identify, explain]
+
+
+def _finish(request: web.Request, response: web.StreamResponse, metrics: Metrics, begun: float) -> None:
+    """Count and log the request without its query string, and dress the answer."""
+    seconds = time.perf_counter() - begun
+    route = _route(request)
+    metrics.request(route, request.method, response.status, seconds)
+    log.info("request", method=request.method, route=route, status=response.status, ms=round(seconds * 1000, 1))
+    response.headers.setdefault("X-Request-Id", request[REQUEST_ID])
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+
+
+def _answer(request: web.Request, error: GatewayError, error_page: ErrorPage) -> web.Response:
+    if request.path.startswith(PAGES):
+        return error_page(request, error)
+    return problems.problem_response(error, request[REQUEST_ID])
+
+
+def _note(error: GatewayError) -> None:
+    fields = [problem.field for problem in error.problems]
+    log.info("refused", code=error.stable_code, where=error.where.value, region=error.region, fields=fields)
+    if error.detail:
+        log.info("refused because", code=error.stable_code, detail=error.detail)
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "(none)"

@@ -1,0 +1,1 @@
+"""The admin listener: metrics, liveness, readiness. Never reachable from where citizens and agencies are."""

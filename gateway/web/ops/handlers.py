@@ -1,0 +1,58 @@
+"""/metrics, /livez, /readyz.
+
+Owns: what an operator's monitoring reads. `livez` says that the process turns; `readyz` that it can do its work, with
+one line per region: a region that is away makes it degraded, not unready, because the others still serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from aiohttp import web
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from gateway.errors import GatewayError
+from gateway.lines import Line
+from gateway.ports import Clock
+from gateway.storage import Store
+from gateway.storage.migrations import newest
+from gateway.submissions import queue
+from gateway.telemetry import Metrics
+
+
+def routes(
+    store: Store, lines: Mapping[str, Line], metrics: Metrics, clock: Clock, accepting: Callable[[], bool]
+) -> list[web.RouteDef]:
+    """Return the routes of the admin listener. `accepting` is False once the shutdown has begun."""
+
+    async def show_metrics(_request: web.Request) -> web.Response:
+        figures = await store.read(lambda tx: queue.figures(tx, clock()))
+        for region in lines:
+            counts, oldest = figures.get(region, ({}, 0.0))
+            metrics.queue(region, {**dict.fromkeys((*queue.UNSETTLED, "dead"), 0), **counts}, oldest)
+        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def livez(_request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_request: web.Request) -> web.Response:
+        trouble = await _trouble(store) if accepting() else "shutting down"
+        lines_of_text = [f"gateway: {trouble or 'ready'}"]
+        for region, line in sorted(lines.items()):
+            state = "degraded: calls fail, left alone for a moment" if line.resting() else "ok"
+            lines_of_text.append(f"region {region}: {state}")
+        return web.Response(text="\n".join(lines_of_text) + "\n", status=503 if trouble else 200)
+
+    return [web.get("/metrics", show_metrics), web.get("/livez", livez), web.get("/readyz", readyz)]
+
+
+async def _trouble(store: Store) -> str | None:
+    """Return what keeps the gateway from working, if anything does."""
+    try:
+        revision = await store.revision()
+    except GatewayError as error:
+        return f"store: {error.public}"
+    if revision != newest():
+        return f"store: schema is at {revision}, this release needs {newest()}; run `pearl db upgrade`"
+    return None

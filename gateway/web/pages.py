@@ -1,0 +1,85 @@
+"""Server-rendered pages: templates, languages, and a policy that lets nothing foreign in.
+
+Owns: the Jinja environment, the choice of language, catalogues read from `.po` files at start-up, and the strict
+Content-Security-Policy. Leaves to `window/` and `sign_in.py`: what the pages say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from babel import negotiate_locale
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.support import Translations
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+_HERE = Path(__file__).parent
+LANGUAGES: Sequence[str] = ("zh-CN", "en")
+"""Languages that the pages speak; the first one is the default."""
+LANGUAGE_COOKIE = "pearl_language"
+_YEAR = 365 * 24 * 3600
+CSP = (
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+class Pages:
+    """Renders templates in the language of the request. Complete when constructed; reads no file later."""
+
+    def __init__(self) -> None:
+        self._environments = {language: _environment(language) for language in LANGUAGES}
+
+    def render(
+        self, request: web.Request, template: str, context: Mapping[str, Any], *, status: int = 200
+    ) -> web.Response:
+        """Return the page, in the language of the request; a language that was asked for by `?lang=` is kept."""
+        language = language_of(request)
+        known = {"language": language, "languages": LANGUAGES, "path": request.path_qs}
+        text = self._environments[language].get_template(template).render({**known, **context})
+        response = web.Response(text=text, content_type="text/html", status=status)
+        response.headers["Content-Security-Policy"] = CSP
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["Content-Language"] = language
+        if request.query.get("lang") == language:
+            response.set_cookie(LANGUAGE_COOKIE, language, max_age=_YEAR, path="/", samesite="Lax", httponly=True)
+        return response
+
+
+def language_of(request: web.Request) -> str:
+    """Choose the language: `?lang=`, then the cookie, then the browser's wish, then zh-CN."""
+    for wish in (request.query.get("lang"), request.cookies.get(LANGUAGE_COOKIE)):
+        if wish in LANGUAGES:
+            return str(wish)
+    accepted = [part.split(";")[0].strip() for part in request.headers.get("Accept-Language", "").split(",")]
+    return negotiate_locale([tag for tag in accepted if tag], LANGUAGES, sep="-") or LANGUAGES[0]
+
+
+def _environment(language: str) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        extensions=["jinja2.ext.i18n"],
+        auto_reload=False,
+    )
+    environment.install_gettext_translations(_translations(language), newstyle=True)  # type: ignore[attr-defined] # added by jinja2.ext.i18n
+    return environment
+
+
+def _translations(language: str) -> Translations:
+    """Merge every `.po` file of a language. English texts are their own keys and need none."""
+    merged = Translations()
+    folder = _HERE / "locales" / language.replace("-", "_")
+    for path in sorted(folder.glob("*.po")):
+        compiled = BytesIO()
+        with path.open("rb") as source:
+            write_mo(compiled, read_po(source))
+        compiled.seek(0)
+        merged.merge(Translations(compiled))
+    return merged
