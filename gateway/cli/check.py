@@ -1,0 +1,46 @@
+"""`pearl check`: everything that a start would refuse, and on wish whether every region can be reached."""
+
+from __future__ import annotations
+
+import time
+
+import aiohttp
+from prometheus_client import CollectorRegistry
+
+from gateway.app import data_and_regions, utc_now
+from gateway.config import Config
+from gateway.data import load_data
+from gateway.errors import GatewayError
+from gateway.mapping import load_packs
+from gateway.regions import Region, read_manifests
+from gateway.telemetry import Metrics
+
+
+def check_all(config: Config) -> str:
+    """Check what can be checked without a network. Raises StartRefused that lists everything."""
+    manifests = read_manifests(config)
+    packs = {region: load_packs(config.mappings, region) for region in manifests}
+    data = load_data(config)
+    return (
+        f"{len(manifests)} regions, {sum(map(len, packs.values()))} mapping packs, {len(data.items)} items, "
+        f"{len(data.clients)} clients, {len(data.types)} certificate types: nothing is wrong."
+    )
+
+
+async def check_live(config: Config) -> tuple[list[str], bool]:
+    """Reach every region; return one line each, and whether all answered."""
+    async with aiohttp.ClientSession() as session:
+        _, regions, _ = data_and_regions(config, session, utc_now, Metrics(CollectorRegistry()))
+        found = [await _reach(region) for region in regions.values()]
+    return [line for line, _ in found], all(well for _, well in found)
+
+
+async def _reach(region: Region) -> tuple[str, bool]:
+    if region.adapter.probe is None:
+        return f"{region.id}: cannot be probed", True
+    begun = time.perf_counter()
+    try:
+        await region.adapter.probe()
+    except GatewayError as error:
+        return f"{region.id}: {error.public} {error.detail}".rstrip(), False
+    return f"{region.id}: reached in {(time.perf_counter() - begun) * 1000:.0f} ms", True

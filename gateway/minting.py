@@ -1,0 +1,111 @@
+"""Development keys, minted into a folder that is never committed.
+
+Owns: the gateway's own keys, a throw-away CA, and the key pairs that the sandbox hands to both sides. Production keys
+come from the operator; certs/README.md says what goes where.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import orjson
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import NameOID
+from joserfc.jwk import ECKey
+
+_VALID = timedelta(days=365)
+
+
+Make = Callable[[], bytes]
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+class Mint:
+    """Writes keys into one folder; what is there already stays, so that minting twice changes nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def random(self, name: str, size: int) -> bytes:
+        """Mint random bytes."""
+        return self._once(name, lambda: secrets.token_bytes(size))
+
+    def text(self, name: str) -> bytes:
+        """Mint a shared secret of 43 URL-safe characters."""
+        return self._once(name, lambda: secrets.token_urlsafe(32).encode())
+
+    def ec_key(self, name: str) -> bytes:
+        """Mint an EC P-256 private key (PEM)."""
+        return self._once(name, lambda: _private_pem(ec.generate_private_key(ec.SECP256R1())))
+
+    def rsa_pair(self, name: str) -> None:
+        """Mint an RSA-2048 key pair: `<name>.key.pem`, `<name>.pub.pem`."""
+        pem = self._once(f"{name}.key.pem", lambda: _private_pem(rsa.generate_private_key(65537, 2048)))
+        key = _load(pem)
+        encoded = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        self._once(f"{name}.pub.pem", lambda: encoded)
+
+    def client_keys(self, client: str) -> None:
+        """Mint an agency's key pair: `<client>.pem` for the agency, `<client>.jwks.json` for the gateway."""
+        key = ECKey.import_key(self.ec_key(f"{client}.pem"))
+        key.ensure_kid()
+        public = {**key.as_dict(private=False), "alg": "ES256", "use": "sig"}
+        self._once(f"{client}.jwks.json", lambda: orjson.dumps({"keys": [public]}))
+
+    def certificate(self, name: str, subject: str) -> None:
+        """Mint an EC key and a certificate for it, signed by this folder's CA: `<name>.key.pem`, `<name>.cert.pem`."""
+        ca_key = _load(self.ec_key("ca.key.pem"))
+        ca = self._once("ca.cert.pem", lambda: _certificate("Pearl development CA", ca_key, None))
+        key = _load(self.ec_key(f"{name}.key.pem"))
+        issuer = (x509.load_pem_x509_certificate(ca), ca_key)
+        self._once(f"{name}.cert.pem", lambda: _certificate(subject, key, issuer))
+
+    def _once(self, name: str, make: Make) -> bytes:
+        path = self.folder / name
+        if not path.exists():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(make())
+        return path.read_bytes()
+
+
+def _private_pem(key: Key) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _load(pem: bytes) -> Key:
+    key = load_pem_private_key(pem, None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise TypeError("minted keys are EC or RSA")
+    return key
+
+
+def _certificate(subject: str, key: Key, issuer: tuple[x509.Certificate, Key] | None) -> bytes:
+    """Return a certificate (PEM): signed by the issuer, or by itself and then a CA."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
+    now = datetime.now(UTC)  # minting is a command at a terminal: its time is the wall clock's
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer[0].subject if issuer else name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + _VALID)
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+    )
+    return builder.sign(issuer[1] if issuer else key, hashes.SHA256()).public_bytes(Encoding.PEM)
