@@ -8,15 +8,25 @@ from __future__ import annotations
 from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic_core import PydanticCustomError
 
 from gateway.errors import FieldProblem, InvalidRequest
 
 M = TypeVar("M", bound=BaseModel)
 
-Short = Annotated[str, StringConstraints(min_length=1, max_length=64, strip_whitespace=True)]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
-Long = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
+
+def _plain(text: str) -> str:
+    """Refuse control characters but tab and line ends: no region can carry them, and PostgreSQL stores no NUL."""
+    if any((c < " " and c not in "\t\r\n") or c == "\x7f" for c in text):
+        raise PydanticCustomError("control_character", "holds a control character")
+    return text
+
+
+_Plain = AfterValidator(_plain)
+Short = Annotated[str, StringConstraints(min_length=1, max_length=64, strip_whitespace=True), _Plain]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True), _Plain]
+Long = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True), _Plain]
 
 
 class Edge(BaseModel):
@@ -39,8 +49,8 @@ def parse_json(model: type[M], body: bytes) -> M:
 def check(model: type[M], data: Any) -> M:
     """Check data against a model. Raises InvalidRequest with one problem per wrong field, never a value."""
     try:
-        # JSON mode: dates arrive as strings.
-        return model.model_validate_json(orjson.dumps(data))
+        # Not by way of JSON text again: orjson reads deeper nesting than it writes.
+        return model.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False, include_context=False)
         problems = [

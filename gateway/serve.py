@@ -62,6 +62,7 @@ async def listening(config: Config, gateway: Gateway) -> AsyncIterator[Bound]:
         access_log=None,  # the middleware writes its own line, without query strings
         shutdown_timeout=config.limits.shutdown_seconds,
         max_field_size=config.limits.header_bytes,
+        auto_decompress=False,  # signatures and digests are of the bytes as sent, and limits are of bytes, not promises
     )
     admin = web.AppRunner(gateway.admin, access_log=None, shutdown_timeout=1)
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 import structlog
@@ -45,8 +46,16 @@ def _dump(event: Any, **_options: Any) -> str:
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Mask keys that name people or secrets (structlog processor)."""
-    return {key: "***" if key in _FORBIDDEN else value for key, value in event.items()}
+    """Mask keys that name people or secrets, however deep they stand (structlog processor)."""
+    return {key: "***" if key in _FORBIDDEN else _redacted(value) for key, value in event.items()}
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: "***" if key in _FORBIDDEN else _redacted(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(inner) for inner in value]
+    return value
 
 
 class Metrics:

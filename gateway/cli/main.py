@@ -21,6 +21,7 @@ import click
 from gateway import __version__
 from gateway.app import store_url
 from gateway.cli.check import check_all, check_live
+from gateway.cli.clients import clients
 from gateway.config import Config
 from gateway.data import load_data, read_config
 from gateway.errors import GatewayError
@@ -60,6 +61,9 @@ def refusals_in_words(command: Callable[P, None]) -> Callable[P, None]:
 @click.version_option(__version__, prog_name="pearl")
 def main() -> None:
     """Pearl Gateway: sign-on, submissions and certificate lookups across regions."""
+
+
+main.add_command(clients)
 
 
 @main.command()

@@ -22,6 +22,8 @@ from gateway.errors import Unavailable
 FRAME = 1024 * 1024
 """Clear bytes in a frame."""
 _HEAD = struct.Struct(">I")
+_TROUBLE = (BaseError, FileNotFoundError)
+"""What obstore raises of its own: its family, and Python's own error for a blob that is not there."""
 
 
 def open_blob_store(place: str, folder: Path) -> ObjectStore:
@@ -41,24 +43,40 @@ class Blobs:
         self._sealer = sealer
 
     async def put(self, blob_id: str, clear: AsyncIterator[bytes]) -> None:
-        """Write a blob. An id is written once; what `clear` raises leaves nothing behind."""
-        await obstore.put_async(self._store, blob_id, self._sealed(blob_id, clear))
+        """Write a blob. An id is written once; what `clear` raises comes out as it is and leaves nothing behind."""
+        try:
+            await obstore.put_async(self._store, blob_id, self._sealed(blob_id, clear))
+        except _TROUBLE as error:
+            raise _unavailable("The file cannot be stored just now.", error) from error
 
     async def get(self, blob_id: str) -> AsyncIterator[bytes]:
-        """Yield the clear bytes of a blob, frame by frame. Raises Unavailable when they do not open."""
-        answer = await obstore.get_async(self._store, blob_id)
+        """Yield the clear bytes of a blob, frame by frame. Raises Unavailable when they do not open to the end."""
         held = bytearray()
         position = 0
-        async for piece in answer.stream():
+        last = False
+        async for piece in self._stored(blob_id):
             held += piece
             while (frame := _take(held)) is not None:
                 last, sealed = frame
                 yield self._sealer.open(sealed, _context(blob_id, position, last=last))
                 position += 1
+        if held or not last:
+            raise Unavailable("Stored data cannot be opened.", detail=f"blob {blob_id} is cut short")
 
     async def drop(self, blob_id: str) -> None:
         """Delete a blob."""
-        await obstore.delete_async(self._store, blob_id)
+        try:
+            await obstore.delete_async(self._store, blob_id)
+        except _TROUBLE as error:
+            raise _unavailable("The file cannot be deleted just now.", error) from error
+
+    async def _stored(self, blob_id: str) -> AsyncIterator[bytes]:
+        try:
+            answer = await obstore.get_async(self._store, blob_id)
+            async for piece in answer.stream():
+                yield bytes(piece)
+        except _TROUBLE as error:
+            raise _unavailable("Stored data cannot be opened.", error) from error
 
     async def _sealed(self, blob_id: str, clear: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         held = bytearray()
@@ -74,6 +92,10 @@ class Blobs:
     def _frame(self, blob_id: str, position: int, clear: bytes, *, last: bool) -> bytes:
         sealed = self._sealer.seal(clear, _context(blob_id, position, last=last))
         return _HEAD.pack(len(sealed) << 1 | last) + sealed
+
+
+def _unavailable(public: str, error: Exception) -> Unavailable:
+    return Unavailable(public, detail=str(error).partition("\n")[0])
 
 
 def _take(held: bytearray) -> tuple[bool, bytes] | None:

@@ -64,7 +64,7 @@ class PostgresStore:
             except DBAPIError as error:
                 if _sqlstate(error) not in AGAIN:
                     raise
-        raise Unavailable("The gateway's store is too busy.", detail=f"deadlock or serialisation failure, {TRIES} times")
+        raise Unavailable("The gateway's store is too busy.", detail=f"deadlock or the like, {TRIES} times")
 
     async def read(self, unit: Unit[T]) -> T:
         """Run the unit on a snapshot that stays the same from its first statement to its last."""
@@ -108,8 +108,8 @@ async def _once(engine: AsyncEngine, unit: Unit[T]) -> T:
         if error.connection_invalidated or state[:2] in _AWAY:
             raise _unavailable(f"SQLSTATE {state}") from error
         if state.startswith(_UNSTORABLE):
-            text = "A value is too long, or holds a character that cannot be stored."
-            raise InvalidRequest(text, detail=f"SQLSTATE {state}") from error
+            public = "A value is too long, or holds a character that cannot be stored."
+            raise InvalidRequest(public, detail=f"SQLSTATE {state}") from error
         raise
 
 

@@ -125,10 +125,18 @@ def _run_apart(
     try:
         with connection.begin_nested():
             answer = unit(connection)
-    except Exception as error:  # noqa: BLE001 - carried to the caller, who awaits it
+    except Exception as error:
         done.set_exception(_told(error))
+        if not _stands(connection):
+            raise
     else:
         answers.append((done, answer))
+
+
+def _stands(connection: Connection) -> bool:
+    """Say whether the group's transaction is still there: SQLite itself undoes all of it when the disk is full."""
+    driver = connection.connection.dbapi_connection
+    return isinstance(driver, sqlite3.Connection) and driver.in_transaction
 
 
 def _told(error: Exception) -> Exception:
@@ -137,9 +145,11 @@ def _told(error: Exception) -> Exception:
 
 
 def _unavailable(error: Exception) -> Unavailable:
-    answer = Unavailable("The gateway's store does not answer.", detail=str(getattr(error, "orig", error)))
-    answer.__cause__ = error
-    return answer
+    # Where SQLite has undone everything, going back to the savepoint fails too: the first error is the telling one.
+    first: BaseException = error
+    while first.__context__ is not None:
+        first = first.__context__
+    return Unavailable("The gateway's store does not answer.", detail=str(first))
 
 
 def _opened(path: str) -> Engine:

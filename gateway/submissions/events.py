@@ -23,6 +23,8 @@ from gateway.storage.store import insert_into
 from gateway.storage.tables import event_conflicts, region_numbers, submission_events, submissions
 
 GATEWAY = "gateway"
+_LONGEST = 64
+"""Ids and numbers of regions are opaque, but none is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,10 @@ class EventLog:
     def from_region(self, tx: Connection, region: str, event: Mapping[str, Any], now: datetime) -> Arrival:
         """Record a canonical event (mappings/vocabulary.toml) that this region sent."""
         row = _locked(tx, str(event["submission_id"]))
-        if _seen(tx, region, str(event["event_id"])):
+        earlier = _earlier(tx, region, str(event["event_id"]))
+        if _kept(tx, region, str(event["event_id"])) or earlier == _step(event):
             return Arrival("duplicate")
-        problem = _problem(row, region, event)
+        problem = _misfit(event, earlier) or _problem(row, region, event)
         if row is None or problem:
             self._conflict(tx, region, event, problem or "there is no such submission here", now)
             return Arrival("conflict")
@@ -81,7 +84,7 @@ class EventLog:
         row = {
             "id": conflict_id,
             "region": region,
-            "region_event_id": event_id[:64],
+            "region_event_id": _key(event_id),
             "submission_id": submission_id[:64],
             "reason": reason,
             "event": self._sealer.seal(raw, f"event_conflicts.event:{conflict_id}"),
@@ -98,14 +101,35 @@ def _locked(tx: Connection, submission_id: str) -> Mapping[str, Any] | None:
     return dict(found) if found else None
 
 
-def _seen(tx: Connection, region: str, event_id: str) -> bool:
-    timeline = select(submission_events.c.seq).where(
-        submission_events.c.source == region, submission_events.c.region_event_id == event_id
-    )
-    conflicts = select(event_conflicts.c.id).where(
-        event_conflicts.c.region == region, event_conflicts.c.region_event_id == event_id
-    )
-    return tx.execute(timeline).first() is not None or tx.execute(conflicts).first() is not None
+def _earlier(tx: Connection, region: str, event_id: str) -> tuple[str, str] | None:
+    """Return case and state of the event that this region sent under this id, if there is one."""
+    c = submission_events.c
+    query = select(c.submission_id, c.state).where(c.source == region, c.region_event_id == event_id)
+    row = tx.execute(query).first()
+    return (row.submission_id, row.state) if row else None
+
+
+def _kept(tx: Connection, region: str, event_id: str) -> bool:
+    c = event_conflicts.c
+    query = select(c.id).where(c.region == region, c.region_event_id == _key(event_id))
+    return tx.execute(query).first() is not None
+
+
+def _step(event: Mapping[str, Any]) -> tuple[str, str]:
+    return str(event["submission_id"]), REGION_WORDS[event["state"]]
+
+
+def _key(event_id: str) -> str:
+    """Return the id of an event that is kept for a person; one that is too long for the table, by its digest."""
+    return event_id if len(event_id) <= _LONGEST else hashlib.sha256(event_id.encode()).hexdigest()
+
+
+def _misfit(event: Mapping[str, Any], earlier: tuple[str, str] | None) -> str | None:
+    """Say why an event cannot stand in any timeline, whatever its case."""
+    if earlier:
+        return f"its id was used before, for {earlier[1]} of {earlier[0]}"
+    long = [name for name in ("event_id", "number", "short_number") if len(str(event.get(name) or "")) > _LONGEST]
+    return f"longer than {_LONGEST} characters: {', '.join(long)}" if long else None
 
 
 def _problem(row: Mapping[str, Any] | None, region: str, event: Mapping[str, Any]) -> str | None:

@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, InvalidRequest
 from gateway.telemetry import Metrics
 from gateway.web import problems
 
@@ -60,6 +60,10 @@ def edge(metrics: Metrics, error_page: ErrorPage) -> list[Middleware]:
             if answer.status < 400:
                 raise
             return problems.of_framework(answer, request[REQUEST_ID])
+        except web.RequestPayloadError:
+            error = InvalidRequest("The body breaks off, or is not framed as announced.", code="request.broken_body")
+            _note(error)
+            return _answer(request, error, error_page)
         except Exception:
             # The one place that catches everything: the text of an unexpected error stays in our log.
             log.exception("unexpected error", route=_route(request))
