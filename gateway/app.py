@@ -18,6 +18,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
+from sqlalchemy import Connection
 
 from gateway.certificates.lookup import CertificateLookup
 from gateway.config import Config, Problems, RegionSettings, read_secret
@@ -269,19 +270,24 @@ async def _background(
     worker: DeliveryWorker, feeds: Feeds, janitor: Work, stopping: asyncio.Event
 ) -> AsyncIterator[None]:
     """Run worker, feeds and janitor beside the requests; on the way out, let the attempts under way finish."""
-    tasks = [
-        asyncio.create_task(worker.run(), name="delivery"),
-        *(asyncio.create_task(feed(), name="feed") for feed in feeds),
-        asyncio.create_task(janitor(), name="janitor"),
-    ]
+    works = {"delivery": worker.run, "janitor": janitor, **{f"feed {i}": feed for i, feed in enumerate(feeds)}}
+    tasks = [asyncio.create_task(_without_end(name, work, stopping)) for name, work in works.items()]
     try:
         yield
     finally:
         stopping.set()
         await worker.stop()
-        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                log.error("background work had ended", error=repr(outcome))
+        await asyncio.gather(*tasks)
+
+
+async def _without_end(name: str, work: Work, stopping: asyncio.Event) -> None:
+    """Run work that ends only with the process. If a bug ends it, say so loudly and begin again."""
+    while not stopping.is_set():
+        try:
+            await work()
+        except Exception:
+            log.exception("background work ended unexpectedly", work=name)
+            await wait(stopping, 1)
 
 
 def _feeds(inbox: Inbox, regions: Mapping[str, Region], stopping: asyncio.Event) -> Feeds:
@@ -290,14 +296,18 @@ def _feeds(inbox: Inbox, regions: Mapping[str, Region], stopping: asyncio.Event)
     return [partial(inbox.poll_forever, region, stopping) for region in polled]
 
 
+def _forget(tx: Connection, now: datetime) -> None:
+    forget_expired(tx, now)
+    forget_window_sessions(tx, now)
+
+
 def _janitor(store: Store, clock: Clock, stopping: asyncio.Event) -> Work:
     """Return the endless work of forgetting what has expired: interactions, sessions, codes, nonces."""
 
     async def sweep() -> None:
         while not stopping.is_set():
             try:
-                now = clock()
-                await store.write(lambda tx: (forget_expired(tx, now), forget_window_sessions(tx, now)))
+                await store.write(partial(_forget, now=clock()))
             except GatewayError as error:
                 log.warning("nothing forgotten", code=error.stable_code, detail=error.detail)
             await wait(stopping, JANITOR_SECONDS)

@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import orjson
@@ -162,14 +164,15 @@ class DeliveryWorker:
 
     async def _attempt(self, claimed: Claim, region: Region) -> None:
         with structlog.contextvars.bound_contextvars(submission_id=claimed.submission_id, region=region.id):
-            self._step("claimed", claimed)
-            failure = await self._failure_of(claimed, region)
-            if failure is None:
-                return
-            try:
-                await self._put_off(claimed, region, failure)
-            except GatewayError:  # the store is away: the lease will run out, and the next attempt asks first
-                log.exception("outcome not written")
+            async with self._lease_kept(claimed):
+                self._step("claimed", claimed)
+                failure = await self._failure_of(claimed, region)
+                if failure is None:
+                    return
+                try:
+                    await self._put_off(claimed, region, failure)
+                except GatewayError:  # the store is away: the lease will run out, and the next attempt asks first
+                    log.exception("outcome not written")
 
     async def _failure_of(self, claimed: Claim, region: Region) -> GatewayError | None:
         """Make the attempt; return what went wrong with it, if anything."""
@@ -182,6 +185,30 @@ class DeliveryWorker:
             log.exception("attempt failed unexpectedly")
             return RegionUncertain("Unexpected failure.", detail=type(error).__name__)
         return None
+
+    @asynccontextmanager
+    async def _lease_kept(self, claimed: Claim) -> AsyncIterator[None]:
+        """Renew the lease while the attempt lasts; cancel the attempt when another worker holds the delivery."""
+        attempt = asyncio.current_task()
+        keeper = asyncio.create_task(self._renew(claimed, attempt))
+        try:
+            yield
+        finally:
+            keeper.cancel()
+
+    async def _renew(self, claimed: Claim, attempt: asyncio.Task[None] | None) -> None:
+        while True:
+            await asyncio.sleep(self._timing.lease.total_seconds() / 3)
+            until = self._clock() + self._timing.lease
+            try:
+                kept = await self._store.write(partial(queue.renew, claimed=claimed, until=until))
+            except GatewayError as error:  # the store is away: there is time left for two more tries
+                log.warning("lease not renewed", code=error.stable_code, detail=error.detail)
+                continue
+            if not kept and attempt is not None:
+                log.warning("lease lost", attempt=claimed.attempt)
+                attempt.cancel()
+                return
 
     async def _carry(self, claimed: Claim, region: Region) -> None:
         target = region.adapter.submissions
@@ -206,10 +233,9 @@ class DeliveryWorker:
 
     def _believable(self, claimed: Claim, region: Region) -> None:
         """Refuse to ask while the region may still be at work on the message: "unknown here" would mean nothing."""
-        if claimed.sent_at is None:
-            return
-        settled = claimed.sent_at + timedelta(seconds=region.limits.settle_seconds)
-        if self._clock() < settled:
+        if claimed.lost_at is None:
+            return  # an attempt that ended in order waits for the region before it is due again
+        if self._clock() < claimed.lost_at + timedelta(seconds=region.limits.settle_seconds):
             raise RegionUncertain("The region may still be at work on it.", region=region.id, code="region.settling")
 
     async def _send(self, claimed: Claim, region: Region, target: SubmissionTarget) -> _Answer:

@@ -21,7 +21,11 @@ UNSETTLED = ("pending", "sending", "in_doubt")
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One attempt that this worker may make until `lease_until`. `doubtful`: ask before sending."""
+    """One attempt that this worker may make until `lease_until`, which it renews while it is at work.
+
+    `doubtful`: ask before sending. `lost_at` is when the lease of a worker that died ran out: it may have been sending
+    until then.
+    """
 
     delivery_id: str
     submission_id: str
@@ -31,6 +35,7 @@ class Claim:
     doubtful: bool
     sent_at: datetime | None
     lease_until: datetime
+    lost_at: datetime | None = None
 
 
 def claim(tx: Connection, *, region: str, owner: str, limit: int, now: datetime, lease: timedelta) -> list[Claim]:
@@ -55,6 +60,7 @@ def _take(tx: Connection, row: Mapping[str, Any], owner: str, now: datetime, lea
         doubtful=row["state"] != "pending",
         sent_at=row["sent_at"],
         lease_until=now + lease,
+        lost_at=row["lease_until"] if row["state"] == "sending" else None,
     )
     values = {"state": "sending", "owner": owner, "attempt": taken.attempt, "lease_until": taken.lease_until}
     tx.execute(update(deliveries).where(deliveries.c.id == taken.delivery_id).values(values))
@@ -64,6 +70,11 @@ def _take(tx: Connection, row: Mapping[str, Any], owner: str, now: datetime, lea
 def note_sending(tx: Connection, claimed: Claim, now: datetime) -> bool:
     """Write down that the message is about to leave, before it does. Return False when the lease was lost."""
     return _fenced(tx, claimed, {"sent_at": now})
+
+
+def renew(tx: Connection, claimed: Claim, until: datetime) -> bool:
+    """Keep the delivery for longer. Return False when the lease was lost."""
+    return _fenced(tx, claimed, {"lease_until": until})
 
 
 def settle(tx: Connection, claimed: Claim, values: Mapping[str, Any]) -> bool:
