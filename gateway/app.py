@@ -19,12 +19,14 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection
+from sqlalchemy.engine import make_url
 
 from gateway.certificates.lookup import CertificateLookup
 from gateway.config import Config, Problems, RegionSettings, read_secret
 from gateway.crypto.at_rest import References, Sealer
 from gateway.crypto.signing import Es256Signer
 from gateway.data import Data, load_data
+from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
 from gateway.errors import GatewayError, StartRefused
 from gateway.identity.records import forget_expired
@@ -35,8 +37,9 @@ from gateway.regions import Manifest, Region, limits_of, open_regions, secret_re
 from gateway.storage import Store, open_store
 from gateway.storage.blobs import Blobs, open_blob_store
 from gateway.storage.migrations import newest
+from gateway.submissions.attempt import Attempts, StepObserver, unobserved
 from gateway.submissions.cases import Cases
-from gateway.submissions.delivery import DeliveryWorker, StepObserver, Timing, unobserved
+from gateway.submissions.delivery import DeliveryWorker, Timing
 from gateway.submissions.events import EventLog
 from gateway.submissions.inbox import Inbox
 from gateway.submissions.intake import Intake
@@ -56,6 +59,8 @@ from gateway.web.window.sessions import forget_expired as forget_window_sessions
 log = structlog.get_logger("app")
 
 JANITOR_SECONDS = 60.0
+LAST_LOOK_SECONDS = 0.5
+"""How long a look into a feed may go on when the process ends: what it would have read is still there afterwards."""
 Work = Callable[[], Coroutine[None, None, None]]
 Feeds = Sequence[Work]
 
@@ -65,14 +70,19 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Gateway:
     """The running whole: one application per listener, and what the operator's signals reach."""
 
     public: web.Application
     admin: web.Application
-    stop_accepting: Callable[[], None]
-    """Say in /readyz that this process is going away; claim no more deliveries."""
+    worker: DeliveryWorker
+    stopping: asyncio.Event
+
+    def stop_accepting(self) -> None:
+        """Say in /readyz that this process is going away, and claim no more deliveries."""
+        self.stopping.set()
+        self.worker.stop()
 
 
 @asynccontextmanager
@@ -85,7 +95,7 @@ async def build_app(
     """
     async with AsyncExitStack() as down:
         metrics = Metrics(CollectorRegistry())
-        sealer, references, signer = _keys(config)
+        sealer, references, signer = own_keys(config)
         session = await down.enter_async_context(_session())
         data, regions, lines = data_and_regions(config, session, clock, metrics)
 
@@ -99,9 +109,12 @@ async def build_app(
         )  # fmt: skip
         events = EventLog(sealer)
         inbox = Inbox(store, regions, events, clock, metrics)
+        attempts = Attempts(
+            store=store, parcels=Parcels(store, sealer, materials), events=events, retry=_retry(config),
+            clock=clock, metrics=metrics, observe=observe,
+        )  # fmt: skip
         worker = DeliveryWorker(
-            store=store, regions=regions, lines=lines, parcels=Parcels(store, sealer, materials), events=events,
-            retry=_retry(config), timing=_timing(config), clock=clock, metrics=metrics, observe=observe,
+            store=store, regions=regions, lines=lines, attempts=attempts, timing=_timing(config), clock=clock
         )  # fmt: skip
         intake = Intake(
             store=store, items=data.items, regions=regions, grants=data.grants, bases=data.bases,
@@ -122,16 +135,21 @@ async def build_app(
             intake=intake, cases=cases, materials=materials, certificates=certificates, store=store, clock=clock,
         )  # fmt: skip
         clerks = WindowServices(
-            items=data.items, region_names={region.id: region.names for region in regions.values()},
+            items=data.items,
+            visible=lambda caller: data.grants.visible_items(caller.client_id, data.items.values(), local_day(clock())),
+            region_names={region.id: region.names for region in regions.values()},
             submit=intake.accept, upload=materials.upload, show=cases.show, recent=cases.recent,
-            redeem=identity.redeem, who_signed_on=identity.who_signed_on, jwks=signer.key_set,
+            redeem=identity.redeem, who_signed_on=identity.who_signed_on, end_sign_on=identity.end_session,
+            jwks=signer.key_set,
             store=store, sealer=sealer, clock=clock, windows=data.windows, issuer=config.public_url,
         )  # fmt: skip
 
-        pages = Pages()
+        https = config.public_url.startswith("https://")
+        pages = Pages(secure=https)
         stopping = asyncio.Event()
         public = web.Application(
-            middlewares=middlewares.edge(metrics, error_page(pages)), client_max_size=config.limits.body_bytes
+            middlewares=middlewares.edge(metrics, error_page(pages), https=https),
+            client_max_size=config.limits.body_bytes,
         )
         public.add_routes(
             routes.public(
@@ -144,14 +162,14 @@ async def build_app(
 
         feeds, janitor = _feeds(inbox, regions, stopping), _janitor(store, clock, stopping)
         await down.enter_async_context(_background(worker, feeds, janitor, stopping))
-        yield Gateway(public, admin, stopping.set)
+        yield Gateway(public, admin, worker, stopping)
 
 
 # --- the pieces ----------------------------------------------------------------------------------------------------
 
 
-def _keys(config: Config) -> tuple[Sealer, References, Es256Signer]:
-    """Read the gateway's own keys."""
+def own_keys(config: Config) -> tuple[Sealer, References, Es256Signer]:
+    """Read the gateway's own keys. Raises StartRefused."""
     keys = config.keys
     try:
         sealer = Sealer(*(read_secret(config, reference, "keys.at_rest") for reference in keys.at_rest))
@@ -218,11 +236,14 @@ def data_and_regions(
 
 
 def store_url(config: Config) -> str:
-    """Resolve a relative SQLite path against the configuration's folder."""
-    prefix = "sqlite:///"
-    if not config.store.url.startswith(prefix):
-        return config.store.url
-    return f"{prefix}{config.folder / config.store.url.removeprefix(prefix)}"
+    """Return the store's address: a relative SQLite path starts at the configuration, a password has its own file."""
+    prefix, url = "sqlite:///", config.store.url
+    if url.startswith(prefix):
+        return f"{prefix}{config.folder / url.removeprefix(prefix)}"
+    if config.store.password is None:
+        return url
+    password = read_secret(config, config.store.password, "store.password").decode().strip()
+    return make_url(url).set(password=password).render_as_string(hide_password=False)
 
 
 async def _prepare(store: Store, config: Config) -> None:
@@ -242,6 +263,7 @@ def _retry(config: Config) -> RetryPolicy:
         attempts=delivery.attempts,
         first=timedelta(seconds=delivery.first_delay_seconds),
         longest=timedelta(seconds=delivery.longest_delay_seconds),
+        patience=timedelta(seconds=delivery.patience_seconds),
     )
 
 
@@ -276,8 +298,11 @@ async def _background(
         yield
     finally:
         stopping.set()
-        await worker.stop()
-        await asyncio.gather(*tasks)
+        worker.stop()
+        _, late = await asyncio.wait(tasks, timeout=worker.patience_seconds + LAST_LOOK_SECONDS)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _without_end(name: str, work: Work, stopping: asyncio.Event) -> None:
@@ -287,7 +312,7 @@ async def _without_end(name: str, work: Work, stopping: asyncio.Event) -> None:
             await work()
         except Exception:
             log.exception("background work ended unexpectedly", work=name)
-            await wait(stopping, 1)
+        await wait(stopping, 1)
 
 
 def _feeds(inbox: Inbox, regions: Mapping[str, Region], stopping: asyncio.Event) -> Feeds:

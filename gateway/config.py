@@ -8,13 +8,22 @@ unknown key or a wrong type refuses the start.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from gateway.errors import FieldProblem, StartRefused
@@ -23,6 +32,8 @@ HOUSE = Path(__file__).resolve().parent.parent
 """Where `adapters/` and `mappings/` lie unless the configuration says otherwise."""
 
 M = TypeVar("M", bound=BaseModel)
+
+_LOOPBACK = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])([:/]|$)")
 
 
 class Settings(BaseModel):
@@ -59,12 +70,29 @@ class Listen(Settings):
     tls_certificate: Path | None = None
     tls_key: Path | None = None
 
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together; with one of them TLS would be off")
+        return self
+
 
 class StoreSettings(Settings):
     """The database and the place for blobs (a folder, or `s3://bucket/prefix`)."""
 
     url: str
     blobs: str
+    password: SecretReference | None = None
+    """The database's password; it does not stand in the address, where every log and every error would show it."""
+
+    @field_validator("url")
+    @classmethod
+    def _without_password(cls, url: str) -> str:
+        if not url.startswith(("sqlite:///", "postgresql://")):
+            raise ValueError("must be sqlite:///… or postgresql://…")
+        if re.match(r"\w+://[^/@]*:[^/@]*@", url):
+            raise ValueError("must not hold the password; set store.password to file:… or env:…")
+        return url
 
 
 class Keys(Settings):
@@ -79,20 +107,23 @@ class Limits(Settings):
     """What a caller may send. Sizes in bytes, times in seconds."""
 
     body_bytes: int = Field(1024 * 1024, gt=0)
-    upload_bytes: int = Field(32 * 1024 * 1024, gt=0)
+    upload_bytes: int = Field(32 * 1024 * 1024, gt=0, le=32 * 1024 * 1024)  # what the regions' clients carry
     callback_bytes: int = Field(1024 * 1024, gt=0)
     header_bytes: int = Field(16 * 1024, gt=0)
     shutdown_seconds: float = Field(10, gt=0)
 
 
 class DeliverySettings(Settings):
-    """How deliveries are tried. The lease is longer than any region's time-out, so that a live worker keeps it."""
+    """How deliveries are tried. A worker renews its lease while it is at work; a dead one's runs out."""
 
-    lease_seconds: float = Field(60, gt=0)
+    lease_seconds: float = Field(30, ge=1)
     poll_seconds: float = Field(0.25, gt=0)
     first_delay_seconds: float = Field(1, gt=0)
     longest_delay_seconds: float = Field(600, gt=0)
     attempts: int = Field(12, gt=0)
+    """Uncertain outcomes of one delivery, after which a person must look."""
+    patience_seconds: float = Field(3 * 24 * 3600, gt=0)
+    """How old a case may grow while its region cannot be reached, before a person must look."""
     breaker_failures: int = Field(5, gt=0)
     breaker_seconds: float = Field(15, gt=0)
 
@@ -144,6 +175,17 @@ class Config(Settings):
     folder: Path = Path()
     """The folder of the configuration file: relative paths start there."""
 
+    @model_validator(mode="after")
+    def _in_the_open_only_on_this_machine(self) -> Self:
+        """Outside the sandbox nothing may travel in clear: cookies, codes and tokens would."""
+        named = {"public_url": self.public_url}
+        for region, chosen in self.regions.items():
+            named |= {f"regions.{region}.settings.{key}": str(value) for key, value in chosen.settings.items()}
+        for place, url in named.items():
+            if self.environment == "production" and url.startswith("http://") and not _LOOPBACK.match(url):
+                raise ValueError(f"{place} must be https:// (http:// only for this machine)")
+        return self
+
     def path(self, relative: Path) -> Path:
         """Resolve a path of this configuration."""
         return self.folder / relative
@@ -189,6 +231,8 @@ def _references(config: Config) -> Iterator[tuple[str, str]]:
     yield from ((f"keys.signing.{i}", ref) for i, ref in enumerate(config.keys.signing))
     yield from ((f"keys.at_rest.{i}", ref) for i, ref in enumerate(config.keys.at_rest))
     yield "keys.references", config.keys.references
+    if config.store.password is not None:
+        yield "store.password", config.store.password
     for region, settings in config.regions.items():
         yield from ((f"regions.{region}.secrets.{name}", ref) for name, ref in settings.secrets.items())
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from aiolimiter import AsyncLimiter
 from purgatory import AsyncCircuitBreakerFactory
-from purgatory.domain.model import OpenedState
+from purgatory.domain.model import CLOSED, OPENED, Context, OpenedState
 from purgatory.service._async.circuitbreaker import AsyncCircuitBreaker
 
 from gateway.errors import GatewayError, RegionUncertain, RegionUnreachable
@@ -36,6 +36,10 @@ from gateway.telemetry import Metrics
 
 T = TypeVar("T")
 
+SIGN_ON, EXCHANGE = "sign_on", "exchange"
+WAIT = 10.0
+"""Seconds that a call waits for its turn at most."""
+
 
 def _is_no_sign_of_sickness(error: BaseException) -> bool:
     """A region that refuses or a person who mistypes says nothing about the region's health."""
@@ -43,7 +47,12 @@ def _is_no_sign_of_sickness(error: BaseException) -> bool:
 
 
 class Line:
-    """One region's line. `failures` in a row open the breaker for `rest_seconds`; then one call may try."""
+    """One region's line.
+
+    `failures` in a row open the breaker of a group of capabilities for `rest_seconds`; then one call at a time may try.
+    People who sign on have a breaker of their own, so that they cannot stop the deliveries. A call that gets no turn
+    within `WAIT` seconds is refused as busy rather than left to wait for ever.
+    """
 
     def __init__(
         self,
@@ -58,27 +67,32 @@ class Line:
         self.region = region
         self._metrics = metrics
         self._gate = asyncio.Semaphore(concurrency)
-        self._rate = AsyncLimiter(per_second, 1)
-        self._failures = failures
+        self._rate = AsyncLimiter(max(per_second, 1), max(1, 1 / per_second))
+        self._breakers = AsyncCircuitBreakerFactory(
+            default_threshold=failures,
+            default_ttl=rest_seconds,
+            exclude=[(BaseException, _is_no_sign_of_sickness)],
+        )
         self._rest = rest_seconds
-        self._breakers = AsyncCircuitBreakerFactory(exclude=[(BaseException, _is_no_sign_of_sickness)])
-        self._breaker: AsyncCircuitBreaker | None = None
+        self._contexts: dict[str, Context] = {}
+        self._trial = asyncio.Lock()
         metrics.region_up(region, up=True)
 
     def resting(self) -> bool:
-        """Say whether the breaker is open and not yet ready to try again."""
-        context = self._breaker.context if self._breaker else None
-        if context is None or context.state != "opened" or context.opened_at is None:
+        """Say whether the breaker of the exchanges is open and not yet ready to try again."""
+        return self._rests(self._contexts.get(EXCHANGE))
+
+    def _rests(self, context: Context | None) -> bool:
+        if context is None or context.state != OPENED or context.opened_at is None:
             return False
-        return time.time() < context.opened_at + self._rest
+        return time.time() < context.opened_at + self._rest  # purgatory keeps the wall clock's time
 
     async def run(self, capability: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Make one call. Raises RegionUnreachable at once while the breaker is open."""
+        """Make one call. Raises RegionUnreachable at once while the breaker is open, and when there is no turn."""
         begun = time.perf_counter()
         outcome = "ok"
         try:
-            async with self._gate, self._rate:
-                return await self._guarded(call)
+            return await self._guarded(SIGN_ON if capability == SIGN_ON else EXCHANGE, call)
         except GatewayError as error:
             outcome = error.stable_code
             raise
@@ -89,14 +103,37 @@ class Line:
             self._metrics.region_call(self.region, capability, outcome, time.perf_counter() - begun)
             self._metrics.region_up(self.region, up=not self.resting())
 
-    async def _guarded(self, call: Callable[[], Awaitable[T]]) -> T:
-        self._breaker = await self._breakers.get_breaker(self.region, threshold=self._failures, ttl=self._rest)
+    async def _guarded(self, group: str, call: Callable[[], Awaitable[T]]) -> T:
+        breaker = await self._breakers.get_breaker(f"{self.region} {group}")
+        self._contexts[group] = breaker.context
+        if self._rests(breaker.context):
+            raise self._left_alone()
+        if breaker.context.state == CLOSED:
+            return await self._in_turn(breaker, call)
+        if self._trial.locked():
+            raise self._left_alone()
+        async with self._trial:
+            return await self._in_turn(breaker, call)
+
+    async def _in_turn(self, breaker: AsyncCircuitBreaker, call: Callable[[], Awaitable[T]]) -> T:
         try:
-            async with self._breaker:
+            async with asyncio.timeout(WAIT):
+                await self._rate.acquire()
+                await self._gate.acquire()
+        except TimeoutError:
+            text = f"Too many calls wait for region {self.region}."
+            raise RegionUnreachable(text, region=self.region, code="region.busy") from None
+        try:
+            async with breaker:
                 return await call()
         except OpenedState:
-            text = f"Region {self.region} has failed repeatedly and is left alone for a moment."
-            raise RegionUnreachable(text, region=self.region, code="region.breaker_open") from None
+            raise self._left_alone() from None
+        finally:
+            self._gate.release()
+
+    def _left_alone(self) -> RegionUnreachable:
+        text = f"Region {self.region} has failed repeatedly and is left alone for a moment."
+        return RegionUnreachable(text, region=self.region, code="region.breaker_open")
 
 
 def guard(line: Line, adapter: Adapter) -> Adapter:

@@ -20,7 +20,7 @@ from aiohttp import web
 from gateway.app import Gateway, build_app, utc_now
 from gateway.config import Config
 from gateway.ports import Clock
-from gateway.submissions.delivery import StepObserver, unobserved
+from gateway.submissions.attempt import StepObserver, unobserved
 
 log = structlog.get_logger("serve")
 

@@ -24,6 +24,7 @@ def configure_logging(stream: TextIO = sys.stderr, level: int = logging.INFO) ->
     """Send structured JSON lines to `stream`. Called by the command line, never at import."""
     for library in ("authlib", "signxml"):  # at DEBUG they log whole tokens and whole messages
         logging.getLogger(library).setLevel(logging.WARNING)
+    logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -37,6 +38,16 @@ def configure_logging(stream: TextIO = sys.stderr, level: int = logging.INFO) ->
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
+
+
+class _Libraries(logging.Handler):
+    """Lets libraries speak, but not quote: their texts and tracebacks may hold whole requests, tokens included."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log who spoke, from where, and the kind of error."""
+        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        where = f"{record.module}:{record.lineno}"
+        structlog.get_logger("library").warning("library", library=record.name, where=where, error=kind)
 
 
 def _dump(event: Any, **_options: Any) -> str:
@@ -87,6 +98,8 @@ class Metrics:
             "pearl_sign_ons_total", "Sign-ons by region and outcome.", ["region", "outcome"], registry=registry
         )
 
+        self._store_up = Gauge("pearl_store_up", "1 when the store answered the last look.", registry=registry)
+
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one request."""
         self._requests.labels(route, method, str(status)).observe(seconds)
@@ -112,6 +125,10 @@ class Metrics:
         for state, count in counts.items():
             self._queue.labels(region, state).set(count)
         self._age.labels(region).set(oldest_seconds)
+
+    def store_up(self, *, up: bool) -> None:
+        """Set whether the store answered."""
+        self._store_up.set(1 if up else 0)
 
     def region_up(self, region: str, up: bool) -> None:
         """Set whether a region's breaker is closed."""

@@ -96,20 +96,15 @@ class Window:
 
 
 class WindowRegistry:
-    """All windows, found by the person who signed on or by what a session remembers."""
+    """All windows, found by the person who sits there."""
 
     def __init__(self, windows: Sequence[Window]) -> None:
         pairs = [(window, clerk) for window in windows for clerk in window.clerks]
         self._by_person = {(clerk.region, clerk.subject): (window, clerk) for window, clerk in pairs}
-        self._by_id = {(window.id, clerk.id): (window, clerk) for window, clerk in pairs}
 
     def of_person(self, region: str, subject: str) -> tuple[Window, Clerk] | None:
         """Return window and clerk for a signed-on person, None when the person is no registered clerk."""
         return self._by_person.get((region, subject))
-
-    def of_session(self, window_id: str, clerk_id: str) -> tuple[Window, Clerk] | None:
-        """Return window and clerk by their ids, None when either is registered no more."""
-        return self._by_id.get((window_id, clerk_id))
 
 
 def load_windows(path: Path, *, regions: Collection[str], items: Collection[str]) -> WindowRegistry:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, select
 
 from gateway.certificates.request import LookupRequest
 from gateway.certificates.types import CertificateType, find_type
@@ -32,6 +32,7 @@ from gateway.ports import CertificateReply, Clock, RegionDocument
 from gateway.regions import Region
 from gateway.storage import Store
 from gateway.storage.tables import consents, submissions
+from gateway.submissions.materials import owner_of
 
 _WORDS: Mapping[str, Standing] = {
     "not_found": Standing.NOT_FOUND,
@@ -201,7 +202,8 @@ class CertificateLookup:
             return frozenset({SubjectRole(question.request.holder_role)})
         reference = self._references.of(document.type, document.number)
         c = submissions.c
-        found = tx.execute(select(c.id).where(c.id == case, c.applicant_ref == reference)).first()
+        mine = and_(c.id == case, c.client_id == owner_of(question.caller), c.applicant_ref == reference)
+        found = tx.execute(select(c.id).where(mine)).first()
         return frozenset({SubjectRole.APPLICANT}) if found else frozenset()
 
     def _consents(self, tx: Connection, question: _Question) -> list[ConsentGiven]:

@@ -7,23 +7,25 @@ import time
 import aiohttp
 from prometheus_client import CollectorRegistry
 
-from gateway.app import data_and_regions, utc_now
-from gateway.config import Config
-from gateway.data import load_data
+from gateway.app import data_and_regions, own_keys, utc_now
+from gateway.config import Config, Problems
 from gateway.errors import GatewayError
-from gateway.mapping import load_packs
-from gateway.regions import Region, read_manifests
+from gateway.regions import Region
 from gateway.telemetry import Metrics
 
 
-def check_all(config: Config) -> str:
-    """Check what can be checked without a network. Raises StartRefused that lists everything."""
-    manifests = read_manifests(config)
-    packs = {region: load_packs(config.mappings, region) for region in manifests}
-    data = load_data(config)
+async def check_all(config: Config) -> str:
+    """Read and open everything that a start would, without a call to any region. Raises StartRefused, listing all."""
+    problems = Problems()
+    with problems.collect():
+        own_keys(config)
+    async with aiohttp.ClientSession() as session:
+        with problems.collect():
+            data, regions, _ = data_and_regions(config, session, utc_now, Metrics(CollectorRegistry()))
+    problems.refuse()
     return (
-        f"{len(manifests)} regions, {sum(map(len, packs.values()))} mapping packs, {len(data.items)} items, "
-        f"{len(data.clients)} clients, {len(data.types)} certificate types: nothing is wrong."
+        f"{len(regions)} regions, {sum(len(region.packs) for region in regions.values())} mapping packs, "
+        f"{len(data.items)} items, {len(data.clients)} clients, {len(data.types)} certificate types: nothing is wrong."
     )
 
 

@@ -7,6 +7,7 @@ the modules that it calls.
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ from gateway import __version__
 from gateway.app import store_url
 from gateway.cli.check import check_all, check_live
 from gateway.cli.clients import clients
+from gateway.cli.deliveries import retry, unsettled
 from gateway.config import Config
 from gateway.data import load_data, read_config
 from gateway.errors import GatewayError
@@ -83,7 +85,7 @@ def serve(config: Path) -> None:
 def check(config: Path, live: bool) -> None:
     """Check configuration, regions, mappings and data files; list everything that is wrong."""
     settings = read_config(config)
-    click.echo(check_all(settings))
+    click.echo(_run(check_all(settings)))
     if live:
         lines, all_well = _run(check_live(settings))
         click.echo("\n".join(lines))
@@ -161,6 +163,34 @@ def items(config: Path, as_json: bool) -> None:
         for item in load_data(read_config(config)).items.values()
     ]
     _print(rows, as_json, lambda row: f"{row['code']}  {row['name']}  ({', '.join(row['places'])})")
+
+
+@main.group()
+def deliveries() -> None:
+    """What is under way to the regions, and what waits for a person."""
+
+
+@deliveries.command("list")
+@config_option
+@click.option("--limit", default=100, show_default=True, help="How many, oldest first.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@refusals_in_words
+def deliveries_list(config: Path, limit: int, as_json: bool) -> None:
+    """List the deliveries that are not settled."""
+    rows = _run(unsettled(read_config(config), limit))
+    shown = [{name: str(value) if value is not None else "" for name, value in row.items()} for row in rows]
+    _print(shown, as_json, lambda r: f"{r['submission_id']}  {r['region']:<10} {r['state']:<9} {r['last_text']}")
+
+
+@deliveries.command("retry")
+@config_option
+@click.argument("submission_ids", nargs=-1, required=True)
+@click.option("--reason", required=True, help="Why; it becomes evidence.")
+@refusals_in_words
+def deliveries_retry(config: Path, submission_ids: tuple[str, ...], reason: str) -> None:
+    """Try dead deliveries again. Each region is asked first whether it has the case."""
+    _run(retry(read_config(config), submission_ids, reason, getpass.getuser()))
+    click.echo(f"{len(submission_ids)} will be tried again.")
 
 
 @main.command()

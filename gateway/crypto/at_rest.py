@@ -50,7 +50,7 @@ class Sealer:
             raise Unavailable("Stored data cannot be opened.", detail=f"no at-rest key {kid.hex()} for {context}")
         try:
             return cipher.decrypt(rest[:_NONCE], rest[_NONCE:], context.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # the latter: cut so short that not even the nonce is whole
             raise Unavailable("Stored data cannot be opened.", detail=f"tag mismatch in {context}") from None
 
 

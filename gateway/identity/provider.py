@@ -36,6 +36,7 @@ from gateway.crypto.signing import Signer
 from gateway.domain.identity import Assurance
 from gateway.identity.assertion import ClientAssertion
 from gateway.identity.clients import Client
+from gateway.identity.jose import UnreadableToken, UnverifiedToken, verified_claims
 from gateway.identity.persons import IDENTITY_SCOPES, PersonVault
 from gateway.identity.records import Code, Session, digest, new_handle
 from gateway.identity.requests import Form, ProtocolRequest, Wishes, read_wishes, unmet
@@ -253,8 +254,21 @@ class RequestRules(CodeChallenge):  # type: ignore[misc] # Authlib ships no type
             raise InvalidScopeError("The scope openid is required.")
         if server.wishes.least() > server.parts.reachable:
             raise unmet("No region that is connected here can give the demanded acr.")
-        work = server.work
-        grant.request.user = work.session if server.wishes.met_by(work.session, work.now) else None
+        client_id = grant.request.client.get_client_id()
+        if "id_token_hint" in form.data:
+            server.wishes = server.wishes.only_by(_hinted(server.parts, form.data["id_token_hint"], client_id))
+        grant.request.user = server.work.session if server.may_answer(client_id) else None
+
+
+def _hinted(parts: ProviderParts, hint: str, client_id: str) -> str:
+    """Return the `sub` of an ID token that this client got from us, expired or not (Core §3.1.2.1)."""
+    try:
+        claims = verified_claims(hint, parts.signer.key_set(), algorithms=[parts.signer.algorithm], types=["jwt"])
+    except (UnreadableToken, UnverifiedToken) as error:
+        raise InvalidRequestError(f"id_token_hint is no ID token of ours: {error}.") from error
+    if (claims.get("iss"), claims.get("aud")) != (parts.issuer, client_id):
+        raise InvalidRequestError("id_token_hint was not issued to this client.")
+    return str(claims["sub"])
 
 
 class IdTokens(OpenIDCode):  # type: ignore[misc] # Authlib ships no types
@@ -358,6 +372,13 @@ class Exchange(AuthorizationServer):  # type: ignore[misc] # Authlib ships no ty
             error.state = request.payload.state
             raise error
         return self.get_consent_grant(request, end_user=None)
+
+    def may_answer(self, client_id: str) -> bool:
+        """Say whether the session in `Work` may answer: sure enough, fresh enough, and of the right person."""
+        session, wishes = self.work.session, self.wishes
+        if session is None or not wishes.met_by(session, self.work.now):
+            return False
+        return wishes.subjects is None or self.parts.pairwise(client_id, session) in wishes.subjects
 
     # --- what Authlib asks of an integration
 

@@ -165,9 +165,9 @@ def find_session(tx: Connection, handle: str, now: datetime) -> Session | None:
     return None if row is None else _session(row)
 
 
-def end_session(tx: Connection, session_id: str, now: datetime) -> None:
-    """End a session: its handle, its codes and its tokens serve no more."""
-    live = (sign_on_sessions.c.id == session_id, sign_on_sessions.c.ended_at.is_(None))
+def end_session(tx: Connection, handle: str, now: datetime) -> None:
+    """End the session behind a browser's handle: the handle, its codes and its tokens serve no more."""
+    live = (sign_on_sessions.c.handle_hash == digest(handle), sign_on_sessions.c.ended_at.is_(None))
     tx.execute(update(sign_on_sessions).where(*live).values(ended_at=now))
 
 

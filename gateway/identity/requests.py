@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import AccessDeniedError, InvalidRequestError, OAuth2Payload, OAuth2Request
 from authlib.oidc.core.errors import (
     ConsentRequiredError,
+    LoginRequiredError,
     RegistrationNotSupportedError,
     RequestNotSupportedError,
     RequestURINotSupportedError,
@@ -31,7 +32,7 @@ LEVELS: Mapping[str, Assurance] = {level.acr: level for level in Assurance}
 
 KEPT = (
     "client_id", "redirect_uri", "response_type", "response_mode", "scope", "state", "nonce", "code_challenge",
-    "code_challenge_method", "claims",
+    "code_challenge_method", "claims", "id_token_hint",
 )  # fmt: skip
 """What an interaction remembers. `prompt` and `max_age` are satisfied by the sign-on that follows."""
 
@@ -40,6 +41,10 @@ _UNSUPPORTED: Mapping[str, type[OAuth2Error]] = {
     "request_uri": RequestURINotSupportedError,
     "registration": RegistrationNotSupportedError,
 }
+_ONCE = frozenset(
+    {*KEPT, *_UNSUPPORTED, "prompt", "max_age", "display", "ui_locales", "claims_locales", "login_hint", "acr_values"}
+)
+"""Every parameter of an authorization request that we know, whether we use it or not."""
 
 
 class Form(OAuth2Payload):  # type: ignore[misc] # Authlib ships no types
@@ -80,20 +85,28 @@ class ProtocolRequest(OAuth2Request):  # type: ignore[misc] # Authlib ships no t
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the service wants of the sign-on. `levels` is empty unless an `acr` is essential."""
+    """What the service wants of the sign-on. `levels` is empty unless an `acr` is essential.
+
+    `subjects` holds the pairwise names of those who may answer, None when anybody may.
+    """
 
     max_age: timedelta | None
     levels: frozenset[Assurance]
+    subjects: frozenset[str] | None
+
+    def only_by(self, subject: str) -> Wishes:
+        """Return the same wishes, but only this person may answer."""
+        subjects = frozenset({subject})
+        return replace(self, subjects=subjects if self.subjects is None else subjects & self.subjects)
 
     def least(self) -> Assurance:
         """Return the level that a sign-on must reach."""
         return min(self.levels, default=Assurance.A0)
 
-    def met_by(self, session: Session | None, now: datetime) -> bool:
-        """Say whether this session may answer without a new sign-on."""
-        if session is None or session.assurance < self.least():
-            return False
-        return self.max_age is None or now - session.authenticated_at < self.max_age
+    def met_by(self, session: Session, now: datetime) -> bool:
+        """Say whether this session is sure and fresh enough to answer without a new sign-on."""
+        fresh = self.max_age is None or now - session.authenticated_at < self.max_age
+        return fresh and session.assurance >= self.least()
 
     def acr_for(self, session: Session) -> str:
         """Return the `acr` to state: the level reached, or the highest demanded one that it covers.
@@ -114,14 +127,19 @@ def read_wishes(form: Form) -> Wishes:
     if data.get("response_mode", "query") != "query":
         raise InvalidRequestError("The only response_mode is query.")
     _check_prompt(data.get("prompt", ""))
-    return Wishes(_max_age(data.get("max_age")), _essential_levels(data.get("claims")))
+    asked = _asked_claims(data.get("claims"))
+    return Wishes(
+        max_age=_max_age(data.get("max_age")),
+        levels=_essential_levels(asked["id_token"].get("acr", {})),
+        subjects=_subjects(asked),
+    )
 
 
 def _check_form(form: Form) -> None:
     for name, values in form.datalist.items():
-        if name in KEPT and len(values) > 1:
+        if name in _ONCE and len(values) > 1:
             raise InvalidRequestError(f"The parameter {name} stands more than once.")
-        if name in KEPT and (len(values[0]) > LONGEST_VALUE or not values[0].isprintable()):
+        if name in _ONCE and (len(values[0]) > LONGEST_VALUE or not values[0].isprintable()):
             raise InvalidRequestError(f"The parameter {name} is too long or holds control characters.")
 
 
@@ -141,25 +159,51 @@ def _max_age(value: str | None) -> timedelta | None:
     return timedelta(seconds=int(value))
 
 
-def _essential_levels(claims: str | None) -> frozenset[Assurance]:
-    """Return the levels of an essential `acr`; voluntary wishes, `acr_values` included, bind nobody."""
-    if claims is None:
-        return frozenset()
+def _asked_claims(claims: str | None) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    """Return the claims request (OpenID Connect Core §5.5): destination → claim → what is asked of it."""
     try:
-        acr = json.loads(claims).get("id_token", {}).get("acr") or {}
-        essential = acr.get("essential") is True
-        wanted = acr.get("values", [acr["value"]] if "value" in acr else [])
-        known = frozenset(LEVELS[value] for value in wanted if value in LEVELS)
+        asked = json.loads(claims or "{}")
+        return {
+            place: {name: dict(wish or {}) for name, wish in asked.get(place, {}).items()}
+            for place in ("id_token", "userinfo")
+        }
     except (ValueError, RecursionError, AttributeError, TypeError) as error:
         raise InvalidRequestError("claims is not a claims request of OpenID Connect Core 5.5.") from error
-    if essential and wanted and not known:
+
+
+def _values(wish: Mapping[str, Any]) -> frozenset[str]:
+    """Return the values that a claim may have; empty when none is named."""
+    values = wish.get("values", [wish["value"]] if "value" in wish else [])
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise InvalidRequestError("In claims, values must be a list of texts and value must be a text.")
+    return frozenset(values)
+
+
+def _essential_levels(acr: Mapping[str, Any]) -> frozenset[Assurance]:
+    """Return the levels of an essential `acr`; voluntary wishes, `acr_values` included, bind nobody."""
+    wanted = _values(acr)
+    if acr.get("essential") is not True:
+        return frozenset()
+    known = frozenset(LEVELS[value] for value in wanted if value in LEVELS)
+    if wanted and not known:
         raise unmet("The demanded acr is not one of this gateway's levels.")
-    return known if essential else frozenset()
+    return known
+
+
+def _subjects(asked: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> frozenset[str] | None:
+    """Return the demanded values of `sub`; wherever it is asked for, it is the same person's."""
+    demands = [values for claims in asked.values() if (values := _values(claims.get("sub", {})))]
+    return frozenset.intersection(*demands) if demands else None
 
 
 def unmet(text: str) -> OAuth2Error:
     """Return the refusal of an essential `acr` (OpenID Connect Unmet Authentication Requirements 1.0)."""
     return OAuth2Error(text, error="unmet_authentication_requirements")
+
+
+def other_person() -> OAuth2Error:
+    """Return the error for a sign-on by another person than the one asked for (Core §3.1.2.1, §3.1.2.2)."""
+    return LoginRequiredError("Another person signed on than the one that the request names.")
 
 
 def refused() -> OAuth2Error:

@@ -26,7 +26,7 @@ from gateway.identity.discovery import metadata
 from gateway.identity.persons import PersonVault, claims_of
 from gateway.identity.provider import Answer, Exchange, ProviderParts, SignOnNeeded, Work
 from gateway.identity.records import Code, Interaction, Session, UsedAssertion, new_handle
-from gateway.identity.requests import KEPT, Form, ProtocolRequest, read_wishes, refused, unmet
+from gateway.identity.requests import KEPT, Form, ProtocolRequest, other_person, read_wishes, refused, unmet
 from gateway.identity.tokens import AccessTokens
 from gateway.identity.upstream import SignOnRegion
 from gateway.ports import Clock
@@ -149,18 +149,23 @@ class IdentityService:
         interaction = await self.broker.interaction(interaction_id, browser)
         return await self.broker.begin(region_id, interaction, language)
 
-    async def complete(self, region_id: str, query: Mapping[str, str], browser: str) -> SendBack:
-        """Finish a sign-on: session, code, and the way back to the service. Raises SignOnFailed or Interrupted."""
+    async def complete(self, region_id: str, query: Mapping[str, str], browser: str, earlier: str | None) -> SendBack:
+        """Finish a sign-on: session, code, and the way back to the service. Raises SignOnFailed or Interrupted.
+
+        `earlier` is the handle of the session that this browser had until now: it ends, so that of two people at one
+        machine only the second is signed on.
+        """
         interaction, session, handle = await self.broker.complete(region_id, query, browser)
         form = Form(interaction.request.items())
         work = Work(self._clock(), session=session)
         decision = self._exchange(work).authorize(form)
         if isinstance(decision, SignOnNeeded):
-            error = unmet("The sign-on did not reach the demanded acr.")
+            reached = session.assurance >= decision.wishes.least()
+            error = other_person() if reached else unmet("The sign-on did not reach the demanded acr.")
             decision = self._exchange(work).refuse(form, error)
         if decision.location is None:  # the client or its redirect URI was withdrawn meanwhile
             raise SignOnFailed(_description(decision))
-        finish = partial(_finish, interaction_id=interaction.id, session=session, code=work.new_code)
+        finish = partial(_finish, interaction_id=interaction.id, session=session, code=work.new_code, earlier=earlier)
         if not await self._store.write(finish):
             raise SignOnFailed(LOST, code="signon.lost")
         return SendBack(decision.location, handle)
@@ -174,6 +179,11 @@ class IdentityService:
         if answer.location is None:
             raise SignOnFailed(_description(answer))
         return SendBack(answer.location)
+
+    async def end_session(self, handle: str | None) -> None:
+        """End the session that a browser holds, with all that services got by it. None ends nothing."""
+        if handle is not None:
+            await self._store.write(partial(records.end_session, handle=handle, now=self._clock()))
 
     # --- the token endpoint
 
@@ -241,10 +251,12 @@ class IdentityService:
         return await self._store.read(partial(records.find_session, handle=handle, now=self._clock()))
 
 
-def _finish(tx: Connection, interaction_id: str, session: Session, code: Code | None) -> bool:
-    """End the interaction and keep what came of it; False when it had ended already."""
+def _finish(tx: Connection, interaction_id: str, session: Session, code: Code | None, earlier: str | None) -> bool:
+    """End the interaction and the browser's earlier session, and keep what came of it; False when it had ended."""
     if not records.end_interaction(tx, interaction_id):
         return False
+    if earlier is not None:
+        records.end_session(tx, earlier, session.authenticated_at)
     records.keep_session(tx, session)
     if code is not None:
         records.keep_code(tx, code)

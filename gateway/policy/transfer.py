@@ -75,7 +75,7 @@ class HolderLookup:
 
 @dataclass(frozen=True, slots=True)
 class ConsentGiven:
-    """A separate consent (单独同意, PIPL art. 39) as recorded. Times are aware."""
+    """A separate consent (单独同意, PIPL art. 39) as recorded. Times are aware; `evidence` says how it is proved."""
 
     id: str | None
     recipient: str
@@ -84,6 +84,7 @@ class ConsentGiven:
     given_at: datetime
     expires_at: datetime
     revoked_at: datetime | None = None
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +149,19 @@ def judge(transfer: Transfer) -> list[Finding]:
     return [finding for finding in found if finding is not None]
 
 
-def require(transfer: Transfer) -> None:
-    """Raise NotPermitted (`transfer.<reason>` of the first finding) when a rule is broken; all findings are told."""
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What a transfer across a border rests on: the consent and the registered basis that carry it."""
+
+    consent: ConsentGiven
+    basis: Basis
+
+
+def require(transfer: Transfer) -> Grounds | None:
+    """Return what the transfer rests on; None when it crosses no border.
+
+    Raises NotPermitted (`transfer.<reason>` of the first finding) when a rule is broken; all findings are told.
+    """
     findings = judge(transfer)
     if findings:
         text = " ".join(f"Rule {f.rule}: {f.text}. {f.action}." for f in findings)
@@ -159,6 +171,14 @@ def require(transfer: Transfer) -> None:
         raise NotPermitted(
             text, code=f"transfer.{findings[0].reason}", problems=problems, region=transfer.target_region
         )
+    return _grounds(transfer) if transfer.crosses else None
+
+
+def _grounds(transfer: Transfer) -> Grounds:
+    """Return the first consent and the first basis that carry a transfer which breaks no rule."""
+    consent = next(consent for consent in transfer.consents if not _consent_lacks(consent, transfer))
+    basis = next(basis for basis in transfer.bases if _basis_lacks(basis, transfer) is None)
+    return Grounds(consent, basis)
 
 
 def consent_given(transfer: Transfer) -> Finding | None:
@@ -243,7 +263,7 @@ def _outside_contract(kind: Kind, origin: Place, target: Place) -> str | None:
 
 
 _HOME: Mapping[str, Zone] = {"HKID": Zone.HONGKONG, "MO_BIR": Zone.MACAU}
-_BODILY = frozenset({"face", "chip"})
+_BODILY = frozenset({"face", "chip", "photo", "portrait", "fingerprint", "iris", "biometric", "biometrics"})
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 

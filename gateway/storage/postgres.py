@@ -23,8 +23,12 @@ T = TypeVar("T")
 AGAIN = {"40001", "40P01"}
 """SQLSTATE of serialisation failure and deadlock: the transaction did nothing, so it may be repeated."""
 TRIES = 5
-_AWAY = {"08", "53", "57"}
-"""SQLSTATE classes of a server that cannot serve now: connection, resources, operator (starting, shutting down)."""
+_AWAY = {"08", "25", "53", "55", "57"}
+"""SQLSTATE classes of a server that cannot serve now: connection, read-only after a failover, resources, locks,
+operator (starting, shutting down).
+"""
+_PATIENCE = {"timeout": 5, "command_timeout": 30}
+"""Seconds to connect, and for one statement: a server that hangs must not hang us."""
 _UNSTORABLE = "22"
 """SQLSTATE class of a value that does not fit: too long, or a NUL, which SQLite would take."""
 _MIGRATION_LOCK = 6_012_023  # any constant: replicas that start together must migrate one after another
@@ -49,6 +53,7 @@ class PostgresStore:
             pool_size=8,
             max_overflow=4,
             pool_pre_ping=True,
+            connect_args=dict(_PATIENCE),
             hide_parameters=True,  # an error's text goes to the log
         )
         return cls(engine)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from gateway.errors import Unavailable
 from gateway.storage import migrations
@@ -28,6 +28,19 @@ T = TypeVar("T")
 GROUP = 128
 """At most this many units share a commit, so that one commit stays short."""
 READERS = 2
+_AWAY = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOTADB,
+}
+"""Result codes that say something about the file or the machine, and nothing about the statement."""
 _Work = tuple[Callable[[Connection], Any], "Future[Any]"]
 
 
@@ -83,8 +96,8 @@ class SqliteStore:
         try:
             with self._engine.connect() as connection:
                 return unit(connection)
-        except OperationalError as error:
-            raise _unavailable(error) from error
+        except DBAPIError as error:
+            raise _told(error) from error
 
     def _write_all(self) -> None:
         with self._engine.connect() as connection:
@@ -110,6 +123,7 @@ class SqliteStore:
                 for unit, done in wanted:
                     _run_apart(connection, unit, done, answers)
         except Exception as error:  # noqa: BLE001 - nothing was committed: every unit of the group must hear of it
+            _leave(connection)
             for _, done in wanted:
                 if not done.done():
                     done.set_exception(_told(error))
@@ -135,21 +149,36 @@ def _run_apart(
 
 def _stands(connection: Connection) -> bool:
     """Say whether the group's transaction is still there: SQLite itself undoes all of it when the disk is full."""
+    return _driver(connection).in_transaction
+
+
+def _leave(connection: Connection) -> None:
+    """Get out of a transaction whose COMMIT failed: SQLite stays in it, and SQLAlchemy believes that it is over."""
+    with contextlib.suppress(sqlite3.Error):  # the next group will hear why it cannot begin
+        _driver(connection).rollback()
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
     driver = connection.connection.dbapi_connection
-    return isinstance(driver, sqlite3.Connection) and driver.in_transaction
+    if not isinstance(driver, sqlite3.Connection):
+        raise TypeError(f"not a connection to SQLite: {driver!r}")
+    return driver
 
 
 def _told(error: Exception) -> Exception:
     """Return what the caller is told: a file that cannot be used just now is no fault of the unit."""
-    return _unavailable(error) if isinstance(error, OperationalError) else error
-
-
-def _unavailable(error: Exception) -> Unavailable:
     # Where SQLite has undone everything, going back to the savepoint fails too: the first error is the telling one.
-    first: BaseException = error
-    while first.__context__ is not None:
-        first = first.__context__
-    return Unavailable("The gateway's store does not answer.", detail=str(first))
+    chain: list[BaseException] = [error]
+    while chain[-1].__context__ is not None:
+        chain.append(chain[-1].__context__)
+    causes = (link.orig for link in reversed(chain) if isinstance(link, DBAPIError))
+    first = next(causes, None)
+    code = getattr(first, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF  # the high bits refine it
+    return _unavailable(str(first)) if code in _AWAY else error
+
+
+def _unavailable(detail: str) -> Unavailable:
+    return Unavailable("The gateway's store does not answer.", detail=detail)
 
 
 def _opened(path: str) -> Engine:
@@ -160,7 +189,7 @@ def _opened(path: str) -> Engine:
         engine.connect().close()
     except (OSError, DBAPIError) as error:
         engine.dispose()
-        raise _unavailable(error) from error
+        raise _unavailable(str(getattr(error, "orig", error))) from error
     return engine
 
 

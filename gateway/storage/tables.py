@@ -104,7 +104,7 @@ submissions = Table(
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("client_id", "item_code", "client_reference", name="uq_submissions_business_key"),
-    Index("ix_submissions_window", "window_id", "created_at"),
+    Index("ix_submissions_recent", "client_id", "created_at"),
 )
 
 submission_events = Table(
@@ -117,7 +117,7 @@ submission_events = Table(
     Column("region_event_id", String(64)),
     Column("occurred_at", Instant, nullable=False),
     Column("recorded_at", Instant, nullable=False),
-    Column("detail", Json, nullable=False),
+    Column("detail", Sealed, nullable=False),  # remarks and results of regions may name people
     UniqueConstraint("source", "region_event_id", name="uq_submission_events_region_event"),
 )
 
@@ -150,16 +150,18 @@ deliveries = Table(
     Column("submission_id", String(29), ForeignKey("submissions.id"), nullable=False, unique=True),
     Column("region", String(32), nullable=False),
     Column("state", String(16), nullable=False),  # pending, sending, in_doubt, delivered, dead
-    Column("due", Instant, nullable=False),
+    Column("due", Instant),  # when the next worker may take it; none for what is settled or dead
     Column("lease_until", Instant),
     Column("owner", String(64)),
     Column("attempt", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),  # attempts whose outcome nobody knows
     Column("last_code", String(64)),
     Column("last_text", Text),
     Column("sent_at", Instant),
     Column("settled_at", Instant),
     Column("created_at", Instant, nullable=False),
-    Index("ix_deliveries_work", "region", "state", "due"),
+    Index("ix_deliveries_work", "region", "due"),
+    Index("ix_deliveries_figures", "state", "region", "created_at"),
 )
 
 daily_sequences = Table(
@@ -221,11 +223,14 @@ consents = Table(
     Column("recipient", String(32), nullable=False),
     Column("purpose", Text, nullable=False),
     Column("fields", Json, nullable=False),
-    Column("basis", String(32), nullable=False),
-    Column("recorded_by", String(128), nullable=False),
+    Column("basis", Text, nullable=False),  # of transfers.toml: kind and filing number
+    Column("legal_basis", Text, nullable=False),
+    Column("recorded_by", String(130), nullable=False),
+    Column("evidence", Text, nullable=False),  # how the consent is proved: a form's number
     Column("given_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
     Column("revoked_at", Instant),
+    Index("ix_consents_case", "case_no", "subject_ref"),
 )
 
 evidence = Table(
@@ -303,6 +308,6 @@ window_sessions = Table(
     Column("clerk_id", String(64)),  # None until the clerk has signed on
     Column("window_id", String(64)),
     Column("csrf", String(64), nullable=False),
-    Column("memory", Sealed, nullable=False),  # what the sign-on under way must remember
+    Column("memory", Sealed, nullable=False),  # what the sign-on under way must remember, then who the clerk is
     Column("expires_at", Instant, nullable=False, index=True),
 )

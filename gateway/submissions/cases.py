@@ -19,6 +19,7 @@ from gateway.domain.submission import State, holder
 from gateway.errors import NotFound
 from gateway.storage import Store
 from gateway.storage.tables import deliveries, region_numbers, submission_events, submissions
+from gateway.submissions.events import open_detail
 from gateway.submissions.materials import owner_of
 from gateway.submissions.parcels import open_body
 
@@ -102,8 +103,17 @@ class Cases:
             updated_at=row["updated_at"],
             delivery=_delivery(tx, row["id"]),
             region_numbers=_numbers(tx, row["id"]),
-            timeline=_timeline(tx, row["id"]),
+            timeline=self._timeline(tx, row["id"]),
         )
+
+    def _timeline(self, tx: Connection, submission_id: str) -> list[TimelineEntry]:
+        c = submission_events.c
+        query = select(c.seq, c.state, c.source, c.occurred_at, c.recorded_at, c.detail)
+        rows = tx.execute(query.where(c.submission_id == submission_id).order_by(c.seq)).mappings()
+        return [
+            TimelineEntry(**{**row, "detail": open_detail(self._sealer, submission_id, row["seq"], row["detail"])})
+            for row in rows
+        ]
 
     def _recent(self, tx: Connection, caller: Caller, limit: int) -> list[CaseSummary]:
         query = (
@@ -137,10 +147,3 @@ def _numbers(tx: Connection, submission_id: str) -> list[Mapping[str, str | None
     c = region_numbers.c
     query = select(c.region, c.number, c.short_number).where(c.submission_id == submission_id)
     return [{str(name): value for name, value in row.items()} for row in tx.execute(query).mappings()]
-
-
-def _timeline(tx: Connection, submission_id: str) -> list[TimelineEntry]:
-    c = submission_events.c
-    query = select(c.seq, c.state, c.source, c.occurred_at, c.recorded_at, c.detail)
-    rows = tx.execute(query.where(c.submission_id == submission_id).order_by(c.seq)).mappings()
-    return [TimelineEntry(**row) for row in rows]

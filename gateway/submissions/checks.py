@@ -57,7 +57,10 @@ def _of_schema(path: str, kind: Any) -> Iterator[FieldProblem]:
 
 
 def applicant_problems(application: Application, today: date) -> Iterator[FieldProblem]:
-    """Check the applicant's document: known type, fits the kind of applicant, right check digit (typed by a user)."""
+    """Check birth date and document: known type, fits the kind of applicant, right check digit (typed by a user)."""
+    born = application.applicant.birth_date
+    if born is not None and born > today:
+        yield FieldProblem("applicant.birth_date", "lies in the future", "future")
     document = application.applicant.document
     if document.type not in DOCUMENT_TYPES:
         known = ", ".join(DOCUMENT_TYPES)

@@ -30,6 +30,7 @@ from gateway.waiting import wait
 
 log = structlog.get_logger("inbox")
 
+UNREADABLE = "callback.unreadable"
 _FEED_LEASE = timedelta(seconds=60)
 _PAGES_AT_ONCE = 50
 """A feed is read this many pages in a row at most before other work gets its turn."""
@@ -56,44 +57,52 @@ class Inbox:
         Raises NotFound, ForgedCallback, ReplayedCallback, InvalidRequest; every refusal becomes evidence.
         """
         region = self._regions.get(region_id)
-        if region is None or region.adapter.callbacks is None:
-            raise NotFound("No enabled region sends callbacks here.", code="callback.unknown_region")
         try:
+            if region is None or region.adapter.callbacks is None:
+                raise NotFound("No enabled region sends callbacks here.", code="callback.unknown_region")
             reading = await region.adapter.callbacks.read(callback)
-            arrivals = await self._store.write(lambda tx: self._take(tx, region, reading, callback))
+            arrivals, evidence = await self._store.write(lambda tx: self._take(tx, region, reading, callback))
         except GatewayError as error:
-            await self._refused(region, callback, error)
+            await self._refused(region.id if region else "unknown", callback, error)
             raise
         self._count(region, arrivals)
+        _check_readable(region, arrivals, evidence)
         return reading.answer
 
-    def _take(self, tx: Connection, region: Region, reading: CallbackReading, callback: Callback) -> list[Arrival]:
+    def _take(
+        self, tx: Connection, region: Region, reading: CallbackReading, callback: Callback
+    ) -> tuple[list[Arrival], str]:
+        """Spend the nonce, record the events, and return what became of each, with the evidence."""
         scope = f"callback:{region.id}"
         used = insert_into(tx, nonces).values(scope=scope, value=reading.nonce, expires_at=reading.nonce_expires)
         if tx.execute(used.on_conflict_do_nothing()).rowcount == 0:
             problem = FieldProblem("nonce", "was used before", "replayed")
             raise ReplayedCallback("This callback was received before.", problems=[problem], region=region.id)
         now = self._clock()
-        arrivals = [self._events.from_region(tx, region.id, event, now) for event in _canonical(region, reading.events)]
-        record(tx, _exchange(region, callback, "done", "recorded"), now=now)
-        return arrivals
+        arrivals = [self._arrive(tx, region, event, now) for event in reading.events]
+        unreadable = any(arrival.problems for arrival in arrivals)
+        outcome = ("refused", UNREADABLE) if unreadable else ("done", "recorded")
+        return arrivals, record(tx, _exchange(region.id, callback, *outcome), now=now)
 
-    async def _refused(self, region: Region, callback: Callback, error: GatewayError) -> None:
+    async def _refused(self, region: str, callback: Callback, error: GatewayError) -> None:
         exchange = _exchange(region, callback, "refused", error.stable_code)
         error.evidence = await self._store.write(lambda tx: record(tx, exchange, now=self._clock()))
-        self._metrics.event(region.id, "refused")
+        self._metrics.event(region, "refused")
 
     # --- feeds -------------------------------------------------------------------------------------------------
 
     async def poll_forever(self, region: Region, stopping: asyncio.Event) -> None:
         """Fetch this region's events until told to stop; trouble is logged and the next look comes as usual."""
         pause = region.limits.poll_seconds or 5.0
-        while not stopping.is_set():
-            try:
-                await self.poll(region)
-            except GatewayError as error:
-                log.warning("feed not read", region=region.id, code=error.stable_code, detail=error.detail)
-            await wait(stopping, pause)
+        try:
+            while not stopping.is_set():
+                try:
+                    await self.poll(region)
+                except GatewayError as error:
+                    log.warning("feed not read", region=region.id, code=error.stable_code, detail=error.detail)
+                await wait(stopping, pause)
+        finally:
+            await self._let_go(region.id)
 
     async def poll(self, region: Region) -> int:
         """Fetch what is new, page by page, and return how many events arrived. One replica at a time does it."""
@@ -124,6 +133,16 @@ class Inbox:
             return None
         return str(tx.execute(select(c.cursor).where(c.region == region)).scalar_one())
 
+    async def _let_go(self, region: str) -> None:
+        """Give the cursor back, so that the next process need not wait until our hold runs out."""
+        c = feed_cursors.c
+        mine = and_(c.region == region, c.owner == self._owner)
+        given_back = update(feed_cursors).where(mine).values(lease_until=self._clock())
+        try:
+            await self._store.write(lambda tx: tx.execute(given_back).rowcount)
+        except GatewayError as error:  # the store is away: the hold runs out by itself
+            log.warning("cursor not given back", region=region, code=error.stable_code, detail=error.detail)
+
     def _take_page(self, tx: Connection, region: Region, page: FeedPage, cursor: str) -> list[Arrival]:
         """Record a page and move the cursor, fenced by owner and by the cursor that the page was asked with."""
         now = self._clock()
@@ -132,43 +151,53 @@ class Inbox:
         moved = update(feed_cursors).where(mine).values(cursor=page.cursor, updated_at=now)
         if tx.execute(moved).rowcount == 0:
             return []  # another replica took over and has recorded this page, or will
-        return [self._arrive(tx, region, document, now) for document in page.events]
+        return [self._take_one(tx, region, document, now) for document in page.events]
+
+    def _take_one(self, tx: Connection, region: Region, document: RegionDocument, now: datetime) -> Arrival:
+        """Record one event of a feed, with its evidence."""
+        arrival = self._arrive(tx, region, document, now)
+        outcome = ("failed", UNREADABLE) if arrival.problems else ("done", arrival.outcome)
+        record(tx, _feed_exchange(region, _raw(document), *outcome, now), now=now)
+        return arrival
 
     def _arrive(self, tx: Connection, region: Region, document: RegionDocument, now: datetime) -> Arrival:
-        """Record one event of a feed. One that cannot be read must not block those behind it: it waits for a person."""
-        raw = document if isinstance(document, bytes) else orjson.dumps(document)
+        """Record one event. One that cannot be read must not block those behind it: it waits for a person."""
         try:
             event = region.pack("event").to_canonical(document)
         except GatewayError as error:
             fields = [problem.field for problem in error.problems]
             log.warning("event cannot be read", region=region.id, fields=fields)
-            self._events.unreadable(tx, region.id, raw, f"cannot be read: {', '.join(fields)}", now)
-            record(tx, _feed_exchange(region, raw, "failed", error.stable_code, now), now=now)
-            return Arrival("unreadable")
-        arrival = self._events.from_region(tx, region.id, event, now)
-        record(tx, _feed_exchange(region, raw, "done", arrival.outcome, now), now=now)
-        return arrival
+            reason = f"cannot be read: {', '.join(fields)}"
+            self._events.unreadable(tx, region.id, _raw(document), reason, now)
+            return Arrival("unreadable", problems=error.problems)
+        return self._events.from_region(tx, region.id, event, now)
 
     def _count(self, region: Region, arrivals: Sequence[Arrival]) -> None:
         for arrival in arrivals:
             self._metrics.event(region.id, arrival.outcome)
 
 
-def _canonical(region: Region, documents: Sequence[RegionDocument]) -> list[dict[str, Any]]:
-    """Convert a callback's events. Raises InvalidRequest that names the fields in the region's own words."""
-    try:
-        return [region.pack("event").to_canonical(document) for document in documents]
-    except GatewayError as error:
-        text = "The event cannot be read; see `problems`."
-        raise InvalidRequest(text, problems=error.problems, code="callback.unreadable", region=region.id) from error
+def _check_readable(region: Region, arrivals: Sequence[Arrival], evidence: str) -> None:
+    """Tell the region which fields of its event cannot be read; the event itself is kept for a person."""
+    problems = [problem for arrival in arrivals for problem in arrival.problems]
+    if problems:
+        refusal = InvalidRequest(
+            "The event cannot be read; see `problems`.", problems=problems, code=UNREADABLE, region=region.id
+        )
+        refusal.evidence = evidence
+        raise refusal
 
 
-def _exchange(region: Region, callback: Callback, outcome: Any, reason: str) -> Exchange:
+def _raw(document: RegionDocument) -> bytes:
+    return document if isinstance(document, bytes) else orjson.dumps(document)
+
+
+def _exchange(region: str, callback: Callback, outcome: Any, reason: str) -> Exchange:
     return Exchange(
         action="status.callback",
         outcome=outcome,
         reason=reason,
-        who={"region": region.id},
+        who={"region": region},
         what={"path": callback.path, "size": len(callback.body)},
         purpose="status of a case",
         received_at=callback.received_at,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -32,7 +32,7 @@ from gateway.errors import Conflict, FieldProblem, GatewayError, InvalidRequest
 from gateway.evidence import Exchange, record
 from gateway.evidence.record import who_is
 from gateway.policy.grants import Ask, Capability, Grants
-from gateway.policy.transfer import Basis, ConsentGiven, Transfer, require
+from gateway.policy.transfer import Basis, ConsentGiven, Grounds, Transfer, require
 from gateway.ports import Clock
 from gateway.regions import Region
 from gateway.storage import Store
@@ -67,7 +67,7 @@ class _Checked:
     channel: str
     received_at: datetime
     digest: str
-    consent_id: str | None
+    grounds: Grounds | None
     blobs: Mapping[str, Blob]
 
 
@@ -131,10 +131,10 @@ class Intake:
         if earlier is not None:
             return earlier
         self._check(caller, application, item, office, assurance, received_at)
-        consent_id = self._may_cross(caller, application, item, office, received_at)
+        grounds = self._may_cross(caller, application, item, office, received_at)
         _all_found(application, blobs)
         checked = _Checked(
-            caller, application, item, office, region, channel, received_at, digest, consent_id, blobs
+            caller, application, item, office, region, channel, received_at, digest, grounds, blobs
         )  # fmt: skip
         # A trial conversion under a well-formed number: what the region's format cannot say is refused now, to the
         # caller, and not found out at three in the morning by the delivery worker.
@@ -192,8 +192,8 @@ class Intake:
 
     def _may_cross(
         self, caller: Caller, application: Application, item: Item, office: Office, now: datetime
-    ) -> str | None:
-        """Apply the transfer rules; return the id under which the consent will be recorded, if one is needed."""
+    ) -> Grounds | None:
+        """Apply the transfer rules; return what the transfer rests on, under a new id, when it crosses a border."""
         transfer = Transfer(
             origin=place_of(caller.origin_code),
             target=place_of(office.code),
@@ -207,8 +207,10 @@ class Intake:
             now=now,
             item=item.code,
         )
-        require(transfer)
-        return "CNS" + secrets.token_hex(12) if transfer.crosses else None
+        grounds = require(transfer)
+        if grounds is None:
+            return None
+        return replace(grounds, consent=replace(grounds.consent, id="CNS" + secrets.token_hex(12)))
 
     # --- writing -----------------------------------------------------------------------------------------------
 
@@ -306,24 +308,25 @@ class Intake:
             "form": dict(application.form),
             "materials": [_described(m.code, checked.blobs[m.blob]) for m in application.materials],
         }
-        return body if checked.consent_id is None else {**body, "consent": checked.consent_id}
+        return body if checked.grounds is None else {**body, "consent": checked.grounds.consent.id}
 
     def _record_consent(self, tx: Connection, checked: _Checked, number: str) -> None:
         """Keep the consent that the transfer rests on, with the case (domain rule P3)."""
-        if checked.consent_id is None:
+        if checked.grounds is None:
             return
-        application = checked.application
-        consent = next(c for c in application.consents if c.recipient == checked.region.id)
+        application, consent, basis = checked.application, checked.grounds.consent, checked.grounds.basis
         document = application.applicant.document
         row = {
-            "id": checked.consent_id,
+            "id": consent.id,
             "case_no": number,
             "subject_ref": self._references.of(document.type, document.number),
             "recipient": consent.recipient,
             "purpose": consent.purpose,
             "fields": sorted(consent.fields),
-            "basis": application.legal_basis[:32],
-            "recorded_by": f"{owner_of(checked.caller)}: {consent.evidence}"[:128],
+            "basis": f"{basis.kind} {basis.reference}",
+            "legal_basis": application.legal_basis,
+            "recorded_by": owner_of(checked.caller),
+            "evidence": consent.evidence,
             "given_at": consent.given_at,
             "expires_at": consent.expires_at,
             "revoked_at": None,
@@ -381,7 +384,8 @@ def sent_fields(application: Application) -> list[str]:
     """Return the canonical names of the personal fields that this application sends to the handling region."""
     applicant = application.applicant.model_dump(exclude_none=True)
     named = [f"applicant.{name}" for name in applicant if name != "kind"]
-    return [*named, *(f"form.{name}" for name in application.form)]
+    files = ["materials"] if application.materials else []
+    return [*named, *(f"form.{name}" for name in application.form), *files]
 
 
 def _all_found(application: Application, blobs: Mapping[str, Blob]) -> None:
@@ -402,6 +406,7 @@ def _given(consent: Consent) -> ConsentGiven:
         fields=frozenset(consent.fields),
         given_at=consent.given_at,
         expires_at=consent.expires_at,
+        evidence=consent.evidence,
     )
 
 
@@ -413,6 +418,7 @@ def _delivery(checked: _Checked, number: str) -> dict[str, Any]:
         "state": "pending",
         "due": checked.received_at,
         "attempt": 0,
+        "failures": 0,
         "created_at": checked.received_at,
     }
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
 from gateway.storage.tables import deliveries
 
@@ -35,22 +35,24 @@ class Claim:
     doubtful: bool
     sent_at: datetime | None
     lease_until: datetime
+    created_at: datetime
+    failures: int
+    """Uncertain outcomes before this attempt, deaths of workers included."""
     lost_at: datetime | None = None
 
 
 def claim(tx: Connection, *, region: str, owner: str, limit: int, now: datetime, lease: timedelta) -> list[Claim]:
     """Take up to `limit` due deliveries of a region for this worker. Replicas never take the same one."""
     c = deliveries.c
-    due = and_(c.region == region, or_(_waiting(now), and_(c.state == "sending", c.lease_until < now)))
-    query = select(deliveries).where(due).order_by(c.due).limit(limit).with_for_update(skip_locked=True)
-    return [_take(tx, dict(row), owner, now, lease) for row in tx.execute(query).mappings().all()]
-
-
-def _waiting(now: datetime) -> ColumnElement[bool]:
-    return and_(deliveries.c.state.in_(("pending", "in_doubt")), deliveries.c.due <= now)
+    free = or_(c.state.in_(("pending", "in_doubt")), and_(c.state == "sending", c.lease_until < now))
+    # The index on `due` finds the rows: what is settled or dead has none.
+    query = select(deliveries).where(c.region == region, c.due <= now, free).order_by(c.due).limit(limit)
+    rows = tx.execute(query.with_for_update(skip_locked=True)).mappings().all()
+    return [_take(tx, dict(row), owner, now, lease) for row in rows]
 
 
 def _take(tx: Connection, row: Mapping[str, Any], owner: str, now: datetime, lease: timedelta) -> Claim:
+    lost = row["state"] == "sending"
     taken = Claim(
         delivery_id=row["id"],
         submission_id=row["submission_id"],
@@ -60,9 +62,18 @@ def _take(tx: Connection, row: Mapping[str, Any], owner: str, now: datetime, lea
         doubtful=row["state"] != "pending",
         sent_at=row["sent_at"],
         lease_until=now + lease,
-        lost_at=row["lease_until"] if row["state"] == "sending" else None,
+        created_at=row["created_at"],
+        failures=row["failures"] + 1 if lost else row["failures"],
+        lost_at=row["lease_until"] if lost else None,
     )
-    values = {"state": "sending", "owner": owner, "attempt": taken.attempt, "lease_until": taken.lease_until}
+    values = {
+        "state": "sending",
+        "owner": owner,
+        "attempt": taken.attempt,
+        "failures": taken.failures,
+        "lease_until": taken.lease_until,
+        "due": taken.lease_until,
+    }
     tx.execute(update(deliveries).where(deliveries.c.id == taken.delivery_id).values(values))
     return taken
 
@@ -74,18 +85,37 @@ def note_sending(tx: Connection, claimed: Claim, now: datetime) -> bool:
 
 def renew(tx: Connection, claimed: Claim, until: datetime) -> bool:
     """Keep the delivery for longer. Return False when the lease was lost."""
-    return _fenced(tx, claimed, {"lease_until": until})
+    return _fenced(tx, claimed, {"lease_until": until, "due": until})
 
 
 def settle(tx: Connection, claimed: Claim, values: Mapping[str, Any]) -> bool:
-    """Write the outcome of the attempt and end the lease. Return False when another worker holds the row now."""
-    return _fenced(tx, claimed, {**values, "lease_until": None, "owner": None})
+    """Write the outcome of the attempt and end the lease. Return False when another worker holds the row now.
+
+    A delivery without a new `due` is not tried again.
+    """
+    return _fenced(tx, claimed, {"due": None, **values, "lease_until": None, "owner": None})
 
 
 def _fenced(tx: Connection, claimed: Claim, values: Mapping[str, Any]) -> bool:
     c = deliveries.c
     mine = and_(c.id == claimed.delivery_id, c.owner == claimed.owner, c.attempt == claimed.attempt)
     return tx.execute(update(deliveries).where(mine).values(dict(values))).rowcount == 1
+
+
+def unsettled(tx: Connection, limit: int) -> list[dict[str, Any]]:
+    """Return the deliveries that are under way or need a person, oldest first: ids, states and reasons, no person."""
+    c = deliveries.c
+    columns = (c.submission_id, c.region, c.state, c.attempt, c.due, c.last_code, c.last_text, c.created_at)
+    query = select(*columns).where(c.state.in_((*UNSETTLED, "dead"))).order_by(c.created_at).limit(limit)
+    return [{str(name): value for name, value in row.items()} for row in tx.execute(query).mappings()]
+
+
+def revive(tx: Connection, submission_id: str, now: datetime) -> str | None:
+    """Try a dead delivery again, beginning with a question. Return its region; None when it is not dead."""
+    c = deliveries.c
+    dead = and_(c.submission_id == submission_id, c.state == "dead")
+    again = update(deliveries).where(dead).values(state="in_doubt", due=now, failures=0).returning(c.region)
+    return tx.execute(again).scalar_one_or_none()
 
 
 def figures(tx: Connection, now: datetime) -> dict[str, tuple[dict[str, int], float]]:

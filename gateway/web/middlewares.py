@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 from aiohttp import web
@@ -28,13 +28,17 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
+    "Server": "pearl",  # without it aiohttp tells its version and Python's
 }
+HSTS = {"Strict-Transport-Security": "max-age=31536000"}
+"""RFC 6797 §6.1: a browser that was here once comes by https only, for a year."""
 
 log = structlog.get_logger("web")
 
 
-def edge(metrics: Metrics, error_page: ErrorPage) -> list[Middleware]:
-    """Return the middlewares, outermost first."""
+def edge(metrics: Metrics, error_page: ErrorPage, *, https: bool = False) -> list[Middleware]:
+    """Return the middlewares, outermost first. `https` says that the gateway's public address is an https one."""
+    headers = {**SECURITY_HEADERS, **(HSTS if https else {})}
 
     @web.middleware
     async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -44,9 +48,9 @@ def edge(metrics: Metrics, error_page: ErrorPage) -> list[Middleware]:
             try:
                 response = await handler(request)
             except web.HTTPException as redirect:
-                _finish(request, redirect, metrics, begun)
+                _finish(request, redirect, metrics, begun, headers)
                 raise
-            _finish(request, response, metrics, begun)
+            _finish(request, response, metrics, begun, headers)
         return response
 
     @web.middleware
@@ -59,11 +63,11 @@ def edge(metrics: Metrics, error_page: ErrorPage) -> list[Middleware]:
         except web.HTTPException as answer:
             if answer.status < 400:
                 raise
-            return problems.of_framework(answer, request[REQUEST_ID])
+            return _refused_by_framework(request, answer, error_page)
         except web.RequestPayloadError:
-            error = InvalidRequest("The body breaks off, or is not framed as announced.", code="request.broken_body")
-            _note(error)
-            return _answer(request, error, error_page)
+            broken = InvalidRequest("The body breaks off, or is not framed as announced.", code="request.broken_body")
+            _note(broken)
+            return _answer(request, broken, error_page)
         except Exception:
             # The one place that catches everything: the text of an unexpected error stays in our log.
             log.exception("unexpected error", route=_route(request))
@@ -72,14 +76,16 @@ def edge(metrics: Metrics, error_page: ErrorPage) -> list[Middleware]:
     return [identify, explain]
 
 
-def _finish(request: web.Request, response: web.StreamResponse, metrics: Metrics, begun: float) -> None:
+def _finish(
+    request: web.Request, response: web.StreamResponse, metrics: Metrics, begun: float, headers: Mapping[str, str]
+) -> None:
     """Count and log the request without its query string, and dress the answer."""
     seconds = time.perf_counter() - begun
     route = _route(request)
     metrics.request(route, request.method, response.status, seconds)
     log.info("request", method=request.method, route=route, status=response.status, ms=round(seconds * 1000, 1))
     response.headers.setdefault("X-Request-Id", request[REQUEST_ID])
-    for name, value in SECURITY_HEADERS.items():
+    for name, value in headers.items():
         response.headers.setdefault(name, value)
 
 
@@ -87,6 +93,16 @@ def _answer(request: web.Request, error: GatewayError, error_page: ErrorPage) ->
     if request.path.startswith(PAGES):
         return error_page(request, error)
     return problems.problem_response(error, request[REQUEST_ID])
+
+
+def _refused_by_framework(request: web.Request, answer: web.HTTPException, error_page: ErrorPage) -> web.Response:
+    if not request.path.startswith(PAGES):
+        return problems.of_framework(answer, request[REQUEST_ID])
+    page = error_page(request, problems.framework_error(answer))
+    page.set_status(answer.status)
+    if "Allow" in answer.headers:
+        page.headers["Allow"] = answer.headers["Allow"]
+    return page
 
 
 def _note(error: GatewayError) -> None:

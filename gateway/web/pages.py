@@ -1,18 +1,18 @@
 """Server-rendered pages: templates, languages, and a policy that lets nothing foreign in.
 
-Owns: the Jinja environment, the choice of language, catalogues read from `.po` files at start-up, and the strict
-Content-Security-Policy. Leaves to `window/` and `sign_in.py`: what the pages say.
+Owns: the Jinja environment, the choice of language and its cookie, catalogues read from `.po` files at start-up, and
+the strict Content-Security-Policy. Leaves to `window/` and `sign_on.py`: what the pages say.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from babel import negotiate_locale
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import Translations
@@ -23,6 +23,8 @@ LANGUAGES: Sequence[str] = ("zh-CN", "en")
 """Languages that the pages speak; the first one is the default."""
 LANGUAGE_COOKIE = "pearl_language"
 _YEAR = 365 * 24 * 3600
+_BY_PRIMARY = {tag.partition("-")[0]: tag for tag in LANGUAGES}
+_RANGE = re.compile(r"([A-Za-z]{1,8})(?:-[A-Za-z0-9]{1,8})*\s*(?:;\s*[qQ]=([01](?:\.[0-9]{0,3})?))?")
 CSP = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
@@ -30,9 +32,13 @@ CSP = (
 
 
 class Pages:
-    """Renders templates in the language of the request. Complete when constructed; reads no file later."""
+    """Renders templates in the language of the request. Complete when constructed; reads no file later.
 
-    def __init__(self) -> None:
+    `secure` says that the gateway is reached over https, so that its cookies must not travel without.
+    """
+
+    def __init__(self, *, secure: bool = False) -> None:
+        self._secure = secure
         self._environments = {language: _environment(language) for language in LANGUAGES}
 
     def render(
@@ -40,14 +46,18 @@ class Pages:
     ) -> web.Response:
         """Return the page, in the language of the request; a language that was asked for by `?lang=` is kept."""
         language = language_of(request)
-        known = {"language": language, "languages": LANGUAGES, "path": request.path_qs}
+        # The link to another language fetches the page anew; on an answer to a form it would lose what was typed.
+        languages = LANGUAGES if request.method in {"GET", "HEAD"} else ()
+        known = {"language": language, "languages": languages, "path": request.path_qs}
         text = self._environments[language].get_template(template).render({**known, **context})
         response = web.Response(text=text, content_type="text/html", status=status)
         response.headers["Content-Security-Policy"] = CSP
         response.headers["Cache-Control"] = "no-store"
         response.headers["Content-Language"] = language
         if request.query.get("lang") == language:
-            response.set_cookie(LANGUAGE_COOKIE, language, max_age=_YEAR, path="/", samesite="Lax", httponly=True)
+            response.set_cookie(
+                LANGUAGE_COOKIE, language, max_age=_YEAR, path="/", secure=self._secure, httponly=True, samesite="Lax"
+            )
         return response
 
 
@@ -56,8 +66,15 @@ def language_of(request: web.Request) -> str:
     for wish in (request.query.get("lang"), request.cookies.get(LANGUAGE_COOKIE)):
         if wish in LANGUAGES:
             return str(wish)
-    accepted = [part.split(";")[0].strip() for part in request.headers.get("Accept-Language", "").split(",")]
-    return negotiate_locale([tag for tag in accepted if tag], LANGUAGES, sep="-") or LANGUAGES[0]
+    return _preferred(",".join(request.headers.getall("Accept-Language", [])))
+
+
+def _preferred(header: str) -> str:
+    """Return what an Accept-Language asks for most (RFC 9110 §12.5.4): zh-CN serves every Chinese, en every English."""
+    ranges = [found for part in header.split(",") if (found := _RANGE.fullmatch(part.strip()))]
+    wishes = [(float(found[2] or 1), _BY_PRIMARY.get(found[1].lower())) for found in ranges]
+    spoken = [(quality, language) for quality, language in wishes if language and quality > 0]
+    return max(spoken, key=lambda wish: wish[0], default=(1.0, LANGUAGES[0]))[1]
 
 
 def _environment(language: str) -> Environment:

@@ -66,7 +66,9 @@ def problem_response(error: GatewayError, instance: str) -> web.Response:
     body = document(error, instance)
     headers = {"Cache-Control": "no-store"}
     if body["status"] == 401:
-        headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
+        # RFC 6750 §3.1: whoever sent no credential is told how to, and not that something is wrong with it.
+        missing = error.stable_code == "auth.missing_token"
+        headers["WWW-Authenticate"] = "Bearer" if missing else 'Bearer error="invalid_token"'
     if error.retryable:
         headers["Retry-After"] = "5"
     return web.Response(
@@ -81,11 +83,16 @@ _FRAMEWORK: Mapping[int, tuple[type[GatewayError], str, str]] = {
 }
 
 
-def of_framework(answer: web.HTTPException, instance: str) -> web.Response:
-    """Return aiohttp's own refusals (no such address, wrong method, …) in our form, with the status that it chose."""
+def framework_error(answer: web.HTTPException) -> GatewayError:
+    """Return one of aiohttp's own refusals (no such address, wrong method, …) as an error of ours."""
     default = (errors.InvalidRequest, "request.invalid", "The request cannot be read.")
     kind, code, text = _FRAMEWORK.get(answer.status, default)
-    response = problem_response(kind(text, code=code), instance)
+    return kind(text, code=code)
+
+
+def of_framework(answer: web.HTTPException, instance: str) -> web.Response:
+    """Return one of aiohttp's own refusals as a problem document, with the status that it chose."""
+    response = problem_response(framework_error(answer), instance)
     response.set_status(answer.status)
     response.body = orjson.dumps({**orjson.loads(response.body or b"{}"), "status": answer.status})  # type: ignore[arg-type] # set just above as bytes
     if "Allow" in answer.headers:

@@ -1,6 +1,6 @@
 """HTTP of sign-on: the OpenID Provider's endpoints and the pages on the way through a region.
 
-Owns: cookies, status codes, and which page a person sees when something went wrong. Leaves every decision to
+Owns: cookies of sign-on, status codes, and which page a person sees when something went wrong. Leaves every decision to
 `gateway.identity`. A region is chosen by following a link, not by posting a form: Chromium applies `form-action` to
 the redirects after a form as well, and a link needs no hole in our policy. The link carries the interaction's random
 id, which no other site knows, so it cannot be followed on someone's behalf.
@@ -21,15 +21,17 @@ from multidict import MultiMapping
 from gateway.errors import GatewayError, InvalidRequest, NotAuthenticated, SignOnFailed
 from gateway.identity.broker import LOST, Interrupted
 from gateway.identity.discovery import ENDPOINTS
-from gateway.identity.records import is_handle
 from gateway.identity.service import ChooseRegion, IdentityService, SendBack, TokenAnswer
 from gateway.identity.upstream import SignOnRegion
-from gateway.web.pages import LANGUAGE_COOKIE, LANGUAGES, Pages, language_of
+from gateway.web.cookies import HandleCookie, provider_session
+from gateway.web.pages import LANGUAGES, Pages, language_of
 
 REGION_COOKIE = "pearl_region"
 _YEAR = 365 * 24 * 3600
 _FORM = "application/x-www-form-urlencoded"
 MOST_FIELDS = 50
+LONGEST_QUERY = 8000
+"""Characters of an authorization request; a request line of 8190 bytes is as much as the server reads."""
 
 log = structlog.get_logger("sign_on")
 
@@ -44,7 +46,7 @@ def routes(service: IdentityService, pages: Pages) -> list[web.RouteDef]:
         web.get(ENDPOINTS["userinfo_endpoint"], endpoints.userinfo, allow_head=False),
         web.post(ENDPOINTS["userinfo_endpoint"], endpoints.userinfo),
         web.get(ENDPOINTS["authorization_endpoint"], browser.authorize, allow_head=False),
-        web.post(ENDPOINTS["authorization_endpoint"], browser.authorize),
+        web.post(ENDPOINTS["authorization_endpoint"], browser.authorize_by_post),
         web.get(ENDPOINTS["authorization_endpoint"] + "/cancel", browser.cancel, allow_head=False),
         web.get("/sign-in", browser.choose),
         web.get("/sign-in/{region}", browser.begin, allow_head=False),
@@ -80,7 +82,8 @@ class ProviderEndpoints:
         """Return the person's claims for a bearer token in the header (RFC 6750 §2.1)."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
-            raise NotAuthenticated("Send the access token in the header Authorization: Bearer …")
+            text = "Send the access token in the header Authorization: Bearer …"
+            raise NotAuthenticated(text, code="auth.missing_token")
         return _json(200, await self._service.userinfo(token.strip()))
 
 
@@ -90,19 +93,34 @@ class SignOnPages:
     def __init__(self, service: IdentityService, pages: Pages) -> None:
         self._service = service
         self._pages = pages
-        self._cookies = Cookies(secure=service.issuer.startswith("https://"))
+        self._secure = service.issuer.startswith("https://")
+        self._browser = HandleCookie("pearl_sign_on", self._secure)
+        self._session = provider_session(secure=self._secure)
 
     async def authorize(self, request: web.Request) -> web.StreamResponse:
         """Take an authorization request: back to the service at once, or on to the chooser."""
-        cookies = self._cookies
+        session, browser = self._session.read(request), self._browser.read(request)
         try:
-            pairs = request.query.items() if request.method == "GET" else await _form(request)
-            found = await self._service.authorize(pairs, cookies.session(request), cookies.browser(request))
+            found = await self._service.authorize(request.query.items(), session, browser)
         except InvalidRequest as error:
             return self._problem(request, "refused", status=400, detail=error.public)
         if isinstance(found, SendBack):
             return _redirect(found.url)
         return self._to_chooser(found)
+
+    async def authorize_by_post(self, request: web.Request) -> web.StreamResponse:
+        """Have the browser ask again by GET (OpenID Connect Core §3.1.2.1 allows both).
+
+        A POST from a service's page comes without our SameSite=Lax cookies: taken as it is, it would find no session
+        and give the browser a new handle, which ends the sign-on in its other tab.
+        """
+        try:
+            query = urlencode(await _form(request))
+            if len(query) > LONGEST_QUERY:
+                raise InvalidRequest(f"The request has more than {LONGEST_QUERY} characters.")
+        except InvalidRequest as error:
+            return self._problem(request, "refused", status=400, detail=error.public)
+        return _redirect(f"{ENDPOINTS['authorization_endpoint']}?{query}", status=303)
 
     def _to_chooser(self, found: ChooseRegion) -> web.Response:
         query = {"interaction": found.interaction_id}
@@ -110,20 +128,18 @@ class SignOnPages:
         if language is not None:
             query["lang"] = language
         response = _redirect(f"/sign-in?{urlencode(query)}")
-        self._cookies.set_browser(response, found.browser)
+        self._browser.give(response, found.browser)
         return response
 
     async def choose(self, request: web.Request) -> web.StreamResponse:
         """Show the regions, the one chosen last time first."""
         interaction_id = request.query.get("interaction", "")
         try:
-            interaction, regions = await self._service.choices(interaction_id, self._cookies.browser(request) or "")
+            interaction, regions = await self._service.choices(interaction_id, self._browser.read(request) or "")
         except SignOnFailed as error:
             return self._lost(request, error)
         context = self._choice_context(request, interaction.id, regions)
-        response = self._pages.render(request, "sign_on/choose.html", context)
-        self._cookies.keep_language(request, response)
-        return response
+        return self._pages.render(request, "sign_on/choose.html", context)
 
     def _choice_context(
         self, request: web.Request, interaction_id: str, regions: Sequence[SignOnRegion]
@@ -140,7 +156,7 @@ class SignOnPages:
     async def begin(self, request: web.Request) -> web.StreamResponse:
         """Send the browser to the chosen region."""
         region, interaction_id = request.match_info["region"], request.query.get("interaction", "")
-        browser, language = self._cookies.browser(request) or "", language_of(request)
+        browser, language = self._browser.read(request) or "", language_of(request)
         try:
             url = await self._service.begin(region, interaction_id, browser, language)
         except SignOnFailed as error:
@@ -148,26 +164,28 @@ class SignOnPages:
         except Interrupted as interrupted:
             return _choose_again(interrupted)
         response = _redirect(url)
-        self._cookies.set_browser(response, browser)
-        self._cookies.set_region(response, region)
+        self._browser.give(response, browser)
+        response.set_cookie(  # it names a region, not a person
+            REGION_COOKIE, region, max_age=_YEAR, path="/", secure=self._secure, httponly=True, samesite="Lax"
+        )
         return response
 
     async def callback(self, request: web.Request) -> web.StreamResponse:
         """Take what a region's sign-on sends back, and send the browser on to the service."""
-        region, browser = request.match_info["region"], self._cookies.browser(request) or ""
+        region, browser = request.match_info["region"], self._browser.read(request) or ""
         try:
-            sent = await self._service.complete(region, _once(request.query), browser)
+            sent = await self._service.complete(region, _once(request.query), browser, self._session.read(request))
         except (SignOnFailed, InvalidRequest) as error:
             return self._lost(request, error)
         except Interrupted as interrupted:
             return _choose_again(interrupted)
         response = _redirect(sent.url)
-        self._cookies.set_session(response, sent.session or "")
+        self._session.give(response, sent.session or "")
         return response
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Give up, and go back to the service with the standard error."""
-        interaction_id, browser = request.query.get("interaction", ""), self._cookies.browser(request) or ""
+        interaction_id, browser = request.query.get("interaction", ""), self._browser.read(request) or ""
         try:
             sent = await self._service.cancel(interaction_id, browser)
         except SignOnFailed as error:
@@ -192,54 +210,6 @@ class Choice:
     name: str
     url: str
     last: bool
-
-
-class Cookies:
-    """The cookies of sign-on. Each is a random handle; what it stands for is kept on the server.
-
-    Over https the names carry `__Host-`, which ties a cookie to this host, the whole path and TLS (RFC 6265bis
-    §4.1.3.2). SameSite=Lax lets the browser bring them along when a region sends it back.
-    """
-
-    def __init__(self, *, secure: bool) -> None:
-        prefix = "__Host-" if secure else ""
-        self._secure = secure
-        self._browser_name = prefix + "pearl_sign_on"
-        self._session_name = prefix + "pearl_session"
-
-    def browser(self, request: web.Request) -> str | None:
-        """Return the handle that ties interactions to this browser."""
-        return _handle(request, self._browser_name)
-
-    def session(self, request: web.Request) -> str | None:
-        """Return the handle of the session."""
-        return _handle(request, self._session_name)
-
-    def set_browser(self, response: web.Response, handle: str) -> None:
-        """Set the browser's handle."""
-        self._set(response, self._browser_name, handle)
-
-    def set_session(self, response: web.Response, handle: str) -> None:
-        """Set the session's handle; it goes when the browser is closed, or with the session on the server."""
-        self._set(response, self._session_name, handle)
-
-    def set_region(self, response: web.Response, region: str) -> None:
-        """Remember the choice for a year. It names a region, not a person."""
-        self._set(response, REGION_COOKIE, region, max_age=_YEAR)
-
-    def keep_language(self, request: web.Request, response: web.Response) -> None:
-        """Remember a language that was chosen by `?lang=`."""
-        if request.query.get("lang") in LANGUAGES:
-            self._set(response, LANGUAGE_COOKIE, request.query["lang"], max_age=_YEAR)
-
-    def _set(self, response: web.Response, name: str, value: str, max_age: int | None = None) -> None:
-        response.set_cookie(name, value, max_age=max_age, path="/", secure=self._secure, httponly=True, samesite="Lax")
-
-
-def _handle(request: web.Request, name: str) -> str | None:
-    """Return a cookie that has the form of our handles."""
-    value = request.cookies.get(name, "")
-    return value if is_handle(value) else None
 
 
 # --- small things ----------------------------------------------------------------------------------------------------
@@ -294,8 +264,8 @@ def _cancel(interaction_id: str) -> str:
     return f"{ENDPOINTS['authorization_endpoint']}/cancel?{urlencode({'interaction': interaction_id})}"
 
 
-def _redirect(url: str) -> web.Response:
-    return web.Response(status=302, headers={"Location": url, "Cache-Control": "no-store"})
+def _redirect(url: str, *, status: int = 302) -> web.Response:
+    return web.Response(status=status, headers={"Location": url, "Cache-Control": "no-store"})
 
 
 def _json(status: int, body: Mapping[str, Any], *, cache: str = "no-store") -> web.Response:

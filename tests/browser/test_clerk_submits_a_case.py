@@ -39,6 +39,7 @@ async def sign_on(page: Page, sandbox: Neighbourhood, role: str) -> None:
     await page.locator(f'a.choice[href*="/{account["region"]}"]').click()
     await page.locator('[name="account"]').fill(account["account"])
     await page.locator('[name="password"]').fill(account["password"])
+    await page.locator('[name="method"]').select_option("3")  # 粤省事; a password alone is not sure enough for a clerk
     await page.locator('[type="submit"], button').first.click()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gateway.data import read_config
 from gateway.serve import serve
-from gateway.submissions.delivery import StepObserver
+from gateway.submissions.attempt import StepObserver
 from gateway.submissions.queue import Claim
 from gateway.telemetry import configure_logging
 from gateway.waiting import new_event_loop

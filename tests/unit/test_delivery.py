@@ -15,12 +15,21 @@ from sqlalchemy import select
 
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.region import RegionNames, place_of
-from gateway.errors import FieldProblem, GatewayError, MappingFailed, RegionRefused, RegionUncertain, RegionUnreachable
+from gateway.errors import (
+    FieldProblem,
+    GatewayError,
+    MappingFailed,
+    RegionRefused,
+    RegionUncertain,
+    RegionUnreachable,
+    Unavailable,
+)
 from gateway.lines import Line, guard
 from gateway.ports import Adapter, RegionDocument, SubmissionOrder
 from gateway.regions import Region, RegionLimits
 from gateway.storage import Store
 from gateway.storage.tables import deliveries, evidence
+from gateway.submissions.attempt import Attempts
 from gateway.submissions.delivery import DeliveryWorker, Timing
 from gateway.submissions.events import EventLog
 from gateway.submissions.parcels import Parcel
@@ -81,11 +90,28 @@ class Packed:
         return Parcel(submission_id, {}, ())
 
 
+class Failing:
+    """A store that is away just when the region's receipt is to be written down."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._failed = False
+
+    async def write(self, unit: Any) -> Any:
+        if not self._failed and "_settle_delivered" in getattr(unit, "__qualname__", ""):
+            self._failed = True
+            raise Unavailable("The gateway's store does not answer.")
+        return await self._store.write(unit)
+
+    async def read(self, unit: Any) -> Any:
+        return await self._store.read(unit)
+
+
 @dataclass
 class House:
     """A worker with its store, its clock and the region it talks to."""
 
-    store: Store
+    store: Any
     clock: ManualClock
     peer: Peer
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
@@ -103,17 +129,22 @@ class House:
             adapter=guard(line, Adapter(submissions=self.peer)),
             packs={"receipt": Said()},  # type: ignore[dict-item] # stands for a pack
         )
+        made = Attempts(
+            store=self.store,
+            parcels=Packed(),  # type: ignore[arg-type] # stands for the packer
+            events=EventLog(Sealer(b"k" * 32)),
+            retry=RetryPolicy(attempts, timedelta(seconds=1), timedelta(seconds=600)),
+            clock=self.clock,
+            metrics=self.metrics,
+            observe=lambda step, _claim: self.steps.append(step),
+        )
         return DeliveryWorker(
             store=self.store,
             regions={REGION: region},
             lines={REGION: line},
-            parcels=Packed(),  # type: ignore[arg-type] # stands for the packer
-            events=EventLog(Sealer(b"k" * 32)),
-            retry=RetryPolicy(attempts, timedelta(seconds=1), timedelta(seconds=600)),
+            attempts=made,
             timing=Timing(timedelta(seconds=lease), timedelta(milliseconds=5), timedelta(seconds=2)),
             clock=self.clock,
-            metrics=self.metrics,
-            observe=lambda step, _claim: self.steps.append(step),
         )
 
     async def add(self, **columns: Any) -> str:
@@ -142,7 +173,7 @@ async def running(worker: DeliveryWorker) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await worker.stop()
+        worker.stop()
         await task
 
 
@@ -212,11 +243,12 @@ async def test_a_question_without_an_answer_leaves_the_doubt_and_sends_nothing(
 async def test_a_dead_workers_region_is_not_asked_before_it_can_have_settled(house: House) -> None:
     """Right after a death the region may still be at work: its "unknown here" would lead to a duplicate."""
     gone = house.clock()
-    delivery_id = await house.add(state="sending", owner="dead", attempt=1, lease_until=gone, sent_at=gone)
+    delivery_id = await house.add(state="sending", owner="dead", attempt=1, failures=1, lease_until=gone, sent_at=gone)
     house.clock.advance(SETTLE - 1)
     row = await attempted(house, delivery_id)
     assert (row["state"], row["last_code"]) == ("in_doubt", "region.settling")
-    assert row["attempt"] == 1, "waiting is no attempt"
+    assert row["failures"] == 2, "the death is counted, and waiting is not"
+    assert row["due"] >= gone + timedelta(seconds=SETTLE)
     assert house.peer.heard == []
 
 
@@ -227,18 +259,43 @@ async def test_an_uncertain_outcome_is_not_due_before_the_region_can_have_settle
 
 
 async def test_the_last_attempt_ends_in_the_hands_of_a_person(house: House) -> None:
-    house.peer.sends = [RegionUnreachable("gone")]
-    row = await attempted(house, await house.add(attempt=2), attempts=3)
-    assert row["state"] == "dead"
+    house.peer.sends = [RegionUncertain("lost")]
+    row = await attempted(house, await house.add(attempt=7, failures=2), attempts=3)
+    assert (row["state"], row["due"]) == ("dead", None)
     events = await house.store.read(lambda tx: timeline(tx, row["submission_id"]))
     assert events[-1] == (2, "DELIVERY_FAILED")
+
+
+async def test_a_worker_that_always_dies_on_a_case_gives_it_to_a_person(house: House) -> None:
+    """A case that kills its worker must not do so for ever; each death is counted when the row is claimed."""
+    gone = house.clock()
+    delivery_id = await house.add(state="sending", owner="dead", attempt=9, failures=2, lease_until=gone, sent_at=gone)
+    house.clock.advance(SETTLE + 1)
+    house.peer.asks = [RegionUncertain("lost")]
+    row = await attempted(house, delivery_id, attempts=3)
+    assert row["state"] == "dead"
 
 
 async def test_a_resting_breaker_costs_no_attempt(house: House) -> None:
     """Else an outage of an hour would send every case to the dead letters."""
     house.peer.sends = [RegionUnreachable("left alone", code="region.breaker_open")]
-    row = await attempted(house, await house.add(attempt=3))
-    assert (row["state"], row["attempt"]) == ("pending", 3)
+    row = await attempted(house, await house.add(failures=3))
+    assert (row["state"], row["failures"]) == ("pending", 3)
+
+
+async def test_a_receipt_that_cannot_be_written_down_is_asked_for_again(house: House) -> None:
+    """The region said yes and our store failed: the next attempt asks, and never sends a twin."""
+    delivery_id = await house.add()
+    house.store = Failing(house.store)
+    row = await attempted(house, delivery_id)
+    assert (row["state"], row["last_code"]) == ("in_doubt", "delivery.unwritten")
+
+
+async def test_a_refused_question_says_nothing_about_the_case(house: House) -> None:
+    """Taken for a refusal of the case, it would tell the clerk to file again: two cases."""
+    house.peer.asks = [RegionRefused("you may not ask")]
+    row = await attempted(house, await house.add(state="in_doubt", attempt=1))
+    assert (row["state"], row["last_code"]) == ("in_doubt", "region.mute")
 
 
 async def test_every_attempt_is_evidence_with_its_times(house: House) -> None:
@@ -248,10 +305,17 @@ async def test_every_attempt_is_evidence_with_its_times(house: House) -> None:
     house.clock.advance(3600)
     await attempted(house, delivery_id)
     rows = await house.store.read(lambda tx: tx.execute(select(evidence).order_by(evidence.c.outcome)).mappings().all())
-    assert [(row["outcome"], row["reason"]) for row in rows] == [("done", "sent"), ("failed", "region.unreachable")]
-    assert rows[0]["forwarded_at"] is not None
-    assert rows[0]["answered_at"] is not None
-    assert rows[0]["parts"].keys() == {"receipt"}
+    told = {(row["action"], row["reason"]): row for row in rows}
+    assert told.keys() == {
+        ("submission.send", "leaving"),
+        ("submission.deliver", "sent"),
+        ("submission.deliver", "region.unreachable"),
+    }
+    delivered = told["submission.deliver", "sent"]
+    assert delivered["forwarded_at"] is not None
+    assert delivered["answered_at"] is not None
+    assert delivered["parts"].keys() == {"receipt"}
+    assert told["submission.send", "leaving"]["parts"].keys() == {"document"}, "what left is digested before it leaves"
 
 
 async def test_a_worker_keeps_its_lease_for_as_long_as_the_region_needs(store: Store, clock: ManualClock) -> None:
@@ -296,9 +360,8 @@ async def test_a_stopped_worker_lets_attempts_under_way_finish(house: House) -> 
     worker = house.worker()
     task = asyncio.create_task(worker.run())
     await house.until(delivery_id, lambda row: row["sent_at"] is not None)
-    stopping = asyncio.create_task(worker.stop())
+    worker.stop()
     await asyncio.sleep(0)
     house.peer.hold.set()
-    await stopping
     await task
     assert (await house.row(delivery_id))["state"] == "delivered"

@@ -58,7 +58,7 @@ def test_the_same_subject_at_another_region_is_somebody_else(tmp_path: Path) -> 
 def test_a_star_lets_a_window_take_every_item(tmp_path: Path) -> None:
     text = GOOD.replace('items = ["ITEM-1"]', 'items = "*"')
     registry = load_windows(write(tmp_path, text), regions=REGIONS, items=set())
-    found = registry.of_session("GZ-01", "C-0417")
+    found = registry.of_person("guangdong", "clerk-subject")
     assert found is not None
     assert found[0].takes("anything")
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
@@ -122,16 +122,27 @@ class FakeServices:
 
     signer: Es256Signer
     now: datetime = NOW
+    granted: list[str] = field(default_factory=lambda: ["foshan", "hongkong"])
     refusal: GatewayError | None = None
     person: tuple[str, str] = ("guangdong", "clerk-subject")
     assurance: Assurance = Assurance.A2
     claims: dict[str, Any] = field(default_factory=dict)
     nonce: str = ""
+    windows: list[Window] = field(default_factory=lambda: [WINDOW])
     applications: list[Application] = field(default_factory=list)
     callers: list[Caller] = field(default_factory=list)
     redeemed: list[Mapping[str, str]] = field(default_factory=list)
+    ended: list[str | None] = field(default_factory=list)
     blobs: dict[str, bytes] = field(default_factory=dict)
     states: list[tuple[str, str, dict[str, Any]]] = field(default_factory=lambda: [("COLLECTED", "gateway", {})])
+
+    def visible(self, caller: Caller) -> Sequence[Item]:
+        """Return all items, at the places that a grant would name."""
+        at = {code: [o for o in item.offices if o.region in self.granted] for code, item in ITEMS.items()}
+        return [replace(ITEMS[code], offices=offices) for code, offices in at.items() if offices]
+
+    async def end_sign_on(self, handle: str | None) -> None:
+        self.ended.append(handle)
 
     async def submit(
         self, caller: Caller, application: Application, *, assurance: Assurance, channel: str
@@ -205,10 +216,10 @@ async def window_app(folder: Path, fakes: FakeServices, limits: Limits | None = 
     store = await SqliteStore.open(str(folder / "pearl.db"))
     await store.write(metadata.create_all)
     services = WindowServices(
-        items=ITEMS, region_names=REGIONS, submit=fakes.submit, upload=fakes.upload, show=fakes.show,
-        recent=fakes.recent, redeem=fakes.redeem, who_signed_on=fakes.who_signed_on, jwks=fakes.signer.key_set,
-        store=store, sealer=Sealer(bytes(range(32))), clock=lambda: fakes.now, windows=WindowRegistry([WINDOW]),
-        issuer=ISSUER,
+        items=ITEMS, visible=fakes.visible, region_names=REGIONS, submit=fakes.submit, upload=fakes.upload,
+        show=fakes.show, recent=fakes.recent, redeem=fakes.redeem, who_signed_on=fakes.who_signed_on,
+        end_sign_on=fakes.end_sign_on, jwks=fakes.signer.key_set, store=store, sealer=Sealer(bytes(range(32))),
+        clock=lambda: fakes.now, windows=WindowRegistry(fakes.windows), issuer=ISSUER,
     )  # fmt: skip
     pages = Pages()
     app = web.Application(middlewares=edge(Metrics(CollectorRegistry()), error_page(pages)))
@@ -288,9 +299,11 @@ class Answer:
 
 
 @asynccontextmanager
-async def browser(folder: Path, limits: Limits | None = None) -> AsyncIterator[Browser]:
+async def browser(
+    folder: Path, limits: Limits | None = None, fakes: FakeServices | None = None
+) -> AsyncIterator[Browser]:
     """Start the window and give a browser that is a stranger to it."""
-    fakes = FakeServices(new_signer())
+    fakes = fakes or FakeServices(new_signer())
     async with (
         window_app(folder, fakes, limits) as app,
         TestClient(TestServer(app), cookie_jar=CookieJar(unsafe=True), headers={"Accept-Language": "en"}) as client,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
@@ -218,8 +219,15 @@ async def _chunks(request: web.Request) -> AsyncIterator[bytes]:
 
 
 def _file_name(request: web.Request) -> str:
-    _, parameters = parse_content_disposition(request.headers.get("Content-Disposition"))
-    return content_disposition_filename(parameters) or "unnamed"
+    """Return the printable part of the name in `Content-Disposition` (RFC 6266); `unnamed` where none can be read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # aiohttp warns of a header that is wrong: the caller's business, not ours
+        try:
+            _, parameters = parse_content_disposition(request.headers.get("Content-Disposition"))
+        except LookupError:  # a character set that nobody knows
+            return "unnamed"
+        name = content_disposition_filename(parameters) or ""
+    return "".join(filter(str.isprintable, name)) or "unnamed"
 
 
 def _content_digest(request: web.Request) -> str | None:

@@ -6,6 +6,7 @@ one line per region: a region that is away makes it degraded, not unready, becau
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from aiohttp import web
@@ -20,6 +21,9 @@ from gateway.storage.migrations import newest
 from gateway.submissions import queue
 from gateway.telemetry import Metrics
 
+_PATIENCE = 3.0
+"""Seconds that /readyz waits for the store."""
+
 
 def routes(
     store: Store, lines: Mapping[str, Line], metrics: Metrics, clock: Clock, accepting: Callable[[], bool]
@@ -27,10 +31,15 @@ def routes(
     """Return the routes of the admin listener. `accepting` is False once the shutdown has begun."""
 
     async def show_metrics(_request: web.Request) -> web.Response:
-        figures = await store.read(lambda tx: queue.figures(tx, clock()))
-        for region in lines:
-            counts, oldest = figures.get(region, ({}, 0.0))
-            metrics.queue(region, {**dict.fromkeys((*queue.UNSETTLED, "dead"), 0), **counts}, oldest)
+        try:
+            figures = await store.read(lambda tx: queue.figures(tx, clock()))
+        except GatewayError:
+            metrics.store_up(up=False)  # the other figures are what an operator needs most just now
+        else:
+            metrics.store_up(up=True)
+            for region in lines.keys() | figures.keys():  # a disabled region's deliveries are still there
+                counts, oldest = figures.get(region, ({}, 0.0))
+                metrics.queue(region, {**dict.fromkeys((*queue.UNSETTLED, "dead"), 0), **counts}, oldest)
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def livez(_request: web.Request) -> web.Response:
@@ -50,9 +59,12 @@ def routes(
 async def _trouble(store: Store) -> str | None:
     """Return what keeps the gateway from working, if anything does."""
     try:
-        revision = await store.revision()
+        async with asyncio.timeout(_PATIENCE):
+            revision = await store.revision()
     except GatewayError as error:
         return f"store: {error.public}"
+    except TimeoutError:
+        return f"store: no answer within {_PATIENCE:.0f} s"
     if revision != newest():
         return f"store: schema is at {revision}, this release needs {newest()}; run `pearl db upgrade`"
     return None

@@ -9,21 +9,22 @@ A problem's field is the name of an input; its code is what the page has words f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from gateway.domain.identifiers import document_problem, region_code_problem
+from gateway.domain.calendar import LOCAL, local_day
+from gateway.domain.identifiers import DOCUMENT_TYPES, document_problem, region_code_problem
 from gateway.domain.item import FormField, Item, MaterialRule, Office
 from gateway.domain.region import place_of
+from gateway.edge import check
 from gateway.errors import FieldProblem
-from gateway.submissions.application import utc_text
+from gateway.submissions.application import Application, utc_text
+from gateway.submissions.intake import sent_fields
 from gateway.web.window.entry import Entry
 from gateway.windows import Window
 
-LOCAL = timezone(timedelta(hours=8), "UTC+8")
-"""The time of day in all eleven regions; none of them has a summer time."""
 CONSENT_LIFE = timedelta(days=180)
 PURPOSE_CODE = "cross-region-service"
 """What the window collects for, as grants name it (代收代办)."""
@@ -34,6 +35,7 @@ LEGAL_BASIS = "个人信息保护法第十三条第一款第三项（履行法�
 
 _MOBILE = re.compile(r"\+?[0-9 -]{5,20}")
 _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,4})?", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _REFERENCE = re.compile(r"[0-9a-f]{32}")
 _ORGANISATION_DOCUMENTS = frozenset({"USCC", "HK_BRN"})
 _OPTIONAL = ("name_latin", "birth_date", "sex", "mobile")
@@ -51,7 +53,7 @@ class Task:
     @property
     def today(self) -> date:
         """The date at the window."""
-        return self.now.astimezone(LOCAL).date()
+        return local_day(self.now)
 
     @property
     def crosses(self) -> bool:
@@ -86,7 +88,7 @@ def problems_of(entry: Entry, task: Task) -> list[FieldProblem]:
 def _applicant(entry: Entry, today: date) -> Iterator[FieldProblem]:
     yield from _one_of(entry, "applicant.kind", ("person", "organisation"))
     yield from _text(entry, "applicant.name", 200)
-    yield from _text(entry, "applicant.document.type", 64)
+    yield from _one_of(entry, "applicant.document.type", DOCUMENT_TYPES)
     yield from _document(entry, today)
     if entry.text("applicant.name_latin"):
         yield from _text(entry, "applicant.name_latin", 200)
@@ -107,7 +109,7 @@ def _document(entry: Entry, today: date) -> Iterator[FieldProblem]:
         yield FieldProblem("applicant.document.type", other, "document_type_of_other_kind")
     if not number:
         yield FieldProblem("applicant.document.number", "is required", "required")
-    elif kind and (reason := document_problem(kind, number, today=today)):
+    elif kind in DOCUMENT_TYPES and (reason := document_problem(kind, number, today=today)):
         yield FieldProblem("applicant.document.number", reason, "document")
 
 
@@ -175,14 +177,14 @@ def _text(entry: Entry, name: str, longest: int) -> Iterator[FieldProblem]:
         yield FieldProblem(name, f"has more than {longest} characters", "too_long")
 
 
-def _one_of(entry: Entry, name: str, values: Sequence[str]) -> Iterator[FieldProblem]:
+def _one_of(entry: Entry, name: str, values: Container[str]) -> Iterator[FieldProblem]:
     if entry.text(name) not in values:
         yield FieldProblem(name, "is required", "choice")
 
 
 def _date(text: str) -> date | None:
-    try:
-        return date.fromisoformat(text) if len(text) == len("2026-01-31") else None
+    try:  # fromisoformat alone also takes weeks (2026-W01-1)
+        return date.fromisoformat(text) if _DATE.fullmatch(text) else None
     except ValueError:
         return None
 
@@ -195,25 +197,32 @@ def document_number(entry: Entry) -> str:
     return re.sub(r"[\s()（）]", "", entry.text("applicant.document.number")).upper()
 
 
-def application_of(entry: Entry, task: Task) -> dict[str, Any]:
-    """Return the application (`gateway.submissions.application.Application`) as data, from a form without problems.
+def application_of(entry: Entry, task: Task) -> Application:
+    """Return the application, from a form without problems. Raises InvalidRequest, with paths of the document.
 
-    It says the same whenever the same form is sent, so a double click is one case.
+    It says the same whenever the same form is sent, so a double click is one case. The consent names exactly the
+    fields that the rest of it sends.
     """
+    document = _document_of(entry, task)
+    application = check(Application, document)
+    if not task.crosses:
+        return application
+    return check(Application, {**document, "consents": [_consent_data(entry, task, sent_fields(application))]})
+
+
+def _document_of(entry: Entry, task: Task) -> dict[str, Any]:
     form = {field.id: entry.text(f"form.{field.id}") for field in task.fields if entry.text(f"form.{field.id}")}
-    applicant = _applicant_data(entry)
     return {
         "reference": entry.text("reference"),
         "item": task.item.code,
         "place": task.office.region,
         "mode": "collect",
-        "applicant": applicant,
+        "applicant": _applicant_data(entry),
         "form": form,
         "materials": [{"code": code, "blob": held.blob} for code, held in _files(entry, task.item)],
         "purpose_code": PURPOSE_CODE,
         "purpose": PURPOSE,
         "legal_basis": LEGAL_BASIS,
-        "consents": [_consent_data(entry, task, _names(applicant, form, entry))] if task.crosses else [],
     }
 
 
@@ -232,15 +241,6 @@ def _applicant_data(entry: Entry) -> dict[str, Any]:
         "document": document,
         **optional,
     }
-
-
-def _names(applicant: dict[str, Any], form: dict[str, str], entry: Entry) -> list[str]:
-    """Return the canonical names of what is sent about the applicant, for the consent."""
-    return [
-        *(f"applicant.{name}" for name in applicant),
-        *(f"form.{name}" for name in form),
-        *(["materials"] if any(entry.held.values()) else []),
-    ]
 
 
 def _consent_data(entry: Entry, task: Task, names: list[str]) -> dict[str, Any]:
@@ -273,6 +273,8 @@ _RENAMED = {
     "consents.0.given_at": "consent.signed_on",
     "consents.0.expires_at": "consent.signed_on",
     "consents.0.evidence": "consent.evidence",
+    "transfer.P3": "consent.given",
+    "transfer.P6": "applicant.document.type",
 }
 
 

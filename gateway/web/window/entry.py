@@ -7,7 +7,7 @@ Leaves to `checks`: whether the texts are right. Leaves to the Materials service
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath, PureWindowsPath
 
@@ -68,15 +68,15 @@ def check_csrf(session: str, sent: str) -> None:
         raise NotPermitted("This form does not come from a page of this session; open it anew.", code="window.csrf")
 
 
-async def read_entry(request: web.Request, csrf: str, store: Store, limit: int) -> Entry:
-    """Read a form. `limit` bounds all its files together, in bytes.
+async def read_entry(request: web.Request, csrf: str, store: Store, *, materials: Collection[str], limit: int) -> Entry:
+    """Read a form. `materials` are the codes that its item knows; `limit` bounds all its files together, in bytes.
 
-    Nothing is stored before the CSRF token was seen. A file that is refused is a problem of its field; files after one
-    that is too large are not read. Raises InvalidRequest, NotPermitted, or BodyTooLarge for the texts.
+    Nothing is stored before the CSRF token was seen. A file that is refused is a problem of its field; nothing after
+    one that is too large or of no material is read. Raises InvalidRequest, NotPermitted, or BodyTooLarge for the texts.
     """
     if request.content_type != "multipart/form-data":
         raise _malformed("The form must be sent as multipart/form-data.")
-    reading = _Reading(store, limit)
+    reading = _Reading(store, materials, limit)
     try:
         parts = await request.multipart()
         check_csrf(csrf, await reading.first(parts))
@@ -89,9 +89,10 @@ async def read_entry(request: web.Request, csrf: str, store: Store, limit: int) 
 class _Reading:
     """One body under way: what was read so far, and how much more may come."""
 
-    def __init__(self, store: Store, limit: int) -> None:
+    def __init__(self, store: Store, materials: Collection[str], limit: int) -> None:
         self.entry = Entry()
         self._store = store
+        self._materials = materials
         self._file_bytes = limit
         self._text_bytes = TEXT_BYTES
 
@@ -133,7 +134,10 @@ class _Reading:
         return data.decode()
 
     async def _file(self, part: BodyPartReader, name: str) -> bool:
-        file_name = _bare(part.filename or "")
+        file_name, material = _bare(part.filename or ""), name.removeprefix("material.")
+        if material not in self._materials:
+            self.entry.problems.append(FieldProblem(name, "is no material of this item", "unknown"))
+            return False
         try:
             upload = await self._store(file_name, _media_type(part, file_name), self._chunks(part))
         except BodyTooLarge:
@@ -143,7 +147,7 @@ class _Reading:
             code = refused.problems[0].code if refused.problems else "file"
             self.entry.problems.append(FieldProblem(name, file_name, f"file_{code}"))
         else:
-            self._hold(name.removeprefix("material."), upload.id, file_name)
+            self._hold(material, upload.id, file_name)
         return True
 
     def _hold(self, code: str, blob: str, file_name: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -18,17 +18,17 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.config import Limits
+from gateway.domain.calendar import LOCAL
 from gateway.domain.caller import Caller
 from gateway.domain.identifiers import DOCUMENT_TYPES, case_number_problem
 from gateway.domain.identity import Assurance
 from gateway.domain.item import FormField, Item, Office
-from gateway.edge import check
 from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotFound, NotPermitted, SignOnFailed
-from gateway.submissions.application import Application
-from gateway.web.pages import LANGUAGE_COOKIE, LANGUAGES, Pages, language_of
+from gateway.web.cookies import provider_session
+from gateway.web.pages import Pages, language_of
 from gateway.web.problems import status_of
 from gateway.web.window import sign_on
-from gateway.web.window.application import LOCAL, PURPOSE, Task, application_of, is_reference, on_the_page, problems_of
+from gateway.web.window.application import PURPOSE, Task, application_of, is_reference, on_the_page, problems_of
 from gateway.web.window.entry import Entry, check_csrf, read_entry
 from gateway.web.window.services import CaseView, WindowServices
 from gateway.web.window.sessions import Session, Sessions
@@ -36,8 +36,6 @@ from gateway.windows import Clerk, Window
 
 RECENT = 20
 """Cases on the first page."""
-YEAR = 365 * 24 * 60 * 60
-"""Seconds for which a chosen language is remembered."""
 _NEXT = re.compile(r"/window(/[A-Za-z0-9_-]+)*")
 
 log = structlog.get_logger("window")
@@ -81,6 +79,7 @@ class _WindowPages:
         self._limits = limits
         secure = services.issuer.startswith("https://")
         self._sessions = Sessions(services.store, services.sealer, services.clock, secure=secure)
+        self._provider_session = provider_session(secure=secure)
 
     # --- who is there --------------------------------------------------------------------------------------------
 
@@ -91,7 +90,7 @@ class _WindowPages:
             desk = await self._desk(request)
             if desk is not None:
                 return await handler(request, desk)
-            if request.method == "GET":
+            if request.method in {"GET", "HEAD"}:
                 return _see_other(f"/window/sign-in?next={quote(request.path)}")
             raise NotPermitted("Your session has ended. Sign on again.", code="window.session_ended")
 
@@ -101,8 +100,8 @@ class _WindowPages:
         session = await self._sessions.find(self._sessions.cookie.read(request))
         if session is None:
             return None
-        found = self._services.windows.of_session(session.window_id, session.clerk_id)
-        if found is None:  # registered no more
+        found = self._services.windows.of_person(session.region, session.subject)
+        if found is None or not session.is_of(*found):  # registered no more, or elsewhere
             return None
         window, clerk = found
         return Desk(window, clerk, session, window.caller(clerk))
@@ -121,7 +120,10 @@ class _WindowPages:
         memory = await self._sessions.take(self._sessions.sign_on_cookie.read(request))
         if memory is None:
             raise SignOnFailed("This sign-on is over, or began in another browser.", code="signon.unknown")
-        person = await sign_on.person_of(self._services, request.query, memory)
+        try:
+            person = await sign_on.person_of(self._services, request.query, memory)
+        finally:  # a counter is shared: the provider's session has done its work, however this ended
+            await self._services.end_sign_on(self._provider_session.read(request))
         found = self._services.windows.of_person(person.region, person.subject)
         if found is None:
             raise NotPermitted("You are not registered as a clerk of a window.", code="window.not_a_clerk")
@@ -129,17 +131,20 @@ class _WindowPages:
         log.info("clerk signed on", window=window.id, clerk=clerk.id)
         await self._sessions.end(self._sessions.cookie.read(request))
         response = _see_other(memory["next"])
-        self._sessions.cookie.give(response, await self._sessions.open(window.id, clerk.id))
+        self._sessions.cookie.give(response, await self._sessions.open(window, clerk))
         self._sessions.sign_on_cookie.take_back(response)
+        self._provider_session.take_back(response)
         return response
 
     async def sign_out(self, request: web.Request, desk: Desk) -> web.StreamResponse:
-        """End the session."""
+        """End the session, and whatever sign-on this browser made meanwhile: the next person is another one."""
         fields = dict(parse_qsl((await request.read()).decode("utf-8", "replace")))
         check_csrf(desk.session.csrf, fields.get("csrf", ""))
         await self._sessions.end(self._sessions.cookie.read(request))
+        await self._services.end_sign_on(self._provider_session.read(request))
         response = _see_other("/window")
         self._sessions.cookie.take_back(response)
+        self._provider_session.take_back(response)
         return response
 
     # --- pages ---------------------------------------------------------------------------------------------------
@@ -149,15 +154,14 @@ class _WindowPages:
         desk = await self._desk(request)
         if desk is None:
             return self._show(request, None, "window/welcome.html", {})
-        items = [item for item in self._services.items.values() if self._offices(desk, item)]
         recent = await self._services.recent(desk.caller, RECENT)
-        context = {"items": items, "by_code": self._services.items, "recent": recent}
+        context = {"items": list(self._items(desk).values()), "by_code": self._services.items, "recent": recent}
         return self._show(request, desk, "window/home.html", context)
 
     async def places(self, request: web.Request, desk: Desk) -> web.StreamResponse:
         """Show who has power over an item, for the clerk to choose the place."""
         item = self._item(request, desk)
-        tasks = [self._task(desk, item, office) for office in self._offices(desk, item)]
+        tasks = [self._task(desk, item, office) for office in item.offices]
         return self._show(request, desk, "window/places.html", {"item": item, "tasks": tasks})
 
     async def blank_form(self, request: web.Request, desk: Desk) -> web.StreamResponse:
@@ -173,7 +177,7 @@ class _WindowPages:
     async def hand_in(self, request: web.Request, desk: Desk) -> web.StreamResponse:
         """Take a form: hand it in, or show it again with everything that is wrong and all that was typed."""
         task = self._chosen(request, desk)
-        entry = await self._read(request, desk)
+        entry = await self._read(request, desk, task.item)
         problems = [*entry.problems, *problems_of(entry, task)]
         if problems:
             return self._form(request, desk, task, entry, problems=problems, status=422)
@@ -196,33 +200,34 @@ class _WindowPages:
 
     # --- their parts ---------------------------------------------------------------------------------------------
 
-    async def _read(self, request: web.Request, desk: Desk) -> Entry:
+    async def _read(self, request: web.Request, desk: Desk, item: Item) -> Entry:
         upload = self._services.upload
         entry = await read_entry(
             request,
             desk.session.csrf,
             lambda name, media, chunks: upload(desk.caller, name=name, media_type=media, chunks=chunks, sha256=None),
-            self._limits.upload_bytes,
+            materials={rule.code for rule in item.materials},
+            limit=self._limits.upload_bytes,
         )
         if not is_reference(entry.text("reference")):
             raise InvalidRequest("This form has no id of ours; open it anew.", code="window.malformed_form")
         return entry
 
     async def _submit(self, desk: Desk, task: Task, entry: Entry) -> str:
-        application = check(Application, application_of(entry, task))
+        application = application_of(entry, task)
         # The clerk confirmed that the applicant stood there with the document: that is A3, whatever the item asks.
         taken = await self._services.submit(desk.caller, application, assurance=Assurance.A3, channel="window")
         return taken.submission_id
 
     def _item(self, request: web.Request, desk: Desk) -> Item:
-        item = self._services.items.get(request.match_info["code"])
-        if item is None or not self._offices(desk, item):
+        item = self._items(desk).get(request.match_info["code"])
+        if item is None:
             raise NotFound("This window takes no such item.", code="window.no_such_item")
         return item
 
     def _chosen(self, request: web.Request, desk: Desk) -> Task:
         item = self._item(request, desk)
-        office = next((o for o in self._offices(desk, item) if o.region == request.match_info["place"]), None)
+        office = item.office(request.match_info["place"])
         if office is None:
             raise NotFound("This window does not take that item for that place.", code="window.no_such_place")
         return self._task(desk, item, office)
@@ -230,11 +235,17 @@ class _WindowPages:
     def _task(self, desk: Desk, item: Item, office: Office) -> Task:
         return Task(item, office, desk.window, self._services.clock())
 
-    def _offices(self, desk: Desk, item: Item) -> Sequence[Office]:
-        """Return the places for which this window takes an item: none when it is not one to collect (代收)."""
-        if "collect" not in item.modes or not desk.window.takes(item.code):
-            return []
-        return [office for office in item.offices if desk.window.takes_for(office.region)]
+    def _items(self, desk: Desk) -> Mapping[str, Item]:
+        """Return what this window may take, each item with only the places that it may take it for.
+
+        Grants, the register of windows and the item itself must agree: it must be one to collect (代收).
+        """
+        taken = [
+            replace(item, offices=[office for office in item.offices if desk.window.takes_for(office.region)])
+            for item in self._services.visible(desk.caller)
+            if "collect" in item.modes and desk.window.takes(item.code)
+        ]
+        return {item.code: item for item in taken if item.offices}
 
     def _form(
         self,
@@ -258,13 +269,6 @@ class _WindowPages:
         }  # fmt: skip
         return self._show(request, desk, "window/form.html", context, status=status)
 
-    def _keep_language(self, response: web.Response, language: str) -> None:
-        """Remember a choice made by `?lang=`, so that the next page speaks it too."""
-        secure = self._services.issuer.startswith("https://")
-        response.set_cookie(
-            LANGUAGE_COOKIE, language, max_age=YEAR, path="/", secure=secure, httponly=True, samesite="Lax"
-        )
-
     def _codes(self) -> dict[str, str]:
         """Return the region codes that the catalogue knows, to suggest them where a form asks for one."""
         return {office.code: office.region for item in self._services.items.values() for office in item.offices}
@@ -280,10 +284,7 @@ class _WindowPages:
             "say": lambda texts: texts.get(language) or texts["zh-CN"],
             "region": lambda key: names[key].of(language) if key in names else key,
         }
-        response = self._pages.render(request, template, {**known, **context}, status=status)
-        if request.query.get("lang") in LANGUAGES:
-            self._keep_language(response, language)
-        return response
+        return self._pages.render(request, template, {**known, **context}, status=status)
 
 
 def _choices(field: FormField, language: str) -> list[tuple[str, str]]:

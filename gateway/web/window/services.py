@@ -96,6 +96,8 @@ class WindowServices:
     """Everything that the window's pages are lent. `issuer` is the gateway's own public address."""
 
     items: Mapping[str, Item]
+    visible: Callable[[Caller], Sequence[Item]]
+    """The items that the grants open to this caller, each with only the offices that they open."""
     region_names: Mapping[str, RegionNames]
     submit: Submit
     upload: UploadFile
@@ -103,6 +105,8 @@ class WindowServices:
     recent: Callable[[Caller, int], Awaitable[Sequence[CaseSummary]]]
     redeem: Callable[[Mapping[str, str]], Awaitable[Mapping[str, Any]]]
     who_signed_on: Callable[[str], Awaitable[SignedOnPerson]]
+    end_sign_on: Callable[[str | None], Awaitable[None]]
+    """Ends the provider's session behind the handle in the browser's cookie."""
     jwks: Callable[[], KeySet]
     store: Store
     sealer: Sealer

@@ -1,7 +1,7 @@
 """The window as a public client of our own OpenID Provider: code flow with PKCE (RFC 7636, OpenID Connect Core §3.1).
 
-Owns: the authorization request, and every check of what comes back: `state`, `iss` (RFC 9207), the ID token. Leaves to
-`gateway.identity`: the provider. Leaves to `sessions`: what is remembered in between.
+Owns: the authorization request, and every check of what comes back: `state`, `iss` (RFC 9207), the ID token, the level of
+assurance. Leaves to `gateway.identity`: the provider. Leaves to `sessions`: what is remembered in between.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -17,11 +18,13 @@ from urllib.parse import urlencode
 from joserfc import jwt
 from joserfc.errors import JoseError
 
-from gateway.domain.identity import SignedOnPerson
-from gateway.errors import SignOnFailed
+from gateway.domain.identity import Assurance, SignedOnPerson
+from gateway.errors import NotPermitted, SignOnFailed
 from gateway.web.window.services import WindowServices
 
 CLIENT_ID = "pearl-window"
+LEAST = Assurance.A2
+"""How sure a clerk's sign-on must be: a clerk vouches for the identity of others."""
 
 
 def remember(next_page: str) -> dict[str, str]:
@@ -30,7 +33,11 @@ def remember(next_page: str) -> dict[str, str]:
 
 
 def authorization_url(issuer: str, memory: Mapping[str, str], language: str) -> str:
-    """Return the address to send the browser to. `prompt=login`: a counter is shared, so each clerk signs on anew."""
+    """Return the address to send the browser to. `prompt=login`: a counter is shared, so each clerk signs on anew.
+
+    The essential `acr` (OpenID Connect Core §5.5.1.1) keeps regions out that cannot be sure enough of anybody.
+    """
+    acr = {"essential": True, "values": [level.acr for level in Assurance if level >= LEAST]}
     challenge = base64.urlsafe_b64encode(hashlib.sha256(memory["verifier"].encode()).digest()).rstrip(b"=").decode()
     query = {
         "response_type": "code",
@@ -42,6 +49,7 @@ def authorization_url(issuer: str, memory: Mapping[str, str], language: str) -> 
         "code_challenge": challenge,
         "code_challenge_method": "S256",
         "prompt": "login",
+        "claims": json.dumps({"id_token": {"acr": acr}}),
         "ui_locales": language,
     }
     return f"{issuer}/oauth2/authorize?{urlencode(query)}"
@@ -53,7 +61,7 @@ def redirect_uri(issuer: str) -> str:
 
 
 async def person_of(services: WindowServices, query: Mapping[str, str], memory: Mapping[str, str]) -> SignedOnPerson:
-    """Check what came back, redeem the code and return the person. Raises SignOnFailed."""
+    """Check what came back, redeem the code and return the person. Raises SignOnFailed or NotPermitted."""
     code = _code(services.issuer, query, memory)
     answer = await services.redeem(
         {
@@ -65,7 +73,10 @@ async def person_of(services: WindowServices, query: Mapping[str, str], memory: 
         }
     )
     _check_id_token(services, str(answer.get("id_token", "")), memory["nonce"])
-    return await services.who_signed_on(str(answer.get("access_token", "")))
+    person = await services.who_signed_on(str(answer.get("access_token", "")))
+    if person.assurance < LEAST:
+        raise _not_sure_enough()
+    return person
 
 
 def _code(issuer: str, query: Mapping[str, str], memory: Mapping[str, str]) -> str:
@@ -73,11 +84,17 @@ def _code(issuer: str, query: Mapping[str, str], memory: Mapping[str, str]) -> s
         raise SignOnFailed("The answer does not belong to the sign-on that this browser began.", code="signon.state")
     if query.get("iss") != issuer:
         raise SignOnFailed("The answer does not come from this gateway.", code="signon.issuer")
+    if query.get("error") == "unmet_authentication_requirements":
+        raise _not_sure_enough()
     if "error" in query:
         raise SignOnFailed("The sign-on was ended before it was complete.", code="signon.refused")
     if not query.get("code"):
         raise SignOnFailed("The answer holds no code.", code="signon.code")
     return query["code"]
+
+
+def _not_sure_enough() -> NotPermitted:
+    return NotPermitted(f"Clerks sign on by a method of level {LEAST.name} or better.", code="window.weak_sign_on")
 
 
 def _check_id_token(services: WindowServices, token: str, nonce: str) -> None:

@@ -32,13 +32,18 @@ def upgrade() -> None:
         sa.Column("recipient", sa.String(length=32), nullable=False),
         sa.Column("purpose", sa.Text(), nullable=False),
         sa.Column("fields", sa.Text(), nullable=False),
-        sa.Column("basis", sa.String(length=32), nullable=False),
-        sa.Column("recorded_by", sa.String(length=128), nullable=False),
+        sa.Column("basis", sa.Text(), nullable=False),
+        sa.Column("legal_basis", sa.Text(), nullable=False),
+        sa.Column("recorded_by", sa.String(length=130), nullable=False),
+        sa.Column("evidence", sa.Text(), nullable=False),
         sa.Column("given_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_consents")),
     )
+    with op.batch_alter_table("consents", schema=None) as batch_op:
+        batch_op.create_index("ix_consents_case", ["case_no", "subject_ref"], unique=False)
+
     op.create_table(
         "daily_sequences",
         sa.Column("name", sa.String(length=64), nullable=False),
@@ -154,7 +159,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("client_id", "item_code", "client_reference", name="uq_submissions_business_key"),
     )
     with op.batch_alter_table("submissions", schema=None) as batch_op:
-        batch_op.create_index("ix_submissions_window", ["window_id", "created_at"], unique=False)
+        batch_op.create_index("ix_submissions_recent", ["client_id", "created_at"], unique=False)
 
     op.create_table(
         "window_sessions",
@@ -198,10 +203,11 @@ def upgrade() -> None:
         sa.Column("submission_id", sa.String(length=29), nullable=False),
         sa.Column("region", sa.String(length=32), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
-        sa.Column("due", sa.BigInteger(), nullable=False),
+        sa.Column("due", sa.BigInteger(), nullable=True),
         sa.Column("lease_until", sa.BigInteger(), nullable=True),
         sa.Column("owner", sa.String(length=64), nullable=True),
         sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("last_code", sa.String(length=64), nullable=True),
         sa.Column("last_text", sa.Text(), nullable=True),
         sa.Column("sent_at", sa.BigInteger(), nullable=True),
@@ -212,7 +218,8 @@ def upgrade() -> None:
         sa.UniqueConstraint("submission_id", name=op.f("uq_deliveries_submission_id")),
     )
     with op.batch_alter_table("deliveries", schema=None) as batch_op:
-        batch_op.create_index("ix_deliveries_work", ["region", "state", "due"], unique=False)
+        batch_op.create_index("ix_deliveries_figures", ["state", "region", "created_at"], unique=False)
+        batch_op.create_index("ix_deliveries_work", ["region", "due"], unique=False)
 
     op.create_table(
         "region_numbers",
@@ -232,7 +239,7 @@ def upgrade() -> None:
         sa.Column("region_event_id", sa.String(length=64), nullable=True),
         sa.Column("occurred_at", sa.BigInteger(), nullable=False),
         sa.Column("recorded_at", sa.BigInteger(), nullable=False),
-        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("detail", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["submission_id"], ["submissions.id"], name=op.f("fk_submission_events_submission_id")),
         sa.PrimaryKeyConstraint("submission_id", "seq", name=op.f("pk_submission_events")),
         sa.UniqueConstraint("source", "region_event_id", name="uq_submission_events_region_event"),
@@ -258,6 +265,7 @@ def downgrade() -> None:
     op.drop_table("region_numbers")
     with op.batch_alter_table("deliveries", schema=None) as batch_op:
         batch_op.drop_index("ix_deliveries_work")
+        batch_op.drop_index("ix_deliveries_figures")
 
     op.drop_table("deliveries")
     with op.batch_alter_table("authorization_codes", schema=None) as batch_op:
@@ -269,7 +277,7 @@ def downgrade() -> None:
 
     op.drop_table("window_sessions")
     with op.batch_alter_table("submissions", schema=None) as batch_op:
-        batch_op.drop_index("ix_submissions_window")
+        batch_op.drop_index("ix_submissions_recent")
 
     op.drop_table("submissions")
     with op.batch_alter_table("sign_on_sessions", schema=None) as batch_op:
@@ -291,5 +299,8 @@ def downgrade() -> None:
     op.drop_table("evidence")
     op.drop_table("event_conflicts")
     op.drop_table("daily_sequences")
+    with op.batch_alter_table("consents", schema=None) as batch_op:
+        batch_op.drop_index("ix_consents_case")
+
     op.drop_table("consents")
     op.drop_table("blobs")

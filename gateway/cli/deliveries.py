@@ -1,0 +1,53 @@
+"""`pearl deliveries …`: what is under way, and what waits for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from gateway.app import store_url, utc_now
+from gateway.config import Config
+from gateway.errors import FieldProblem, NotFound
+from gateway.evidence import Exchange, record
+from gateway.storage import open_store
+from gateway.submissions import queue
+
+
+async def unsettled(config: Config, limit: int) -> list[dict[str, Any]]:
+    """Return the deliveries that are not settled, oldest first."""
+    store = await open_store(store_url(config))
+    try:
+        return await store.read(lambda tx: queue.unsettled(tx, limit))
+    finally:
+        await store.close()
+
+
+async def retry(config: Config, submission_ids: Sequence[str], reason: str, operator: str) -> None:
+    """Try dead deliveries again; each is asked about first. Raises NotFound, and then nothing was changed."""
+    store = await open_store(store_url(config))
+    try:
+        await store.write(lambda tx: _retry(tx, submission_ids, reason, operator, utc_now()))
+    finally:
+        await store.close()
+
+
+def _retry(tx: Connection, submission_ids: Sequence[str], reason: str, operator: str, now: datetime) -> None:
+    regions = {submission_id: queue.revive(tx, submission_id, now) for submission_id in submission_ids}
+    problems = [FieldProblem(one, "is no dead delivery") for one, region in regions.items() if region is None]
+    if problems:
+        names = ", ".join(problem.field for problem in problems)
+        raise NotFound(f"Not dead, so nothing was changed: {names}. `pearl deliveries list` shows what is.")
+    for submission_id, region in regions.items():
+        exchange = Exchange(
+            action="delivery.retry",
+            outcome="done",
+            reason=reason,
+            who={"operator": operator},
+            what={"case": submission_id, "region": region},
+            purpose="operation",
+            received_at=now,
+        )
+        record(tx, exchange, now=now)

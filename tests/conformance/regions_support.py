@@ -1,0 +1,478 @@
+"""One region opened against its own simulated authority, and what the suite does with any region.
+
+Owns: finding the regions on disk; a place (authority, gateway's door for callbacks, opened region) with everything on
+free loopback ports; faults at one chosen request; canonical documents that every region must take; a browser for
+sign-in pages. Leaves to `test_regions.py` every promise. Nothing here knows a region by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import aiohttp
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from lxml import html
+from prometheus_client import CollectorRegistry
+from yarl import URL
+
+from gateway.config import HOUSE, Config, RegionSettings, load_config, parse, read_toml
+from gateway.domain.calendar import local_day
+from gateway.domain.identifiers import case_number
+from gateway.lines import Line, guard
+from gateway.ports import (
+    Adapter,
+    Callback,
+    CallbackReading,
+    Kit,
+    Material,
+    SignOnReturn,
+    SignOnStart,
+    StatusCallbacks,
+    SubmissionOrder,
+)
+from gateway.regions import Manifest, Region, limits_of, open_regions, secret_reader
+from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings
+from gateway.sandbox.layout import SEED, Choices, Layout, lay_out
+from gateway.sandbox.neighbourhood import free_ports
+from gateway.submissions.inbox import Inbox
+from gateway.telemetry import Metrics
+from gateway.web import callbacks
+
+ADAPTERS = HOUSE / "adapters"
+MAPPINGS = HOUSE / "mappings"
+MANIFESTS: Mapping[str, Manifest] = {
+    path.parent.name: parse(Manifest, read_toml(path), str(path)) for path in sorted(ADAPTERS.glob("*/region.toml"))
+}
+"""Every region on disk: a folder that is added here is tested, without a line in this suite."""
+
+PATIENCE = 10.0
+"""Seconds after which an event that has not arrived is a failure."""
+
+ORIGIN = "440100"
+CONSENT = "CNS0123456789abcdef01234567"
+"""A consent in the form in which the gateway numbers them."""
+
+FILES: Mapping[str, tuple[str, str, bytes]] = {
+    "M01": ("备案表", "application/pdf", b"%PDF-1.4\n% a synthetic form\n%%EOF\n"),
+    "M02": ("居住证", "image/jpeg", b"\xff\xd8\xff\xe0 a synthetic picture \x00\xff\xd9"),
+}
+PERSON: Mapping[str, Any] = {
+    "kind": "person",
+    "name": "陈小明",
+    "name_latin": "CHEN, Xiaoming",
+    "document": {"type": "CN_RIC", "number": "44010619900101900X"},
+    "birth_date": "1990-01-01",
+    "sex": "F",
+    "mobile": "13800000001",
+}
+ORGANISATION: Mapping[str, Any] = {
+    "kind": "organisation",
+    "name": "珠江示例有限公司",
+    "document": {"type": "USCC", "number": "91440101MA5T00010Q"},
+    "mobile": "02080000000",
+}
+
+
+def utc_now() -> datetime:
+    """The system's clock: both sides of every exchange read it."""
+    return datetime.now(UTC)
+
+
+# --- a place -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Authority:
+    """A simulated authority that runs, and the means to make it fail at a chosen request."""
+
+    app: web.Application
+    waiting: tuple[int, str] | None = None
+    """Which request from now on (1 is the next) meets which fault."""
+
+    def order(self, mode: str, *, seconds: float = 60.0) -> None:
+        """Misbehave in this way until `behave`."""
+        self.app[MISBEHAVIOUR].seconds = seconds
+        self.app[MISBEHAVIOUR].order(mode, -1)
+
+    def once(self, mode: str) -> None:
+        """Misbehave in this way one time."""
+        self.app[MISBEHAVIOUR].order(mode, 1)
+
+    def behave(self) -> None:
+        """Behave again."""
+        self.waiting = None
+        self.app[MISBEHAVIOUR].clear()
+
+    def fail_at(self, number: int, mode: str) -> None:
+        """Misbehave at the n-th request from now, and at no other."""
+        self.waiting = (number, mode)
+
+    @property
+    def has_failed(self) -> bool:
+        """Say whether the request that was to fail has come."""
+        return self.waiting is None
+
+    def count(self) -> None:
+        """Note that a request comes in."""
+        if self.waiting is not None:
+            number, mode = self.waiting
+            self.waiting = (number - 1, mode) if number > 1 else None
+            if number == 1:
+                self.once(mode)
+
+    def book(self, name: str) -> dict[str, Any]:
+        """Return what the authority wrote down: `cases` and `arrivals` by our submission id."""
+        return self.app[NOTEBOOK].entries(name)
+
+
+@dataclass(slots=True)
+class Door:
+    """Stands where the gateway's inbox stands: gives callbacks to the adapter and keeps what was read."""
+
+    callbacks: StatusCallbacks | None
+    refusals: int = 0
+    """How many of the next callbacks are read and then answered with 503, as by a gateway that cannot store them."""
+    read: asyncio.Queue[tuple[Callback, CallbackReading]] = field(default_factory=asyncio.Queue)
+
+    async def callback(self, _region: str, callback: Callback) -> Mapping[str, Any]:
+        """Take a callback as `gateway.submissions.inbox` does, and return the answer that the region expects."""
+        if self.callbacks is None:
+            raise web.HTTPNotFound
+        reading = await self.callbacks.read(callback)
+        self.read.put_nowait((callback, reading))
+        if self.refusals:
+            self.refusals -= 1
+            raise web.HTTPServiceUnavailable
+        return reading.answer
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A region, opened, with its authority and the door for its callbacks."""
+
+    manifest: Manifest
+    layout: Layout
+    config: Config
+    region: Region
+    authority: Authority
+    door: Door
+
+    @property
+    def id(self) -> str:
+        return self.manifest.id
+
+    @property
+    def item(self) -> str:
+        """The code of an item that this region handles."""
+        codes = json.loads(self.layout.authorities[0].secrets["item_codes"])
+        assert codes, "a region needs an item whose `office` names it in gateway/sandbox/seed/items.toml"
+        return str(codes[0])
+
+    def people(self) -> list[Mapping[str, Any]]:
+        """Return the seeded people of this region."""
+        return [row for row in self.layout.people if row["region"] == self.id]
+
+    def certificates(self) -> list[Mapping[str, Any]]:
+        """Return the seeded certificates of this region."""
+        return [row for row in read_toml(SEED / "certificates.toml")["certificate"] if row["region"] == self.id]
+
+
+def set_up(folder: Path, region: str) -> tuple[Layout, Config]:
+    """Mint and write a deployment of this one region; nothing listens yet."""
+    layout = lay_out(folder, free_ports([region]), Choices(pace=0.01))
+    return layout, load_config(layout.config)
+
+
+@asynccontextmanager
+async def opened(config: Config, region: str, **limits: float) -> AsyncIterator[Region]:
+    """Open a region as `gateway.app` does; `limits` overlay those of region.toml.
+
+    Neither the breaker nor the rate hold anything up here: they are the line's promises and not the region's.
+    """
+    delivery = config.delivery.model_copy(update={"breaker_failures": 10_000})
+    pressed = {**config.regions[region].limits, "requests_per_second": 10_000, **limits}
+    chosen = {region: config.regions[region].model_copy(update={"limits": pressed})}
+    config = config.model_copy(update={"delivery": delivery, "regions": chosen})
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        yield open_regions(config, _kits(config, session), _lines(config))[region]
+
+
+def _kits(config: Config, session: aiohttp.ClientSession) -> Callable[[Manifest, RegionSettings], Kit]:
+    def kit(manifest: Manifest, chosen: RegionSettings) -> Kit:
+        seconds = limits_of(config, manifest).timeout_seconds
+        return Kit(
+            region=manifest.id,
+            session=session,
+            clock=utc_now,
+            log=structlog.get_logger(),
+            settings={**manifest.settings, **chosen.settings},
+            secret=secret_reader(config, manifest, chosen),
+            public_url=config.public_url,
+            timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=seconds / 2),
+            random_token=secrets.token_urlsafe,
+        )
+
+    return kit
+
+
+def _lines(config: Config) -> Callable[[Manifest, Adapter], Adapter]:
+    metrics = Metrics(CollectorRegistry())
+
+    def behind_line(manifest: Manifest, adapter: Adapter) -> Adapter:
+        limits, delivery = limits_of(config, manifest), config.delivery
+        line = Line(
+            manifest.id,
+            metrics,
+            concurrency=limits.concurrency,
+            per_second=limits.requests_per_second,
+            failures=delivery.breaker_failures,
+            rest_seconds=delivery.breaker_seconds,
+        )
+        return guard(line, adapter)
+
+    return behind_line
+
+
+@asynccontextmanager
+async def inhabited(folder: Path, region: str) -> AsyncIterator[Place]:
+    """Run the authority and the door for its callbacks, and open the region."""
+    layout, config = set_up(folder, region)
+    authority = _authority(layout.authorities[0])
+    async with opened(config, region) as open_region:
+        door = Door(open_region.adapter.callbacks)
+        gateway = web.Application()
+        # The product's own route: what it hands to the inbox is what the adapter gets in service.
+        gateway.add_routes(callbacks.routes(cast("Inbox", door), utc_now, config.limits.callback_bytes))
+        async with served(gateway, layout.ports.public), served(authority.app, layout.ports.authorities[region]):
+            yield Place(MANIFESTS[region], layout, config, open_region, authority, door)
+
+
+def _authority(settings: AuthoritySettings) -> Authority:
+    build = importlib.import_module(f"adapters.{settings.region}.sandbox").build_authority
+    authority = Authority(build(settings))
+
+    @web.middleware
+    async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+        authority.count()
+        return await handler(request)
+
+    authority.app.middlewares.insert(0, count)  # outermost, so that a fault is ordered before it is looked for
+    return authority
+
+
+@asynccontextmanager
+async def served(app: web.Application, port: int) -> AsyncIterator[None]:
+    """Serve on loopback. What is still busy at the end was told to be slow, and is not waited for."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+# --- submissions and their status --------------------------------------------------------------------------------
+
+
+def application(place: Place, applicant: Mapping[str, Any] = PERSON, **changed: Any) -> dict[str, Any]:
+    """Return a full canonical submission under a new number: every field that the vocabulary has."""
+    now, code = utc_now(), place.manifest.code
+    number = case_number(origin=ORIGIN, handling=code, day=local_day(now), sequence=secrets.randbelow(10**6))
+    return {
+        "id": number,
+        "mode": "collect",
+        "item": {"code": place.item, "name": "跨省异地就医备案", "situation": "01"},
+        "submitted_at": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "channel": "window",
+        "origin": {"region": ORIGIN, "window": "GZ-07", "operator": "W0123"},
+        "handling": {"region": code},
+        "applicant": dict(applicant),
+        "form": {"destination": "广州市", "remark": "A&B <无> ]]>"},
+        "materials": [_described(code, *rest) for code, rest in FILES.items()],
+        "consent": CONSENT,
+        **changed,
+    }
+
+
+def _described(code: str, name: str, media_type: str, content: bytes) -> dict[str, Any]:
+    digest = hashlib.sha256(content).hexdigest()
+    return {"code": code, "name": name, "media_type": media_type, "size": len(content), "sha256": digest}
+
+
+def order(place: Place, document: Mapping[str, Any]) -> SubmissionOrder:
+    """Say a submission in the region's form, with the bytes of its materials."""
+    theirs = place.region.pack("submission").to_region(document)
+    return SubmissionOrder(document["id"], theirs, [_material(each) for each in document["materials"]])
+
+
+def _material(described: Mapping[str, Any]) -> Material:
+    async def content() -> AsyncIterator[bytes]:
+        yield FILES[described["code"]][2]
+
+    return Material(**described, open=content)
+
+
+async def submit(region: Region, sent: SubmissionOrder) -> dict[str, Any]:
+    """Hand a submission over and return the canonical receipt."""
+    assert region.adapter.submissions is not None
+    return region.pack("receipt").to_canonical(await region.adapter.submissions.submit(sent))
+
+
+async def ask(region: Region, submission_id: str) -> dict[str, Any] | None:
+    """Ask for a submission and return the canonical receipt, or None."""
+    assert region.adapter.submissions is not None
+    found = await region.adapter.submissions.ask(submission_id)
+    return None if found is None else region.pack("receipt").to_canonical(found)
+
+
+async def events_until(place: Place, state: str) -> list[dict[str, Any]]:
+    """Return the canonical events as they come in, pushed or polled, until one says `state`."""
+    source = _pushed(place) if place.region.adapter.callbacks else _polled(place)
+    seen: list[dict[str, Any]] = []
+    async with asyncio.timeout(PATIENCE):
+        async for event in source:
+            seen.append(event)
+            if event["state"] == state:
+                break
+    return seen
+
+
+async def _pushed(place: Place) -> AsyncIterator[dict[str, Any]]:
+    while True:
+        _, reading = await place.door.read.get()
+        for document in reading.events:
+            yield place.region.pack("event").to_canonical(document)
+
+
+async def _polled(place: Place) -> AsyncIterator[dict[str, Any]]:
+    feed, cursor = place.region.adapter.feed, ""
+    assert feed is not None
+    while True:
+        page = await feed.poll(cursor)
+        cursor = page.cursor
+        for document in page.events:
+            yield place.region.pack("event").to_canonical(document)
+        await asyncio.sleep(0.01)  # a feed tells nobody that it has grown: asking again is what polling is
+
+
+# --- certificates ------------------------------------------------------------------------------------------------
+
+
+def question(place: Place, row: Mapping[str, Any], **changed: Any) -> dict[str, Any]:
+    """Return a canonical query for a seeded certificate by its right holder."""
+    return {
+        "type": {"code": row["type_code"], "name": row["type_name"]},
+        "holder": {
+            "name": row["holder_name"],
+            "document": {"type": row["holder_id_type"], "number": row["holder_id_number"]},
+        },
+        "purpose": "办理异地就医备案 & 核验<身份>",
+        "organisation": "广州市政务服务和数据管理局（沙箱）",
+        "operator": "W0123",
+        "item": {"code": place.item, "name": "跨省异地就医备案"},
+        "case": application(place)["id"],
+        "consent": CONSENT,
+        **changed,
+    }
+
+
+async def look_up(place: Place, query: Mapping[str, Any]) -> tuple[str, Sequence[dict[str, Any]]]:
+    """Ask the issuer; return our word for its status, and the canonical certificates."""
+    source, region = place.region.adapter.certificates, place.region
+    assert source is not None
+    reply = await source.lookup(region.pack("certificate-query").to_region(query))
+    found = [region.pack("certificate").to_canonical(document) for document in reply.certificates]
+    return region.certificate_words[reply.status], found
+
+
+# --- sign-on -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A browser on its way through a region's sign-on, as one person."""
+
+    place: Place
+    session: aiohttp.ClientSession
+    person: Mapping[str, Any]
+
+    @property
+    def redirect_uri(self) -> str:
+        return f"{self.place.config.public_url}/sign-in/{self.place.id}/callback"
+
+    async def ways(self) -> list[dict[str, str]]:
+        """Return every way that the sign-in page lets one choose: the options of its select fields, one at a time."""
+        page = await self._page((await self._begin("state", "en"))[0])
+        lists = [each for each in page.inputs if isinstance(each, html.SelectElement)]
+        ways = [{str(each.name): str(option)} for each in lists for option in each.value_options]
+        return ways or [{}]
+
+    async def page_in(self, language: str) -> str:
+        """Return the text of the sign-in page for a language tag."""
+        async with self.session.get(URL((await self._begin("state", language))[0], encoded=True)) as answer:
+            assert answer.status == 200
+            return await answer.text()
+
+    async def sign_in(self, way: Mapping[str, str]) -> SignOnReturn:
+        """Go there, fill in the form as a browser would, and return what the region sends back."""
+        state = secrets.token_urlsafe(32)
+        url, memory = await self._begin(state, "zh-CN")
+        query = await self._through(await self._page(url), way)
+        assert query.get("state") == state, "the state did not come back unchanged"
+        return SignOnReturn(query, memory, self.redirect_uri)
+
+    async def _begin(self, state: str, language: str) -> tuple[str, Mapping[str, str]]:
+        provider = self.place.region.adapter.sign_on
+        assert provider is not None
+        start = SignOnStart(state, secrets.token_urlsafe(32), self.redirect_uri, language)
+        redirect = await provider.begin(start)
+        return redirect.url, redirect.memory
+
+    async def _page(self, url: str) -> html.FormElement:
+        """Follow whatever leads to the sign-in page, and return its form."""
+        async with self.session.get(URL(url, encoded=True)) as answer:
+            assert answer.status == 200
+            page = html.fromstring(await answer.text(), base_url=str(answer.url))
+        form: html.FormElement = page.forms[0]
+        form.make_links_absolute()
+        return form
+
+    async def _through(self, form: html.FormElement, way: Mapping[str, str]) -> Mapping[str, str]:
+        """Send the form and follow redirects as far as our own door; return its query, decoded once."""
+        asked = {str(each.name) for each in form.inputs}
+        known = {name: str(value) for name, value in self.person.items() if name in asked}
+        target = URL(str(form.action or form.base_url), encoded=True)
+        async with self.session.post(
+            target, data={**dict(form.form_values()), **known, **way}, allow_redirects=False
+        ) as answer:
+            target, status = _next(answer), answer.status
+        while status in {302, 303} and not str(target).startswith(self.redirect_uri):
+            async with self.session.get(target, allow_redirects=False) as answer:
+                target, status = _next(answer), answer.status
+        assert str(target).startswith(self.redirect_uri), f"the sign-in ended at {target.path} with {status}"
+        return dict(target.query)
+
+
+def _next(answer: aiohttp.ClientResponse) -> URL:
+    """Return where a redirect leads, or where we are."""
+    return answer.url.join(URL(answer.headers.get("Location", ""), encoded=True))
+
+
+@asynccontextmanager
+async def visiting(place: Place, person: Mapping[str, Any]) -> AsyncIterator[Visit]:
+    """Open a browser of its own for one person."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        yield Visit(place, session, person)

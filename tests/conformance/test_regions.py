@@ -1,0 +1,771 @@
+"""Every region of the product, opened as the gateway opens it, against its own simulated authority.
+
+A region joins this suite unasked: it is found by its `region.toml`, and what it declares is what is held against it.
+No test knows a region by name. A capability that a region does not declare is not passed over: it must be refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import socket
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.config import Config
+from gateway.crypto.at_rest import References, Sealer
+from gateway.domain.certificate import Standing, standing
+from gateway.domain.identity import Assurance
+from gateway.errors import (
+    ForgedCallback,
+    NotFound,
+    NotOffered,
+    RegionError,
+    RegionRefused,
+    RegionUncertain,
+    RegionUnreachable,
+    ReplayedCallback,
+    SignOnFailed,
+    StartRefused,
+)
+from gateway.identity.broker import Broker, BrokerSettings
+from gateway.ports import Callback, CallbackReading, SignOnReturn, SubmissionOrder, UpstreamIdentity
+from gateway.regions import PACKS_OF, Region
+from gateway.storage import open_store
+from gateway.submissions.events import EventLog
+from gateway.submissions.inbox import Inbox
+from gateway.telemetry import Metrics
+from tests.conformance.regions_support import (
+    ADAPTERS,
+    MANIFESTS,
+    MAPPINGS,
+    ORGANISATION,
+    PATIENCE,
+    PERSON,
+    Place,
+    application,
+    ask,
+    events_until,
+    inhabited,
+    look_up,
+    opened,
+    order,
+    question,
+    set_up,
+    submit,
+    utc_now,
+    visiting,
+)
+
+CAPABILITIES = tuple(PACKS_OF)
+COURSE = ["RECEIVED", "ACCEPTED", "DECIDED", "COMPLETED"]
+AN_HOUR = timedelta(hours=1)
+UNKNOWN_ITEM = "11440100MBT40100XX3442011899999"
+SOMEBODY_ELSE = "别的人"
+NUMBERS = {
+    "CN_RIC": ("44010619900101900X", "440303198506159013"),
+    "USCC": ("91440101MA5T00010Q", "91440300MA5T00029H"),
+    "PASSPORT": ("PE1234567", "PE7654321"),
+    "HM_PERMIT": ("H01234567", "M01234567"),
+}
+"""Synthetic numbers of a kind, with right check digits."""
+
+EITHER = (RegionUnreachable, RegionUncertain)
+"""What a fault may become: never a definite no."""
+
+every_region = pytest.mark.parametrize("region_id", sorted(MANIFESTS))
+
+
+def offering(*capabilities: str) -> pytest.MarkDecorator:
+    """Run a test at every region that declares one of these capabilities."""
+    declared = {name: manifest.capabilities.model_dump() for name, manifest in MANIFESTS.items()}
+    chosen = [name for name, said in sorted(declared.items()) if any(said[each] for each in capabilities)]
+    return pytest.mark.parametrize("place", chosen, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys")
+
+
+@pytest.fixture
+def ground(tmp_path: Path, keys: Path) -> Path:
+    """Return an empty folder but for the keys of earlier tests: minting would take longer than most tests."""
+    (tmp_path / "keys").symlink_to(keys)
+    return tmp_path
+
+
+@pytest.fixture
+async def place(request: pytest.FixtureRequest, ground: Path) -> AsyncIterator[Place]:
+    """Return the region named by the parameter, opened, with its authority running."""
+    async with inhabited(ground, request.param) as inhabited_place:
+        yield inhabited_place
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Cut this process off from every network; return the list of attempts to reach one."""
+    tried: list[str] = []
+
+    def refuse(name: str) -> Callable[..., Any]:
+        def refusing(*_args: object, **_more: object) -> Any:
+            tried.append(name)
+            raise OSError(f"{name}: the network is cut off")
+
+        return refusing
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse(name))
+    for name in ("getaddrinfo", "gethostbyname", "create_connection"):
+        monkeypatch.setattr(socket, name, refuse(name))
+    return tried
+
+
+def outgoing(region: Region) -> dict[str, Callable[[], Awaitable[object]]]:
+    """Return one call of every outgoing capability that the region has."""
+    adapter, calls = region.adapter, dict[str, Callable[[], Awaitable[object]]]()
+    if probe := adapter.probe:
+        calls["probe"] = probe
+    if adapter.submissions:
+        calls["submissions"] = lambda: ask(region, "no-such-case")
+    if feed := adapter.feed:
+        calls["feed"] = lambda: feed.poll("")
+    if provider := adapter.sign_on:
+        back = SignOnReturn({"state": "s", "code": "c"}, {}, "http://127.0.0.1/callback")
+        calls["sign_on"] = lambda: provider.complete(back)
+    return calls
+
+
+# --- opening -----------------------------------------------------------------------------------------------------
+
+
+@every_region
+async def test_opening_reaches_for_no_network(region_id: str, ground: Path, attempts: list[str]) -> None:
+    """A region that is down must not keep the gateway from starting and serving the others."""
+    _, config = set_up(ground, region_id)
+    async with opened(config, region_id) as region:
+        await asyncio.sleep(0)  # whatever opening left to the loop gets its turn
+        assert attempts == []
+        assert region.adapter.probe is not None
+        with pytest.raises(RegionUnreachable):
+            await region.adapter.probe()
+    assert attempts, "the cut was none: the probe should have run into it"
+
+
+@every_region
+async def test_a_region_that_is_not_there_took_nothing(region_id: str, ground: Path) -> None:
+    """Refused connections are the one failure of which the outcome is known: it is safe to send again."""
+    _, config = set_up(ground, region_id)
+    async with opened(config, region_id) as region:
+        for call in outgoing(region).values():
+            with pytest.raises(RegionUnreachable):
+                await call()
+
+
+@pytest.mark.parametrize("place", sorted(MANIFESTS), indirect=True)
+async def test_the_probe_reaches_a_region_that_is_there(place: Place) -> None:
+    assert place.region.adapter.probe is not None
+    await place.region.adapter.probe()
+
+
+@every_region
+async def test_a_setting_or_secret_that_is_missing_is_named_at_the_start(region_id: str, ground: Path) -> None:
+    """The operator hears of all of them in one go, with what each is for."""
+    _, config = set_up(ground, region_id)
+    bare = config.regions[region_id].model_copy(update={"settings": {}, "secrets": {}})
+    with pytest.raises(StartRefused) as refused:
+        await _open(config.model_copy(update={"regions": {region_id: bare}}), region_id)
+    named = {problem.field.rpartition(".")[2] for problem in refused.value.problems}
+    manifest = MANIFESTS[region_id]
+    assert named == {*manifest.required, *manifest.secrets} - manifest.settings.keys()
+
+
+@every_region
+async def test_a_secret_that_cannot_be_one_refuses_the_start(region_id: str, ground: Path) -> None:
+    """A broken key must not wait for the first case to be found out."""
+    _, config = set_up(ground, region_id)
+    (ground / "broken").write_bytes(b" \n")
+    chosen = config.regions[region_id]
+    for name in MANIFESTS[region_id].secrets:
+        broken = chosen.model_copy(update={"secrets": {**chosen.secrets, name: "file:broken"}})
+        with pytest.raises(StartRefused) as refused:
+            await _open(config.model_copy(update={"regions": {region_id: broken}}), region_id)
+        assert name in str(refused.value)
+
+
+async def _open(config: Config, region_id: str) -> None:
+    async with opened(config, region_id):
+        pass
+
+
+@every_region
+async def test_a_copied_folder_is_a_region_of_its_own(region_id: str, ground: Path, attempts: list[str]) -> None:
+    """Adding a region touches no other file: two folders under a new name are all it takes."""
+    copy = f"{region_id}copy"
+    _, config = set_up(ground, region_id)
+    _copy_region(ground, region_id, copy)
+    roots = {"adapters": ground / "adapters", "mappings": ground / "mappings"}
+    copied = config.model_copy(update={**roots, "regions": {copy: config.regions[region_id]}})
+    try:
+        async with opened(config, region_id) as original, opened(copied, copy) as region:
+            assert (region.id, attempts) == (copy, [])
+            assert region.packs.keys() == original.packs.keys()
+            for call in outgoing(region).values():
+                with pytest.raises(RegionUnreachable):
+                    await call()
+    finally:
+        sys.modules.pop(f"adapters.{copy}.adapter", None)
+
+
+def _copy_region(folder: Path, region_id: str, copy: str) -> None:
+    shutil.copytree(ADAPTERS / region_id, folder / "adapters" / copy)
+    declaration = folder / "adapters" / copy / "region.toml"
+    text = declaration.read_text(encoding="utf-8")
+    assert text.count(f'id = "{region_id}"') == 1
+    declaration.write_text(text.replace(f'id = "{region_id}"', f'id = "{copy}"'), encoding="utf-8")
+    shutil.copytree(MAPPINGS / "tables", folder / "mappings" / "tables")
+    shutil.copy(MAPPINGS / "vocabulary.toml", folder / "mappings")
+    shutil.copytree(MAPPINGS / region_id, folder / "mappings" / copy)
+
+
+# --- declaration -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", sorted(MANIFESTS), indirect=True)
+def test_declaration_adapter_and_packs_agree(place: Place) -> None:
+    """What is declared is offered, what is not is None, and no pack lies about that nobody uses."""
+    declared = place.manifest.capabilities.model_dump()
+    assert {name: getattr(place.region.adapter, name) is not None for name in CAPABILITIES} == declared
+    assert place.region.adapter.catalogue is None
+    assert place.region.adapter.codes is None
+    needed = {message for name in CAPABILITIES if declared[name] for message in PACKS_OF[name]}
+    tells = "found" in place.manifest.certificates.status.values()
+    assert place.region.packs.keys() == needed | ({"certificate"} if tells else set())
+
+
+@every_region
+def test_the_declaration_is_complete(region_id: str) -> None:
+    """What a capability needs is declared with it, and nothing is declared for one that is not there."""
+    manifest = MANIFESTS[region_id]
+    offered, words = manifest.capabilities, set(manifest.certificates.status.values())
+    assert manifest.id == region_id
+    assert all(name.strip() for name in manifest.names.model_dump().values())
+    assert all(len(secret.description) > 10 for secret in manifest.secrets.values())
+    assert "base_url" in {*manifest.required, *manifest.settings}
+    assert bool(manifest.assurance) == offered.sign_on
+    assert bool(words) == offered.certificates
+    assert words <= {"found", "match"} or {"type_unknown"} <= words or not words
+    assert (manifest.limits.poll_seconds is not None) == offered.feed
+    assert offered.callbacks or offered.feed or not offered.submissions, "nobody would hear what became of a case"
+
+
+@every_region
+def test_the_page_beside_the_adapter_says_what_an_operator_needs(region_id: str) -> None:
+    """Two programs are written from this page; what only a real connection can tell is listed and not forgotten."""
+    manifest = MANIFESTS[region_id]
+    page = (ADAPTERS / region_id / "README.md").read_text(encoding="utf-8")
+    assert page.startswith(f"# {region_id}: ")
+    title = page.partition("\n")[0]
+    assert manifest.code in title
+    assert manifest.names.en in title
+    assert [name for name in (*manifest.required, *manifest.secrets) if f"`{name}`" not in page] == []
+    confirm = re.search(r"^## What a real connection must confirm\n+(.+)", page, re.MULTILINE)
+    assert confirm is not None
+    assert len(confirm[1]) > 40
+
+
+@pytest.mark.parametrize(
+    ("place", "capability"),
+    [
+        (name, each)
+        for name, manifest in sorted(MANIFESTS.items())
+        for each, said in manifest.capabilities.model_dump().items()
+        if not said
+    ],
+    indirect=["place"],
+)
+async def test_what_is_not_offered_is_refused_by_the_core(place: Place, capability: str, tmp_path: Path) -> None:
+    """The gateway says no on the region's behalf, before anything is sent and in words that a caller understands."""
+    region = place.region
+    assert getattr(region.adapter, capability) is None
+    offered = [name for name, said in place.manifest.capabilities.model_dump().items() if said]
+    served = {message for name in offered for message in PACKS_OF[name]}
+    for message in set(PACKS_OF[capability]) - served:
+        with pytest.raises(NotOffered):
+            region.pack(message)
+    async with core(region, tmp_path) as (broker, inbox):
+        if capability == "sign_on":
+            assert broker.choices(Assurance.A0) == []
+        if capability == "callbacks":
+            with pytest.raises(NotFound):
+                await inbox.callback(region.id, Callback("POST", f"/callbacks/{region.id}/x", {}, b"", utc_now()))
+        if capability == "feed":
+            assert await inbox.poll(region) == 0
+
+
+@asynccontextmanager
+async def core(region: Region, folder: Path) -> AsyncIterator[tuple[Broker, Inbox]]:
+    """Lend the parts of the core that answer for a region without asking it (and write down that they did)."""
+    store = await open_store(f"sqlite:///{folder / 'core.db'}")
+    await store.migrate()
+    known, sealer, metrics = {region.id: region}, Sealer(bytes(32)), Metrics(CollectorRegistry())
+    settings = BrokerSettings("http://127.0.0.1", AN_HOUR)
+    try:
+        yield (
+            Broker(settings, known, store, sealer, References(bytes(32)), utc_now, metrics),
+            Inbox(store, known, EventLog(sealer), utc_now, metrics),
+        )
+    finally:
+        await store.close()
+
+
+# --- submissions -------------------------------------------------------------------------------------------------
+
+
+@offering("submissions")
+@pytest.mark.parametrize("applicant", [PERSON, ORGANISATION], ids=["person", "organisation"])
+async def test_a_full_submission_is_taken_and_gets_a_number(place: Place, applicant: dict[str, Any]) -> None:
+    """Every field of the vocabulary and two materials, through the pack, over the wire and back."""
+    document = application(place, applicant)
+    receipt = await submit(place.region, order(place, document))
+    assert receipt["submission_id"] == document["id"]
+    assert receipt["number"]
+    assert list(place.authority.book("cases")) == [document["id"]]
+
+
+@offering("submissions")
+async def test_the_time_on_the_receipt_is_the_time_of_the_receipt(place: Place) -> None:
+    """Wall times without a zone are Beijing's: eight hours off would move a case across a legal deadline."""
+    receipt = await submit(place.region, order(place, application(place)))
+    moment = datetime.fromisoformat(receipt["received_at"])
+    assert abs(utc_now() - moment) < timedelta(minutes=5)
+
+
+@offering("submissions")
+async def test_the_same_submission_again_is_the_same_case(place: Place) -> None:
+    """At least once on the wire, exactly once in effect."""
+    sent = order(place, application(place))
+    first = await submit(place.region, sent)
+    assert await submit(place.region, sent) == first
+    assert list(place.authority.book("cases")) == [sent.submission_id]
+    assert place.authority.book("arrivals")[sent.submission_id] == 2
+
+
+@offering("submissions")
+async def test_a_region_tells_whether_it_holds_a_submission(place: Place) -> None:
+    sent = order(place, application(place))
+    assert await ask(place.region, sent.submission_id) is None
+    receipt = await submit(place.region, sent)
+    assert await ask(place.region, sent.submission_id) == receipt
+    assert await ask(place.region, application(place)["id"]) is None
+
+
+@offering("submissions")
+async def test_an_item_that_the_region_does_not_know_is_a_definite_no(place: Place) -> None:
+    """Sending it again would give the same answer, so nobody does; and the refusal names no person."""
+    document = application(place, item={"code": UNKNOWN_ITEM, "name": "没有的事项"})
+    with pytest.raises(RegionRefused) as refused:
+        await submit(place.region, order(place, document))
+    assert not refused.value.retryable
+    said = f"{refused.value} {refused.value.detail} {refused.value.problems}"
+    assert not [value for value in _private(document["applicant"]) if value in said]
+    assert await ask(place.region, document["id"]) is None
+    assert place.authority.book("cases") == {}
+
+
+def _private(applicant: dict[str, Any]) -> list[str]:
+    return [applicant["name"], applicant["document"]["number"], applicant["birth_date"], applicant["mobile"]]
+
+
+# --- submissions, when something goes wrong ----------------------------------------------------------------------
+
+
+@offering("submissions")
+async def test_a_lost_answer_is_uncertain_until_the_region_is_asked(place: Place) -> None:
+    sent = await _light(place)
+    place.authority.order("lost_answer")
+    with pytest.raises(RegionUncertain):
+        await submit(place.region, sent)
+    place.authority.behave()
+    found = await ask(place.region, sent.submission_id)
+    assert found is not None
+    assert found == await submit(place.region, sent)
+    assert list(place.authority.book("cases")) == [sent.submission_id]
+
+
+@offering("submissions")
+@pytest.mark.parametrize("mode", ["down", "garbage"])
+async def test_a_region_that_is_ill_neither_takes_nor_denies(place: Place, mode: str) -> None:
+    """An error page is no word of the region: it must not pass for "refused", nor for "no such case here"."""
+    sent = await _light(place)
+    place.authority.order(mode)
+    with pytest.raises(RegionUncertain if mode == "garbage" else EITHER):
+        await submit(place.region, sent)
+    with pytest.raises(EITHER):
+        await ask(place.region, sent.submission_id)
+    place.authority.behave()
+    assert await ask(place.region, sent.submission_id) is None
+    assert (await submit(place.region, sent))["submission_id"] == sent.submission_id
+
+
+@offering("submissions")
+async def test_a_region_that_is_slow_is_uncertain_and_not_waited_for(place: Place) -> None:
+    """Past the time-out nobody knows whether the message was taken; asking and sending again stay possible."""
+    async with opened(place.config, place.id, timeout_seconds=0.5) as impatient:
+        sent = order(place, application(place, materials=[]))
+        assert await ask(impatient, sent.submission_id) is None
+        place.authority.order("slow")
+        with pytest.raises(RegionUncertain):
+            await submit(impatient, sent)
+        place.authority.behave()
+    assert await ask(place.region, sent.submission_id) is None
+    assert (await submit(place.region, sent))["submission_id"] == sent.submission_id
+
+
+async def _light(place: Place) -> SubmissionOrder:
+    """Return a submission without materials, after a first question: no step comes before the message itself."""
+    sent = order(place, application(place, materials=[]))
+    assert await ask(place.region, sent.submission_id) is None
+    return sent
+
+
+@offering("submissions")
+@pytest.mark.parametrize("mode", ["lost_answer", "garbage", "down"])
+async def test_whichever_request_fails_one_case_comes_out(place: Place, mode: str) -> None:
+    """A fault at every single request of a submission: what is said of the outcome is true, and a repeat heals it."""
+    for number in range(1, 20):
+        sent = order(place, application(place))
+        place.authority.fail_at(number, mode)
+        await _submit_and_judge(place, sent)
+        failed = place.authority.has_failed
+        place.authority.behave()
+        await submit(place.region, sent)
+        assert sent.submission_id in place.authority.book("cases")
+        if not failed:
+            return
+    pytest.fail("a submission takes fewer requests than this")
+
+
+async def _submit_and_judge(place: Place, sent: SubmissionOrder) -> None:
+    """Submit; when it fails, hold what the error says against the authority's own books."""
+    try:
+        await submit(place.region, sent)
+    except RegionUnreachable:
+        assert sent.submission_id not in place.authority.book("cases"), "it was taken, whatever the error says"
+    except RegionUncertain:
+        place.authority.behave()
+        taken = sent.submission_id in place.authority.book("cases")
+        assert (await ask(place.region, sent.submission_id) is not None) == taken
+
+
+# --- status ------------------------------------------------------------------------------------------------------
+
+
+@offering("submissions")
+async def test_status_events_arrive_in_the_order_of_the_course(place: Place) -> None:
+    """Pushed or polled, the gateway learns of every step, about the right case, each under an id of its own."""
+    document = application(place)
+    receipt = await submit(place.region, order(place, document))
+    events = await events_until(place, COURSE[-1])
+    assert [event["state"] for event in events] == COURSE
+    assert {(event["submission_id"], event["number"]) for event in events} == {(document["id"], receipt["number"])}
+    assert len({event["event_id"] for event in events}) == len(COURSE)
+    assert [event["occurred_at"] for event in events] == sorted(event["occurred_at"] for event in events)
+    assert abs(utc_now() - datetime.fromisoformat(events[0]["occurred_at"])) < timedelta(minutes=5)
+
+
+@offering("submissions")
+async def test_an_event_that_comes_twice_keeps_its_id(place: Place) -> None:
+    """The core drops what it has by the event's id: a repeat under another id would count twice."""
+    place.authority.once("duplicate_callback")
+    await submit(place.region, order(place, application(place)))
+    events = await events_until(place, COURSE[-1])
+    times = Counter(event["event_id"] for event in events)
+    assert sorted(times.values()) == [1, 1, 1, 2]
+    once = {event["event_id"]: event["state"] for event in events}
+    assert list(once.values()) == COURSE
+
+
+@offering("callbacks")
+async def test_a_callback_sent_twice_has_a_nonce_for_each(place: Place) -> None:
+    """The core refuses a nonce that it has seen: a repeat by the region is a new message, a replay is not."""
+    place.authority.once("duplicate_callback")
+    first, again = await _callbacks(place, 2)
+    assert first[1].events == again[1].events
+    assert first[1].nonce != again[1].nonce
+    assert place.region.adapter.callbacks is not None
+    replayed = await place.region.adapter.callbacks.read(first[0])
+    assert replayed.nonce == first[1].nonce
+    assert replayed.nonce_expires > utc_now()
+
+
+@offering("callbacks")
+async def test_an_event_that_we_could_not_take_comes_again(place: Place) -> None:
+    """Our database may be away for a moment: the step must not be lost, and its repeat must not look like a replay."""
+    place.door.refusals = 2
+    attempts = await _callbacks(place, 3)
+    assert all(reading.events == attempts[0][1].events for _, reading in attempts)
+    assert len({reading.nonce for _, reading in attempts}) == 3
+
+
+@offering("callbacks")
+@pytest.mark.parametrize("moved", [AN_HOUR, -AN_HOUR], ids=["late", "early"])
+async def test_a_callback_out_of_its_time_is_refused(place: Place, moved: timedelta) -> None:
+    """A genuine message that somebody kept: its nonce may be forgotten by then, its time is not."""
+    callback = (await _callbacks(place, 1))[0][0]
+    with pytest.raises(ReplayedCallback):
+        await _read(place, replace(callback, received_at=callback.received_at + moved))
+
+
+@offering("callbacks")
+async def test_a_callback_whose_body_was_altered_is_refused(place: Place) -> None:
+    """At the front, in the middle, at the end: the signature covers every byte."""
+    callback = (await _callbacks(place, 1))[0][0]
+    body = callback.body
+    for spot in (0, len(body) // 2, len(body) - 1):
+        altered = body[:spot] + bytes([body[spot] ^ 1]) + body[spot + 1 :]
+        with pytest.raises(ForgedCallback):
+            await _read(place, replace(callback, body=altered))
+    for altered in (body + b" ", body[:-1], b""):
+        with pytest.raises(ForgedCallback):
+            await _read(place, replace(callback, body=altered))
+
+
+@offering("callbacks")
+async def test_a_callback_to_another_path_is_refused(place: Place) -> None:
+    """What was signed for one address is not taken at another, above all not at another region's."""
+    callback = (await _callbacks(place, 1))[0][0]
+    for path in (f"{callback.path}/more", f"{callback.path}/", callback.path.replace(place.id, "elsewhere")):
+        with pytest.raises((ForgedCallback, NotFound)):
+            await _read(place, replace(callback, path=path))
+
+
+@offering("callbacks")
+async def test_a_callback_without_its_proof_is_refused(place: Place) -> None:
+    """Only what HTTP itself needs is left of the headers: an unsigned message is no message."""
+    callback = (await _callbacks(place, 1))[0][0]
+    plain = {name: callback.headers[name] for name in ("host", "content-type", "content-length")}
+    with pytest.raises(ForgedCallback):
+        await _read(place, replace(callback, headers=plain))
+
+
+async def _callbacks(place: Place, number: int) -> list[tuple[Callback, CallbackReading]]:
+    """Submit something and return the first callbacks as they arrived, each with what the adapter read in it."""
+    await submit(place.region, order(place, application(place)))
+    async with asyncio.timeout(PATIENCE):
+        return [await place.door.read.get() for _ in range(number)]
+
+
+async def _read(place: Place, callback: Callback) -> CallbackReading:
+    assert place.region.adapter.callbacks is not None
+    return await place.region.adapter.callbacks.read(callback)
+
+
+@offering("feed")
+async def test_a_feed_goes_on_where_it_was_left(place: Place) -> None:
+    """After a restart the stored cursor brings what is new and only that; the beginning still brings everything."""
+    feed = place.region.adapter.feed
+    assert feed is not None
+    await submit(place.region, order(place, application(place)))
+    await events_until(place, COURSE[-1])
+    whole = await feed.poll("")
+    assert len(whole.events) == len(COURSE)
+    end = await feed.poll(whole.cursor)
+    assert (list(end.events), end.cursor) == ([], whole.cursor)
+
+
+@offering("feed")
+@pytest.mark.parametrize("mode", ["down", "garbage", "lost_answer"])
+async def test_a_feed_that_cannot_be_read_is_not_an_empty_one(place: Place, mode: str) -> None:
+    """An empty page would say "nothing has happened"."""
+    feed = place.region.adapter.feed
+    assert feed is not None
+    place.authority.order(mode)
+    with pytest.raises(RegionError):
+        await feed.poll("")
+
+
+# --- certificates ------------------------------------------------------------------------------------------------
+
+
+@offering("certificates")
+async def test_every_seeded_certificate_is_found_by_its_right_holder(place: Place) -> None:
+    """A region that tells values says what the seed says; one that only matches says whether it is in force."""
+    rows = place.certificates()
+    assert rows, "a region that offers certificates needs one in gateway/sandbox/seed/certificates.toml"
+    for row in rows:
+        word, found = await look_up(place, question(place, row))
+        if "match" in place.manifest.certificates.status.values():
+            assert (word, found) == ("match" if _worth(row) is Standing.VALID else "no_match", [])
+        else:
+            assert word == "found"
+            assert [_told(certificate) for certificate in found] == [_seeded(row)]
+
+
+@offering("certificates")
+async def test_the_right_number_under_another_name_finds_nothing(place: Place) -> None:
+    """Name and number must both fit: whoever has a list of numbers must not learn from it."""
+    for row in place.certificates():
+        holder = {**question(place, row)["holder"], "name": SOMEBODY_ELSE}
+        assert await look_up(place, question(place, row, holder=holder)) == (_nothing(place), [])
+
+
+@offering("certificates")
+async def test_the_right_name_with_another_number_finds_nothing(place: Place) -> None:
+    for row in place.certificates():
+        kind = row["holder_id_type"]
+        other = next(number for number in NUMBERS[kind] if number != row["holder_id_number"])
+        holder = {"name": row["holder_name"], "document": {"type": kind, "number": other}}
+        assert await look_up(place, question(place, row, holder=holder)) == (_nothing(place), [])
+
+
+@offering("certificates")
+async def test_a_type_that_the_issuer_does_not_know_is_called_unknown(place: Place) -> None:
+    """That there is no such certificate and that there is no such type are two answers; one is about the person."""
+    kind = {"code": "11100000000099999D999", "name": "没有的证照"}
+    word, found = await look_up(place, question(place, place.certificates()[0], type=kind))
+    assert (word, found) == ("type_unknown", [])
+
+
+@offering("certificates")
+async def test_a_region_that_asks_for_consent_gives_nothing_without_one(place: Place) -> None:
+    """Where the region has a word for it, a consent that it does not hold is refused; elsewhere consent is ours."""
+    row = place.certificates()[0]
+    word, found = await look_up(place, question(place, row, consent="unknown"))
+    if "no_consent" in place.manifest.certificates.status.values():
+        assert (word, found) == ("no_consent", [])
+    else:
+        assert "consent" in place.region.pack("certificate-query").lost
+
+
+@offering("certificates")
+@pytest.mark.parametrize("mode", ["down", "garbage", "lost_answer"])
+async def test_an_issuer_that_cannot_be_asked_has_not_said_no(place: Place, mode: str) -> None:
+    """An error shown as "not found" would cost a person a right."""
+    for row in place.certificates():
+        place.authority.order(mode)
+        with pytest.raises(RegionError):
+            await look_up(place, question(place, row))
+        place.authority.behave()
+        assert (await look_up(place, question(place, row)))[0] in {"found", "match", "no_match"}
+
+
+def _nothing(place: Place) -> str:
+    return "no_match" if "match" in place.manifest.certificates.status.values() else "not_found"
+
+
+def _worth(row: Mapping[str, Any]) -> Standing:
+    """Judge a seeded certificate as the gateway would."""
+    today = utc_now().date().isoformat()
+    return standing(row["state"].upper(), replaced_by=None, valid_until=row.get("valid_to"), today=today)
+
+
+def _seeded(row: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("identifier", "number", "issued_on", "valid_from", "holder_name", "holder_id_number")
+    return {name: row[name] for name in names} | {"valid_to": row.get("valid_to"), "standing": _worth(row)}
+
+
+def _told(certificate: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a canonical certificate in the words of the seed."""
+    return {
+        "identifier": certificate["identifier"],
+        "number": certificate["number"],
+        "issued_on": certificate["issued_on"],
+        "valid_from": certificate["valid_from"],
+        "valid_to": certificate.get("valid_until"),
+        "holder_name": certificate["holder"]["name"],
+        "holder_id_number": certificate["holder"]["document"]["number"],
+        "standing": standing(
+            certificate["state"],
+            replaced_by=certificate.get("replaced_by"),
+            valid_until=certificate.get("valid_until"),
+            today=utc_now().date().isoformat(),
+        ),
+    }
+
+
+# --- sign-on -----------------------------------------------------------------------------------------------------
+
+
+@offering("sign_on")
+async def test_every_person_signs_on_in_every_way_that_the_page_offers(place: Place) -> None:
+    """The subject is the account's and not the session's; the level is one that region.toml translates."""
+    people = place.people()
+    assert people, "a region that offers sign-on needs a person in gateway/sandbox/seed/people.toml"
+    subjects = []
+    for person in people:
+        async with visiting(place, person) as visit:
+            identities = [await _complete(place, await visit.sign_in(way)) for way in [*await visit.ways(), {}]]
+        assert all(isinstance(place.region.assurance[identity.level], Assurance) for identity in identities)
+        assert len({identity.subject for identity in identities}) == 1
+        subjects.append(identities[0].subject)
+    assert len(set(subjects)) == len(people)
+
+
+@offering("sign_on")
+async def test_what_a_region_says_of_a_person_becomes_the_canonical_person(place: Place) -> None:
+    for person in place.people():
+        async with visiting(place, person) as visit:
+            identity = await _complete(place, await visit.sign_in({}))
+        canonical = place.region.pack("person").to_canonical(identity.claims)
+        assert canonical["subject"] == identity.subject
+        assert canonical["kind"] == "person"
+        assert canonical["name"] in person.values()
+        assert canonical.get("birth_date", person["birth_date"]) == person["birth_date"]
+        if "document" in canonical:
+            assert canonical["document"]["number"] in person.values()
+
+
+@offering("sign_on")
+async def test_the_sign_in_page_opens_in_every_language_of_the_chooser(place: Place) -> None:
+    async with visiting(place, place.people()[0]) as visit:
+        for language in ("zh-CN", "zh-HK", "en", "pt"):
+            assert "<form" in await visit.page_in(language)
+
+
+@offering("sign_on")
+async def test_a_code_is_good_once(place: Place) -> None:
+    """Whoever reads a code in a log or a browser's history comes too late."""
+    async with visiting(place, place.people()[0]) as visit:
+        back = await visit.sign_in({})
+    await _complete(place, back)
+    with pytest.raises(SignOnFailed):
+        await _complete(place, back)
+
+
+@offering("sign_on")
+async def test_a_code_that_the_region_never_gave_signs_nobody_on(place: Place) -> None:
+    """Made up, empty, or absent: the sign-on is over, and it is no fault of the region."""
+    async with visiting(place, place.people()[0]) as visit:
+        back = await visit.sign_in({})
+    state = {"state": back.query["state"]}
+    given = back.query.keys() - state.keys()
+    for query in ({**dict.fromkeys(given, "made-up"), **state}, {**dict.fromkeys(given, ""), **state}, state):
+        with pytest.raises(SignOnFailed):
+            await _complete(place, replace(back, query=query))
+
+
+@offering("sign_on")
+@pytest.mark.parametrize("mode", ["down", "garbage", "lost_answer"])
+async def test_a_region_that_fails_has_not_said_that_the_person_failed(place: Place, mode: str) -> None:
+    """The person did nothing wrong and is told so; and nobody is signed on by an answer that cannot be read."""
+    async with visiting(place, place.people()[0]) as visit:
+        back = await visit.sign_in({})
+    place.authority.order(mode)
+    with pytest.raises(RegionError):
+        await _complete(place, back)
+
+
+async def _complete(place: Place, back: SignOnReturn) -> UpstreamIdentity:
+    assert place.region.adapter.sign_on is not None
+    return await place.region.adapter.sign_on.complete(back)

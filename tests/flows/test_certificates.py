@@ -1,0 +1,206 @@
+"""Certificates looked up live where they were issued: every standing, and what is said when nobody answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.storage.tables import evidence
+from tests.flows.flow_support import AGENCY, LOOK_UP_AT, PRIVATE, TRAVELLER, World, consent
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+LICENCE = {"certificate_type": "营业执照", "issuer": "foshan"}
+DELTA_LTD = {"name": "湾区示例有限公司", "document": {"type": "USCC", "number": "91440300MA5T00029H"}}
+REVOKED_LTD = {"name": "珠江示例有限公司", "document": {"type": "USCC", "number": "91440101MA5T00010Q"}}
+QUALIFICATION = "11810000MBT810001X001"
+
+
+def held(recipient: str, *fields: str, consent_id: str = "CNS-0001") -> dict[str, Any]:
+    """Return a consent that the agency holds, under the agency's own id."""
+    whole = consent(recipient, fields, purpose="Identity check for the case")
+    return {"id": consent_id, **{name: value for name, value in whole.items() if name != "evidence"}}
+
+
+def hongkong_question(world: World, **changes: Any) -> dict[str, Any]:
+    """Return a question to Hong Kong: consent to send the particulars there, and to the answer's way back."""
+    holder = {"name": TRAVELLER["name"], "document": TRAVELLER["document"]}
+    consents = [held("hongkong", "holder.name", "holder.document"), held(AGENCY, "match")]
+    return world.question(
+        **{"certificate_type": QUALIFICATION, "holder": holder, "holder_role": "party", "consents": consents, **changes}
+    )
+
+
+async def look_up(world: World, question: dict[str, Any]) -> dict[str, Any]:
+    answer = await world.ask("POST", "/v1/certificates/lookup", question)
+    assert answer.status == 200, answer.body
+    read: dict[str, Any] = answer.json()
+    return read
+
+
+async def standing(world: World, question: dict[str, Any]) -> str:
+    (one,) = (await look_up(world, question))["answers"]
+    return str(one["standing"])
+
+
+# --- what an issuer can say --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", ["居民身份证", "中华人民共和国居民身份证", "11100000000013127D001"])
+async def test_a_certificate_in_force_is_valid(world: World, asked: str) -> None:
+    """Systems ask by code, by name and by the name that people use."""
+    answer = await look_up(world, world.question(certificate_type=asked))
+    (one,) = answer["answers"]
+    assert (one["issuer"], one["standing"]) == ("guangdong", "valid")
+    assert one["certificate"]["number"] == "44010619900101900X"
+    assert one["certificate"]["valid_until"] == "2040-01-01"
+    assert "warnings" not in one
+
+
+async def test_a_certificate_past_its_day_is_expired_although_the_issuer_says_valid(world: World) -> None:
+    """The issuer keeps "valid" on a driving licence that ran out in 2018; the date decides."""
+    (one,) = (await look_up(world, world.question(certificate_type="驾驶证")))["answers"]
+    assert one["standing"] == "expired"
+    assert one["certificate"]["valid_until"] == "2018-03-04"
+
+
+async def test_a_revoked_certificate_is_revoked(world: World) -> None:
+    """Over SOAP, from Foshan."""
+    question = world.question(**LICENCE, holder=REVOKED_LTD, holder_role="party")
+    assert await standing(world, question) == "revoked"
+
+
+async def test_a_certificate_without_an_end_is_valid(world: World) -> None:
+    """A business licence has no last day."""
+    (one,) = (await look_up(world, world.question(**LICENCE, holder=DELTA_LTD, holder_role="party")))["answers"]
+    assert one["standing"] == "valid"
+    assert one["certificate"].get("valid_until") is None
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        {"name": "别的人", "document": {"type": "CN_RIC", "number": "44010619900101900X"}},
+        {"name": "陈小明", "document": {"type": "CN_RIC", "number": "440106198806150019"}},
+    ],
+    ids=["the number under another name", "the name with another number"],
+)
+async def test_name_and_number_must_both_fit(world: World, holder: dict[str, Any]) -> None:
+    """A number alone opens nothing, and a guess learns nothing."""
+    answer = await look_up(world, world.question(holder=holder))
+    (one,) = answer["answers"]
+    assert one == {"issuer": "guangdong", "standing": "not_found"}
+    assert answer["answered_at"] is not None
+
+
+async def test_hong_kong_says_match_and_no_value(world: World) -> None:
+    """Consented matching (domain §5.3): data stays at source."""
+    (one,) = (await look_up(world, hongkong_question(world)))["answers"]
+    assert one == {"issuer": "hongkong", "standing": "match"}
+
+
+async def test_hong_kong_says_no_match_for_somebody_else(world: World) -> None:
+    """No match is an answer; it is not `not_found`, because Hong Kong does not say which of the two it is."""
+    somebody = {"name": "陈大文", "document": {"type": "HM_PERMIT", "number": "H00000002"}}
+    assert await standing(world, hongkong_question(world, holder=somebody)) == "no_match"
+
+
+async def test_without_a_consent_to_the_question_hong_kong_is_not_even_asked(world: World) -> None:
+    """The holder's name and number cross the border with the question."""
+    asked = len(world.authorities["hongkong"].seen)
+    body = hongkong_question(world, consents=[])
+    refusal = await world.refused(lambda: world.ask("POST", "/v1/certificates/lookup", body))
+    assert (refusal.status, refusal.code, refusal.fields) == (403, "transfer.no_consent", {"transfer.P3"})
+    assert world.authorities["hongkong"].seen[asked:] == []
+
+
+async def test_without_a_consent_to_the_answer_hong_kong_is_not_even_asked(world: World) -> None:
+    """The answer crosses the border too, to the agency."""
+    body = hongkong_question(world, consents=[held("hongkong", "holder.name", "holder.document")])
+    refusal = await world.refused(lambda: world.ask("POST", "/v1/certificates/lookup", body))
+    assert refusal.code == "transfer.no_consent"
+    assert f"transfer to {AGENCY}" in refusal.problem["detail"] or "another recipient" in refusal.problem["detail"]
+
+
+async def test_a_consent_that_the_issuer_does_not_hold_makes_the_answer_unverifiable(world: World) -> None:
+    """The agency says that there is a consent, Hong Kong says that there is none: nobody was looked up."""
+    consents = [held("hongkong", "holder.name", "holder.document", consent_id="X1"), held(AGENCY, "match")]
+    (one,) = (await look_up(world, hongkong_question(world, consents=consents)))["answers"]
+    assert one["standing"] == "unverifiable"
+    assert "no consent" in one["reason"]
+
+
+# --- cases of our own --------------------------------------------------------------------------------------------
+
+
+async def test_the_applicant_of_our_own_case_is_proved_by_the_case(world: World) -> None:
+    """Domain rule P8: whoever filed through this gateway need not be believed, it is known."""
+    case = await world.file("guangdong")
+    assert await standing(world, world.question(case=case, holder_role="party")) == "valid"
+
+
+# --- when nobody answers -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("region", LOOK_UP_AT)
+@pytest.mark.parametrize("mode", ["down", "garbage", "lost_answer"])
+async def test_an_issuer_that_fails_makes_the_answer_unverifiable_and_never_not_found(
+    world: World, region: str, mode: str
+) -> None:
+    """That there is no such certificate can cost a person a right; silence must not sound like it."""
+    world.authorities[region].trap(LOOK_UP_AT[region], mode)
+    await _unverifiable_once(world, region)
+
+
+async def test_issuers_that_are_too_slow_make_the_answer_unverifiable(world: World) -> None:
+    """All three at once: a clerk waits for the longest of them, not for the sum."""
+    for region in LOOK_UP_AT:
+        world.authorities[region].trap(LOOK_UP_AT[region], "slow", seconds=2.5)
+    await asyncio.gather(*(_unverifiable_once(world, region) for region in LOOK_UP_AT))
+
+
+async def _unverifiable_once(world: World, region: str) -> None:
+    """Ask a region that fails once: no answer, evidence of that, and an answer to the next question."""
+    question = {
+        "guangdong": world.question(),
+        "foshan": world.question(**LICENCE, holder=DELTA_LTD, holder_role="party"),
+        "hongkong": hongkong_question(world),
+    }[region]
+    answer = await look_up(world, question)
+    (one,) = answer["answers"]
+    assert one["standing"] == "unverifiable"
+    assert one["reason"].startswith("region.uncertain")
+    assert answer["answered_at"] is None
+    (row,) = await world.rows(evidence, id=answer["evidence"])
+    assert (row["outcome"], row["reason"], row["answered_at"]) == ("failed", "unverifiable", None)
+    assert await standing(world, question) in {"valid", "match"}
+
+
+# --- evidence ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_lookup_leaves_evidence_with_four_times_and_no_person(world: World) -> None:
+    """Who asked what for which purpose, when; of the holder and the answer only digests are kept."""
+    answer = await look_up(world, world.question(case="AGENCY-CASE-77"))
+    (row,) = await world.rows(evidence, id=answer["evidence"])
+    times = [row[name] for name in ("received_at", "forwarded_at", "answered_at", "recorded_at")]
+    assert None not in times
+    assert times == sorted(times)
+    assert (row["action"], row["outcome"], row["reason"]) == ("certificate.lookup", "done", "valid")
+    assert row["who"]["client"] == AGENCY
+    assert row["who"]["operator"] == "T0001"
+    assert row["what"]["case"] == "AGENCY-CASE-77"
+    assert row["what"]["region"] == "guangdong"
+    assert row["purpose"] == "cross-region-service: Identity check for the case"
+    assert set(row["parts"]) == {"holder", "answer"}
+    assert row["parts"]["answer"]["size"] > 0
+    assert [value for value in PRIVATE if value in str(row)] == []
+
+
+async def test_the_types_that_can_be_looked_up_are_listed_with_their_issuers(world: World) -> None:
+    """An agency that integrates us starts here."""
+    types = (await world.ask("GET", "/v1/certificate-types")).json()["types"]
+    assert {one["name"]: one["issuers"] for one in types}["营业执照"] == ["foshan"]
+    assert all(one["code_status"] in {"official", "sandbox"} for one in types)

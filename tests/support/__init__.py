@@ -1,0 +1,1 @@
+"""What tests share and pytest need not know: plain helpers. Fixtures stand in `tests/conftest.py`."""

@@ -1,0 +1,266 @@
+"""The timeline of a case: every event once, none lost, the state never back; and the machine that it moves through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from gateway.crypto.at_rest import Sealer
+from gateway.domain.submission import HANDLING_ONLY, REGION_WORDS, Holder, State, holder, leads_to, may_follow
+from gateway.storage import Store
+from gateway.storage.tables import region_numbers, submission_events
+from gateway.submissions.events import Arrival, EventLog, open_detail
+from tests.support.cases import REGION, add_case, conflicts, number, said, state_of, timeline
+from tests.support.clock import ManualClock
+
+states = st.sampled_from(State)
+TERMINAL = {State.DELIVERED}
+
+
+# --- the machine ---------------------------------------------------------------------------------------------------
+
+
+@given(states, states, states)
+def test_what_can_be_reached_from_what_can_be_reached_can_be_reached(one: State, two: State, three: State) -> None:
+    if leads_to(one, two) and leads_to(two, three):
+        assert leads_to(one, three)
+
+
+@given(states, states)
+def test_every_step_is_a_way(now: State, then: State) -> None:
+    if may_follow(now, then):
+        assert leads_to(now, then)
+
+
+@pytest.mark.parametrize("state", set(State) - {State.COLLECTED})
+def test_every_state_can_be_reached_from_collection(state: State) -> None:
+    assert leads_to(State.COLLECTED, state)
+
+
+@pytest.mark.parametrize("state", State)
+def test_only_a_delivered_case_is_at_its_end(state: State) -> None:
+    """From everywhere else there is a way on, and it leads to the end."""
+    assert leads_to(state, State.DELIVERED) == (state not in TERMINAL)
+    assert any(may_follow(state, then) for then in State) == (state not in TERMINAL)
+
+
+def test_no_case_goes_back_to_collection() -> None:
+    assert not any(leads_to(state, State.COLLECTED) for state in State)
+
+
+def test_what_only_the_handling_region_may_say_are_words_of_regions() -> None:
+    """The power to accept and decide stays where it is (不改变原有办理事权): we have no step of our own into it."""
+    assert set(REGION_WORDS.values()) - HANDLING_ONLY == {State.DELIVERED}
+    ours = set(State) - HANDLING_ONLY - {State.DELIVERED}
+    assert ours == {State.COLLECTED, State.FORWARDED, State.DELIVERY_FAILED}
+
+
+def test_a_case_without_power_over_it_is_never_decided() -> None:
+    """Not accepted means that nothing follows but the delivery of the letter."""
+    assert [then for then in State if may_follow(State.NOT_ACCEPTED, then)] == [State.DELIVERED]
+    assert not leads_to(State.NOT_ACCEPTED, State.DECIDED)
+
+
+@pytest.mark.parametrize("state", State)
+def test_somebody_holds_the_case_or_nobody_has_to(state: State) -> None:
+    expected = {
+        State.COLLECTED: Holder.GATEWAY,
+        State.DELIVERY_FAILED: Holder.GATEWAY,
+        State.SUPPLEMENT_NOTICE: Holder.APPLICANT,
+        State.NOT_ACCEPTED: Holder.NOBODY,
+        State.COMPLETED: Holder.NOBODY,
+        State.DELIVERED: Holder.NOBODY,
+    }
+    assert holder(state) is expected.get(state, Holder.HANDLING)
+
+
+# --- the timeline --------------------------------------------------------------------------------------------------
+
+
+class Desk:
+    """One case, and a region that reports on it."""
+
+    def __init__(self, store: Store, sealer: Sealer, clock: ManualClock) -> None:
+        self.store = store
+        self.log = EventLog(sealer)
+        self.clock = clock
+        self.case = number(1, clock())
+
+    async def open(self, state: State = State.FORWARDED) -> None:
+        await self.store.write(lambda tx: add_case(tx, self.case, self.clock(), state=state))
+
+    async def hear(self, event_id: str, state: str, seconds: float = 0, **more: Any) -> Arrival:
+        """Take an event of a step that was made so many seconds from now."""
+        case, region = more.pop("case", self.case), more.pop("region", REGION)
+        event = said(case, event_id, state, self.clock() + timedelta(seconds=seconds), **more)
+        return await self.store.write(lambda tx: self.log.from_region(tx, region, event, self.clock()))
+
+    async def state(self) -> State:
+        return await self.store.read(lambda tx: state_of(tx, self.case))
+
+    async def timeline(self) -> list[str]:
+        rows = await self.store.read(lambda tx: timeline(tx, self.case))
+        assert [seq for seq, _ in rows] == list(range(1, len(rows) + 1))
+        return [state for _, state in rows]
+
+    async def conflicts(self) -> list[Mapping[str, Any]]:
+        return await self.store.read(conflicts)
+
+
+@pytest.fixture
+def desk(sqlite_store: Store, sealer: Sealer, clock: ManualClock, unblocked: None) -> Desk:
+    return Desk(sqlite_store, sealer, clock)
+
+
+async def test_an_event_moves_the_case_and_keeps_what_a_clerk_may_read(desk: Desk, sealer: Sealer) -> None:
+    """Sealed: a region's remark or result may name people."""
+    await desk.open()
+    result = {"code": "GRANTED", "text": "准予"}
+    arrival = await desk.hear(
+        "e1", "ACCEPTED", -60, operator="G-017", reason="材料齐全", result=result, short_number="7"
+    )
+    assert arrival == Arrival("recorded", State.ACCEPTED)
+    assert await desk.state() is State.ACCEPTED
+
+    c = submission_events.c
+    query = select(c.source, c.region_event_id, c.occurred_at, c.recorded_at, c.detail).where(c.seq == 2)
+    source, event_id, occurred, recorded, detail = await desk.store.read(lambda tx: tx.execute(query).one())
+    assert (source, event_id) == (REGION, "e1")
+    assert recorded - occurred == timedelta(seconds=60)
+    assert "材料".encode() not in detail
+    opened = open_detail(sealer, desk.case, 2, detail)
+    assert opened == {"word": "ACCEPTED", "operator": "G-017", "reason": "材料齐全", "result": result}
+    kept = await desk.store.read(lambda tx: tx.execute(select(region_numbers)).one())
+    assert (kept.number, kept.short_number) == ("FS-2026-0001", "7")
+
+
+async def test_a_late_event_joins_the_timeline_and_moves_nothing(desk: Desk) -> None:
+    await desk.open()
+    await desk.hear("e2", "DECIDED")
+    assert (await desk.hear("e1", "ACCEPTED", -60)).outcome == "late"
+    assert await desk.state() is State.DECIDED
+    assert await desk.timeline() == ["COLLECTED", "DECIDED", "ACCEPTED"]
+
+
+async def test_an_interrupted_procedure_resumes(desk: Desk) -> None:
+    await desk.open()
+    for seconds, word in enumerate(["ACCEPTED", "SPECIAL", "RESUMED", "SPECIAL", "RESUMED"]):
+        assert (await desk.hear(f"e{seconds}", word, seconds)).outcome == "recorded"
+    assert await desk.state() is State.ACCEPTED
+
+
+async def test_a_late_interruption_does_not_stop_a_procedure_that_was_resumed(desk: Desk) -> None:
+    """Accepted and special may alternate: each can follow the other, so that only the time of the step tells."""
+    await desk.open()
+    await desk.hear("e1", "ACCEPTED", 1)
+    await desk.hear("e3", "RESUMED", 3)
+    assert (await desk.hear("e2", "SPECIAL", 2)).outcome == "late"
+    assert await desk.state() is State.ACCEPTED
+    assert (await desk.hear("e4", "SPECIAL", 4)).outcome == "recorded"
+    assert await desk.state() is State.SPECIAL
+
+
+async def test_an_event_told_twice_is_recorded_once(desk: Desk) -> None:
+    await desk.open()
+    await desk.hear("e1", "RECEIVED")
+    assert await desk.hear("e1", "RECEIVED") == Arrival("duplicate")
+    assert await desk.timeline() == ["COLLECTED", "RECEIVED"]
+    assert await desk.conflicts() == []
+
+
+async def test_two_regions_may_use_the_same_event_id(desk: Desk) -> None:
+    await desk.open()
+    await desk.hear("e1", "RECEIVED")
+    assert (await desk.hear("e1", "ACCEPTED", region="guangdong")).outcome == "conflict"
+    [kept] = await desk.conflicts()
+    assert kept["region"] == "guangdong"
+
+
+@pytest.mark.parametrize("other", ["state", "case"])
+async def test_an_event_id_that_stands_for_something_else_is_no_duplicate(other: str, desk: Desk) -> None:
+    """To drop it as a duplicate would lose what the region said."""
+    await desk.open()
+    await desk.hear("e1", "RECEIVED")
+    word, case = ("ACCEPTED", desk.case) if other == "state" else ("RECEIVED", number(2, desk.clock()))
+    assert (await desk.hear("e1", word, case=case)).outcome == "conflict"
+    assert (await desk.hear("e1", word, case=case)).outcome == "duplicate"
+    assert await desk.state() is State.RECEIVED
+    [kept] = await desk.conflicts()
+    assert kept["reason"] == f"its id was used before, for RECEIVED of {desk.case}"
+
+
+async def test_an_event_that_cannot_be_waits_for_a_person(desk: Desk, sealer: Sealer) -> None:
+    await desk.open()
+    await desk.hear("e1", "NOT_ACCEPTED")
+    assert (await desk.hear("e2", "DECIDED", reason="李芳")).outcome == "conflict"
+    assert await desk.state() is State.NOT_ACCEPTED
+    [kept] = await desk.conflicts()
+    assert kept["reason"] == "DECIDED cannot follow NOT_ACCEPTED"
+    assert "李芳".encode() in sealer.open(kept["event"], f"event_conflicts.event:{kept['id']}")
+    assert (await desk.hear("e2", "DECIDED")).outcome == "duplicate"
+    assert len(await desk.conflicts()) == 1
+
+
+async def test_an_event_for_a_case_that_is_not_here_waits_for_a_person(desk: Desk) -> None:
+    assert (await desk.hear("e1", "RECEIVED")).outcome == "conflict"
+    [kept] = await desk.conflicts()
+    assert (kept["submission_id"], kept["reason"]) == (desk.case, "there is no such submission here")
+
+
+async def test_a_region_without_power_over_the_case_moves_nothing(desk: Desk) -> None:
+    await desk.open()
+    assert (await desk.hear("e1", "COMPLETED", region="guangdong")).outcome == "conflict"
+    assert await desk.state() is State.FORWARDED
+    [kept] = await desk.conflicts()
+    assert kept["reason"] == "region guangdong has no power over a case that foshan handles"
+
+
+@pytest.mark.parametrize("field", ["event_id", "number", "short_number"])
+async def test_ids_that_are_too_long_to_be_kept_wait_for_a_person(field: str, desk: Desk) -> None:
+    """Cut off, two of them might be one; refused by the database, they would stop all events behind them."""
+    await desk.open()
+    event = said(desk.case, "e1", "RECEIVED", desk.clock()) | {field: "9" * 65}
+    outcomes = [
+        await desk.store.write(lambda tx: desk.log.from_region(tx, REGION, event, desk.clock())) for _ in range(2)
+    ]
+    assert [arrival.outcome for arrival in outcomes] == ["conflict", "duplicate"]
+    [kept] = await desk.conflicts()
+    assert kept["reason"] == f"longer than 64 characters: {field}"
+    assert len(kept["region_event_id"]) <= 64
+
+
+async def test_an_event_that_cannot_be_read_is_kept_once_as_it_came(desk: Desk, sealer: Sealer) -> None:
+    raw = b"\xff\x00 not a document"
+    for _ in range(2):
+        await desk.store.write(lambda tx: desk.log.unreadable(tx, REGION, raw, "cannot be read: state", desk.clock()))
+    [kept] = await desk.conflicts()
+    assert sealer.open(kept["event"], f"event_conflicts.event:{kept['id']}") == raw
+    assert raw not in kept["event"]
+
+
+async def test_our_own_step_does_not_undo_what_the_region_said_before_it(desk: Desk) -> None:
+    """A callback may be faster than the answer to the message that it is about."""
+    await desk.open(State.COLLECTED)
+    await desk.hear("e1", "ACCEPTED")
+    await desk.store.write(lambda tx: desk.log.ours(tx, desk.case, State.FORWARDED, desk.clock(), {}))
+    assert await desk.state() is State.ACCEPTED
+    assert await desk.timeline() == ["COLLECTED", "ACCEPTED", "FORWARDED"]
+
+
+@pytest.mark.parametrize("state", sorted(HANDLING_ONLY))
+async def test_the_gateway_cannot_enter_what_only_the_handling_region_may(state: State, desk: Desk) -> None:
+    await desk.open()
+    with pytest.raises(ValueError, match="for the handling region to say"):
+        await desk.store.write(lambda tx: desk.log.ours(tx, desk.case, state, desk.clock(), {}))
+    assert await desk.timeline() == ["COLLECTED"]
+
+
+async def test_a_step_of_a_case_that_does_not_exist_is_an_error(desk: Desk) -> None:
+    with pytest.raises(LookupError):
+        await desk.store.write(lambda tx: desk.log.ours(tx, "nobody", State.FORWARDED, desk.clock(), {}))
