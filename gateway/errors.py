@@ -138,6 +138,13 @@ class ReplayedCallback(CallerError):
     title = "The callback was seen before or is out of time"
 
 
+class UnreadableCallback(InvalidRequest):
+    """A callback that verifies, but whose events cannot be read; they are kept for a person."""
+
+    code = "callback.unreadable"
+    title = "The callback cannot be read"
+
+
 # --- a region's side ---------------------------------------------------------------------------------------------
 
 
@@ -156,6 +163,20 @@ class RegionUnreachable(RegionError):
     where = Where.NETWORK
 
 
+class RegionResting(RegionUnreachable):
+    """The breaker is open: the region has failed repeatedly and is not called for a moment."""
+
+    code = "region.breaker_open"
+    title = "The region is left alone for a moment"
+
+
+class RegionBusy(RegionUnreachable):
+    """There was no turn for this call within the time that a call may wait."""
+
+    code = "region.busy"
+    title = "Too many calls wait for the region"
+
+
 class RegionUncertain(RegionError):
     """The outcome is unknown: time-out after sending, lost answer, or an answer that cannot be read.
 
@@ -164,6 +185,13 @@ class RegionUncertain(RegionError):
 
     code = "region.uncertain"
     title = "The region's answer did not arrive or cannot be read"
+
+
+class RegionSettling(RegionUncertain):
+    """The region may still be at work on an earlier message; what it says of it would mean nothing yet."""
+
+    code = "region.settling"
+    title = "The region may still be at work on it"
 
 
 class RegionRefused(RegionError):

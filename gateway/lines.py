@@ -16,7 +16,7 @@ from purgatory import AsyncCircuitBreakerFactory
 from purgatory.domain.model import CLOSED, OPENED, Context, OpenedState
 from purgatory.service._async.circuitbreaker import AsyncCircuitBreaker
 
-from gateway.errors import GatewayError, RegionUncertain, RegionUnreachable
+from gateway.errors import GatewayError, RegionBusy, RegionResting, RegionUncertain, RegionUnreachable
 from gateway.ports import (
     Adapter,
     CertificateReply,
@@ -43,7 +43,8 @@ WAIT = 10.0
 
 def _is_no_sign_of_sickness(error: BaseException) -> bool:
     """A region that refuses or a person who mistypes says nothing about the region's health."""
-    return not isinstance(error, RegionUnreachable | RegionUncertain)
+    sick = isinstance(error, RegionUnreachable | RegionUncertain) and not isinstance(error, RegionBusy)
+    return not sick
 
 
 class Line:
@@ -122,7 +123,7 @@ class Line:
                 await self._gate.acquire()
         except TimeoutError:
             text = f"Too many calls wait for region {self.region}."
-            raise RegionUnreachable(text, region=self.region, code="region.busy") from None
+            raise RegionBusy(text, region=self.region) from None
         try:
             async with breaker:
                 return await call()
@@ -131,9 +132,9 @@ class Line:
         finally:
             self._gate.release()
 
-    def _left_alone(self) -> RegionUnreachable:
+    def _left_alone(self) -> RegionResting:
         text = f"Region {self.region} has failed repeatedly and is left alone for a moment."
-        return RegionUnreachable(text, region=self.region, code="region.breaker_open")
+        return RegionResting(text, region=self.region)
 
 
 def guard(line: Line, adapter: Adapter) -> Adapter:

@@ -126,7 +126,7 @@ class Metrics:
             self._queue.labels(region, state).set(count)
         self._age.labels(region).set(oldest_seconds)
 
-    def store_up(self, *, up: bool) -> None:
+    def store_up(self, up: bool) -> None:
         """Set whether the store answered."""
         self._store_up.set(1 if up else 0)
 

@@ -114,7 +114,7 @@ async def _once(engine: AsyncEngine, unit: Unit[T]) -> T:
             raise _unavailable(f"SQLSTATE {state}") from error
         if state.startswith(_UNSTORABLE):
             public = "A value is too long, or holds a character that cannot be stored."
-            raise InvalidRequest(public, detail=f"SQLSTATE {state}") from error
+            raise InvalidRequest(public, detail=f"SQLSTATE {state}") from None  # asyncpg's text quotes the value
         raise
 
 

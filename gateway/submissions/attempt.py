@@ -18,7 +18,15 @@ import structlog
 from sqlalchemy import Connection
 
 from gateway.domain.submission import State
-from gateway.errors import GatewayError, RegionRefused, RegionUncertain, RegionUnreachable
+from gateway.errors import (
+    GatewayError,
+    RegionBusy,
+    RegionRefused,
+    RegionResting,
+    RegionSettling,
+    RegionUncertain,
+    RegionUnreachable,
+)
 from gateway.evidence import Exchange, record
 from gateway.evidence.record import Outcome
 from gateway.ports import Clock, RegionDocument, SubmissionOrder, SubmissionTarget
@@ -28,7 +36,7 @@ from gateway.submissions import queue
 from gateway.submissions.events import LONGEST_NUMBER, EventLog, remember_number
 from gateway.submissions.parcels import Parcel, Parcels
 from gateway.submissions.queue import Claim
-from gateway.submissions.retry import SETTLING, Next, RetryPolicy
+from gateway.submissions.retry import Next, RetryPolicy
 from gateway.telemetry import Metrics
 
 log = structlog.get_logger("delivery")
@@ -36,8 +44,8 @@ log = structlog.get_logger("delivery")
 StepObserver = Callable[[str, Claim], None]
 """Is told of every step of an attempt, before the next one: claimed, sending, answered, settling, settled."""
 
-NOT_TRIED = frozenset({SETTLING, "region.breaker_open", "region.busy"})
-"""Codes of attempts that never came to talking to the region: they leave no evidence of an exchange."""
+NOT_TRIED = (RegionSettling, RegionResting, RegionBusy)
+"""Attempts that never came to talking to the region: they leave no evidence of an exchange."""
 
 
 def unobserved(_step: str, _claim: Claim) -> None:
@@ -132,7 +140,7 @@ class Attempts:
     def _check_believable(self, claimed: Claim, region: Region) -> None:
         """Refuse to ask while the region may still be at work on the message: "unknown here" would mean nothing."""
         if claimed.lost_at is not None and self._clock() < _settled(claimed.lost_at, region):
-            raise RegionUncertain("The region may still be at work on it.", region=region.id, code=SETTLING)
+            raise RegionSettling("The region may still be at work on it.", region=region.id)
 
     async def _send(self, claimed: Claim, region: Region, target: SubmissionTarget) -> Answer:
         parcel = await self._parcels.pack(claimed.submission_id, region)
@@ -203,7 +211,7 @@ class Attempts:
                 return False
             if then is Next.DEAD:
                 self._events.ours(tx, claimed.submission_id, State.DELIVERY_FAILED, now, _reason(claimed, error))
-            if error.stable_code not in NOT_TRIED:
+            if not isinstance(error, NOT_TRIED):
                 record(tx, _exchange(claimed, "submission.deliver", "failed", error.stable_code, now), now=now)
             return True
 

@@ -17,7 +17,7 @@ import orjson
 import structlog
 from sqlalchemy import Connection, and_, or_, select, update
 
-from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotFound, ReplayedCallback
+from gateway.errors import FieldProblem, GatewayError, NotFound, ReplayedCallback, UnreadableCallback
 from gateway.evidence import Exchange, record
 from gateway.ports import Callback, CallbackReading, Clock, FeedPage, RegionDocument
 from gateway.regions import Region
@@ -30,7 +30,7 @@ from gateway.waiting import wait
 
 log = structlog.get_logger("inbox")
 
-UNREADABLE = "callback.unreadable"
+UNREADABLE = UnreadableCallback.code
 _FEED_LEASE = timedelta(seconds=60)
 _PAGES_AT_ONCE = 50
 """A feed is read this many pages in a row at most before other work gets its turn."""
@@ -181,9 +181,7 @@ def _check_readable(region: Region, arrivals: Sequence[Arrival], evidence: str) 
     """Tell the region which fields of its event cannot be read; the event itself is kept for a person."""
     problems = [problem for arrival in arrivals for problem in arrival.problems]
     if problems:
-        refusal = InvalidRequest(
-            "The event cannot be read; see `problems`.", problems=problems, code=UNREADABLE, region=region.id
-        )
+        refusal = UnreadableCallback("The event cannot be read; see `problems`.", problems=problems, region=region.id)
         refusal.evidence = evidence
         raise refusal
 

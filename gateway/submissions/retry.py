@@ -13,10 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from gateway.errors import GatewayError, RegionRefused, RegionUncertain
-
-SETTLING = "region.settling"
-"""Code of the uncertainty that nothing but time can end: the region may still be at work on the message."""
+from gateway.errors import GatewayError, RegionRefused, RegionSettling, RegionUncertain
 
 
 class Next(StrEnum):
@@ -48,7 +45,7 @@ class RetryPolicy:
 
     def counts(self, error: GatewayError) -> bool:
         """Say whether this outcome is one of the `attempts`."""
-        return isinstance(error, RegionUncertain) and error.stable_code != SETTLING
+        return isinstance(error, RegionUncertain) and not isinstance(error, RegionSettling)
 
     def after(self, error: GatewayError, counted: int, *, doubtful: bool = False, age: timedelta = timedelta()) -> Next:
         """Say what becomes of the delivery.

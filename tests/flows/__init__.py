@@ -1,0 +1,1 @@
+"""Tests of whole flows, through the real HTTP surface."""

@@ -292,7 +292,7 @@ def test_a_code_at_the_place_of_raising_is_found() -> None:
     """A search that finds nothing would hold nothing."""
     import_everything()
     found = {code for code, _, _ in raised(error_classes())}
-    assert {"auth.missing_token", "transfer.*", "window.csrf", "region.breaker_open"} <= found
+    assert {"auth.missing_token", "transfer.*", "window.csrf", "delivery.unwritten"} <= found
     assert set(findings()) >= {"no_consent", "must_stay_home"}
 
 

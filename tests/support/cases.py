@@ -66,7 +66,6 @@ def add_delivery(tx: Connection, case: str, now: datetime, **columns: Any) -> st
         "due": now,
         "attempt": 0,
         "failures": 0,
-        "failures": 0,
         "created_at": now,
     }
     tx.execute(deliveries.insert().values({**row, **columns}))

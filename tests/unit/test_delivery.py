@@ -20,6 +20,7 @@ from gateway.errors import (
     GatewayError,
     MappingFailed,
     RegionRefused,
+    RegionResting,
     RegionUncertain,
     RegionUnreachable,
     Unavailable,
@@ -149,10 +150,10 @@ class House:
 
     async def add(self, **columns: Any) -> str:
         now = self.clock()
-        return await self.store.write(lambda tx: add_delivery(tx, number(1, now), now, **columns))
+        return str(await self.store.write(lambda tx: add_delivery(tx, number(1, now), now, **columns)))
 
     async def row(self, delivery_id: str) -> Mapping[str, Any]:
-        return await self.store.read(lambda tx: delivery(tx, delivery_id))
+        return dict(await self.store.read(lambda tx: delivery(tx, delivery_id)))
 
     async def until(self, delivery_id: str, met: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
         """Wait for the row to be as asked; a worker at work tells nobody when it is done."""
@@ -278,7 +279,7 @@ async def test_a_worker_that_always_dies_on_a_case_gives_it_to_a_person(house: H
 
 async def test_a_resting_breaker_costs_no_attempt(house: House) -> None:
     """Else an outage of an hour would send every case to the dead letters."""
-    house.peer.sends = [RegionUnreachable("left alone", code="region.breaker_open")]
+    house.peer.sends = [RegionResting("left alone")]
     row = await attempted(house, await house.add(failures=3))
     assert (row["state"], row["failures"]) == ("pending", 3)
 

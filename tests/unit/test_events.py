@@ -221,6 +221,16 @@ async def test_a_region_without_power_over_the_case_moves_nothing(desk: Desk) ->
     assert kept["reason"] == "region guangdong has no power over a case that foshan handles"
 
 
+async def test_an_event_from_the_future_waits_for_a_person(desk: Desk) -> None:
+    """A region's clock may be fast; an event from next year would overtake all that follow it."""
+    await desk.open()
+    assert (await desk.hear("e1", "RECEIVED", 3600)).outcome == "recorded"
+    assert (await desk.hear("e2", "ACCEPTED", 3600 * 25)).outcome == "conflict"
+    [kept] = await desk.conflicts()
+    assert kept["reason"] == "is dated in the future"
+    assert await desk.state() is State.RECEIVED
+
+
 @pytest.mark.parametrize("field", ["event_id", "number", "short_number"])
 async def test_ids_that_are_too_long_to_be_kept_wait_for_a_person(field: str, desk: Desk) -> None:
     """Cut off, two of them might be one; refused by the database, they would stop all events behind them."""

@@ -66,9 +66,71 @@ async def test_a_delivery_in_doubt_stays_doubtful_for_the_next_attempt(sqlite_st
 
 @pytest.mark.parametrize("state", ["delivered", "dead"])
 async def test_what_is_settled_is_never_claimed_again(state: str, sqlite_store: Store, clock: ManualClock) -> None:
-    await add(sqlite_store, clock, state=state)
+    await add(sqlite_store, clock)
+    [claimed] = await take(sqlite_store, clock)
+    assert await sqlite_store.write(lambda tx: queue.settle(tx, claimed, {"state": state}))
     clock.advance(1e6)
     assert await take(sqlite_store, clock) == []
+
+
+async def test_what_is_put_off_is_claimed_when_it_is_due_again(sqlite_store: Store, clock: ManualClock) -> None:
+    await add(sqlite_store, clock)
+    [claimed] = await take(sqlite_store, clock)
+    put_off = {"state": "pending", "due": clock() + timedelta(seconds=30)}
+    assert await sqlite_store.write(lambda tx: queue.settle(tx, claimed, put_off))
+    clock.advance(29)
+    assert await take(sqlite_store, clock) == []
+    clock.advance(1)
+    [again] = await take(sqlite_store, clock)
+    assert (again.attempt, again.doubtful, again.failures) == (2, False, 0)
+
+
+async def test_a_renewed_lease_runs_from_then_on_and_a_lost_one_is_not_renewed(
+    sqlite_store: Store, clock: ManualClock
+) -> None:
+    """A long attempt keeps its delivery; a worker that slept too long must notice that it has lost it."""
+    await add(sqlite_store, clock)
+    [claimed] = await take(sqlite_store, clock, "a")
+    clock.advance(50)
+    assert await sqlite_store.write(lambda tx: queue.renew(tx, claimed, clock() + LEASE))
+    clock.advance(50)
+    assert await take(sqlite_store, clock, "b") == []
+    clock.advance(20)
+    assert len(await take(sqlite_store, clock, "b")) == 1
+    assert not await sqlite_store.write(lambda tx: queue.renew(tx, claimed, clock() + LEASE))
+
+
+async def test_the_death_of_a_worker_counts_as_an_unknown_outcome(sqlite_store: Store, clock: ManualClock) -> None:
+    """A message that kills whoever sends it must not be sent for ever."""
+    await add(sqlite_store, clock)
+    [first] = await take(sqlite_store, clock)
+    clock.advance(LEASE.total_seconds() + 1)
+    [second] = await take(sqlite_store, clock)
+    assert (first.failures, first.lost_at) == (0, None)
+    assert (second.failures, second.lost_at) == (1, first.lease_until)
+
+
+async def test_only_a_dead_delivery_is_revived_and_begins_with_a_question(
+    sqlite_store: Store, clock: ManualClock
+) -> None:
+    await add(sqlite_store, clock, 1, state="dead", due=None, failures=5)
+    await add(sqlite_store, clock, 2, state="delivered", due=None)
+    dead, done = number(1, clock()), number(2, clock())
+    assert await sqlite_store.write(lambda tx: queue.revive(tx, dead, clock())) == REGION
+    assert await sqlite_store.write(lambda tx: queue.revive(tx, dead, clock())) is None
+    assert await sqlite_store.write(lambda tx: queue.revive(tx, done, clock())) is None
+    [claimed] = await take(sqlite_store, clock)
+    assert (claimed.submission_id, claimed.doubtful, claimed.failures) == (dead, True, 0)
+
+
+async def test_an_operator_sees_what_is_under_way_or_dead_oldest_first(sqlite_store: Store, clock: ManualClock) -> None:
+    for sequence, state in enumerate(["delivered", "dead", "in_doubt", "pending"], start=1):
+        await add(sqlite_store, clock, sequence, state=state)
+        clock.advance(1)
+    rows = await sqlite_store.read(lambda tx: queue.unsettled(tx, 10))
+    assert [row["state"] for row in rows] == ["dead", "in_doubt", "pending"]
+    assert not {"body", "applicant_ref"} & set(rows[0])
+    assert len(await sqlite_store.read(lambda tx: queue.unsettled(tx, 1))) == 1
 
 
 async def test_nothing_is_claimed_before_it_is_due_or_for_another_region(

@@ -14,11 +14,12 @@ from gateway.errors import (
     MappingFailed,
     NotOffered,
     RegionRefused,
+    RegionSettling,
     RegionUncertain,
     RegionUnreachable,
     Unavailable,
 )
-from gateway.submissions.retry import SETTLING, Next, RetryPolicy
+from gateway.submissions.retry import Next, RetryPolicy
 
 policies = st.builds(
     RetryPolicy,
@@ -27,10 +28,8 @@ policies = st.builds(
     longest=st.timedeltas(timedelta(seconds=1), timedelta(days=7)),
     patience=st.timedeltas(timedelta(seconds=1), timedelta(days=30)),
 )
-ages = st.timedeltas(timedelta(0), timedelta(days=60))
 draws = st.floats(0, 1, exclude_max=True)
 attempts = st.integers(1, 10_000)
-RETRYABLE = (RegionUnreachable, RegionUncertain, Unavailable)
 DEFINITE = (RegionRefused, MappingFailed, NotOffered, InvalidRequest)
 
 
@@ -86,7 +85,7 @@ def test_a_region_that_cannot_be_reached_does_not_end_the_doubt(policy: RetryPol
 
 @given(policies, attempts)
 def test_time_for_the_region_to_settle_is_no_attempt(policy: RetryPolicy, counted: int) -> None:
-    settling = RegionUncertain("at work", code=SETTLING)
+    settling = RegionSettling("at work")
     assert not policy.counts(settling)
     assert policy.after(settling, counted) is Next.IN_DOUBT
 

@@ -14,6 +14,7 @@ from window_support import FOSHAN, HONGKONG, PDF, Browser, browser, filled
 
 from gateway.config import Limits
 from gateway.errors import Conflict, FieldProblem, InvalidRequest, NotPermitted
+from gateway.submissions.intake import sent_fields
 
 ID_CARD = ("material.ID", "身份证.pdf", PDF)
 
@@ -183,6 +184,38 @@ async def test_a_body_that_is_no_form_is_a_refusal_and_no_fault(clerk: Browser, 
         assert answer.content_type == "text/html"
 
 
+async def test_a_file_of_no_material_of_the_item_is_not_stored(clerk: Browser) -> None:
+    """Or a forged form would fill our disk with files that no application ever refers to."""
+    hidden = await clerk.open_form(FOSHAN)
+    answer = await clerk.post(FOSHAN, filled(hidden), [("material.OTHER", "card.pdf", PDF), ID_CARD])
+    assert answer.status == 422
+    assert "This item does not ask for this material." in answer.page
+    assert clerk.fakes.blobs == {}
+
+
+@pytest.mark.parametrize("text", ["2026-W11-2", "20260310", "2026-3-10", "２０２６-03-10", "2026-02-30"])
+async def test_a_date_is_a_day_of_a_month_and_nothing_else(clerk: Browser, text: str) -> None:
+    """Python also reads weeks (2026-W11-2); no region does."""
+    hidden = await clerk.open_form(FOSHAN)
+    answer = await clerk.post(FOSHAN, filled(hidden, form__start=text, applicant__birth_date=text), [ID_CARD])
+    assert wrong_inputs(answer.page) == {"form.start", "applicant.birth_date"}
+
+
+async def test_an_answer_to_a_form_offers_no_link_that_would_lose_what_was_typed(clerk: Browser) -> None:
+    hidden = await clerk.open_form(FOSHAN)
+    _status, blank = await clerk.get(FOSHAN)
+    assert 'hreflang="zh-CN"' in blank
+    answer = await clerk.post(FOSHAN, filled(hidden, form__start=""))
+    assert answer.status == 422
+    assert "hreflang" not in answer.page
+
+
+async def test_the_heading_of_the_page_comes_before_that_of_its_problems(clerk: Browser) -> None:
+    """WCAG 1.3.1: a screen reader's list of headings begins with what the page is."""
+    answer = await clerk.post(FOSHAN, filled(await clerk.open_form(FOSHAN), form__start=""))
+    assert re.findall(r"<(h[1-6])", answer.page)[:2] == ["h1", "h2"]
+
+
 async def test_a_form_without_our_id_is_refused(clerk: Browser) -> None:
     """Without it a reload could not be told from a second application."""
     hidden = await clerk.open_form(FOSHAN)
@@ -236,6 +269,19 @@ async def test_a_refusal_leaves_the_form_filled(
     assert 'value="张三丰"' in answer.page
 
 
+async def test_a_broken_transfer_rule_is_told_once_and_leads_to_its_input(clerk: Browser) -> None:
+    finding = FieldProblem("transfer.P3", "no consent to a transfer. Ask the person.", "transfer.no_consent")
+    clerk.fakes.refusal = NotPermitted("Rule P3", problems=[finding], code="transfer.no_consent")
+    hidden = await clerk.open_form(HONGKONG)
+    consent = {"consent__given": "yes", "consent__evidence": "TY-1", "consent__signed_on": "2026-03-01"}
+    answer = await clerk.post(HONGKONG, filled(hidden, **consent), [ID_CARD])
+    assert answer.status == 403
+    assert wrong_inputs(answer.page) == {"consent.given"}
+    summary = answer.page[answer.page.index('id="problems"') : answer.page.index("<dl")]
+    assert summary.count("The separate consent does not cover this transfer") == 1
+    assert 'href="#f-consent-given"' in summary
+
+
 # --- across the border ---------------------------------------------------------------------------------------------
 
 
@@ -248,6 +294,24 @@ async def test_a_form_for_hong_kong_asks_for_the_separate_consent(clerk: Browser
     _status, inland = await clerk.get(FOSHAN)
     assert "Separate consent" not in inland
     assert 'name="form.diagnosis"' in inland
+
+
+async def test_the_consent_tells_all_that_article_39_demands(clerk: Browser) -> None:
+    """PIPL art. 39: recipient and contact, purpose, method, kinds of data, and how to exercise one's rights."""
+    for language, told in (
+        ("en", ["The authority of Hong Kong SAR", "guide to this item", "Handling of this application", "encrypted",
+                "Document number", "Begins on", "Identity card", "at Cross-region window, Guangzhou", "withdraw"]),
+        ("zh-CN", ["香港特别行政区办理机关", "办理机关对外服务窗口，联系方式见办事指南", "办理由本窗口代为收取的本项申请",
+                   "加密传输", "证件号码", "开始日期", "居民身份证", "广州市政务服务中心跨域通办窗口", "撤回"]),
+    ):  # fmt: skip
+        _status, page = await clerk.get(HONGKONG, language)
+        box = page[page.index('class="consent"') : page.index("</fieldset>", page.index('class="consent"'))]
+        assert [words for words in told if words not in box] == []
+        assert "诊断" not in box
+        assert "Diagnosis" not in box
+    _status, page = await clerk.get(HONGKONG)
+    assert re.search(r"<li>Ends on <span[^>]*>\(if given\)</span></li>", page)
+    assert "<li>Begins on</li>" in page
 
 
 async def test_without_the_separate_consent_nothing_crosses_the_border(clerk: Browser) -> None:
@@ -269,7 +333,9 @@ async def test_the_consent_names_recipient_purpose_fields_and_term(clerk: Browse
     assert given.evidence == "TY-2026-017"
     assert given.given_at == datetime(2026, 2, 28, 16, 0, tzinfo=UTC)
     assert (given.expires_at - given.given_at).days == 180
-    assert {"applicant.name", "applicant.document", "applicant.mobile", "form.start"} <= set(given.fields)
+    assert given.fields == sent_fields(application)
+    expected = {"applicant.name", "applicant.document", "applicant.mobile", "materials", "form.insured"}
+    assert set(given.fields) == expected | {"form.destination", "form.kind", "form.start"}
     assert "diagnosis" not in application.form
 
 

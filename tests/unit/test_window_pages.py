@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
-from window_support import FILING, FOSHAN, NUMBER, PDF, RESIDENCE, Browser, browser, case_id, filled
+from window_support import FILING, FOSHAN, HONGKONG, NUMBER, PDF, RESIDENCE, Browser, browser, case_id, filled
 
 import gateway.web
 
@@ -85,6 +85,43 @@ async def test_what_is_not_there_is_a_page_that_says_so(clerk: Browser, path: st
     status, page = await clerk.get(path)
     assert status == 404
     assert "This did not work" in page
+
+
+async def test_a_clerk_is_shown_only_what_the_windows_grants_open(clerk: Browser) -> None:
+    """Deny by default: an item without a grant is none that this window has, and so is a place."""
+    clerk.fakes.granted = ["hongkong"]
+    _status, page = await clerk.get(f"/window/items/{FILING}")
+    assert f'href="{HONGKONG}"' in page
+    assert f'href="{FOSHAN}"' not in page
+    assert (await clerk.get(FOSHAN))[0] == 404
+    clerk.fakes.granted = []
+    _status, page = await clerk.get("/window")
+    assert "No item is open to this window" in page
+    assert (await clerk.get(f"/window/items/{FILING}"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "words"),
+    [
+        ("GET", "/window/nothing", 404, "There is no such page."),
+        ("GET", "/sign-in/a/b/c", 404, "There is no such page."),
+        ("GET", "/window/sign-out", 405, "cannot be opened in this way"),
+        ("DELETE", FOSHAN, 405, "cannot be opened in this way"),
+    ],
+)
+async def test_an_address_that_does_not_exist_is_a_page_too(
+    clerk: Browser, method: str, path: str, status: int, words: str
+) -> None:
+    """Whoever mistypes an address is a person, and JSON is no answer to one."""
+    async with clerk.client.request(method, path, allow_redirects=False) as answer:
+        assert (answer.status, answer.content_type) == (status, "text/html")
+        assert words in await answer.text()
+        assert ("Allow" in answer.headers) is (status == 405)
+
+
+async def test_elsewhere_an_address_that_does_not_exist_is_a_problem_document(clerk: Browser) -> None:
+    async with clerk.client.get("/v1/nothing") as answer:
+        assert (answer.status, answer.content_type) == (404, "application/problem+json")
 
 
 async def test_pages_let_nothing_foreign_in_and_stay_in_no_cache(clerk: Browser) -> None:

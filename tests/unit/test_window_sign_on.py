@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
+from http.cookies import SimpleCookie
 from pathlib import Path
 
 import pytest
-from window_support import FOSHAN, ISSUER, NOW, Browser, browser, new_signer
+from window_support import FOSHAN, ISSUER, NOW, WINDOW, Browser, FakeServices, browser, new_signer
+from yarl import URL
+
+from gateway.domain.identity import Assurance
+from gateway.windows import Clerk, Window
 
 
 @pytest.fixture
@@ -192,3 +199,132 @@ async def test_a_clerk_who_signed_off_is_a_stranger_again(clerk: Browser) -> Non
     async with clerk.client.post("/window/sign-out", data={"csrf": token}, allow_redirects=False) as answer:
         assert answer.status == 303
     assert not await clerk.opens(handle)
+
+
+# --- how sure the region is of a clerk -----------------------------------------------------------------------------
+
+
+async def test_a_clerks_sign_on_must_be_sure_of_the_person(clerk: Browser) -> None:
+    """A clerk vouches for the identity of others (A3); nobody can do that who typed a password that somebody saw."""
+    request = await clerk.begin_sign_on()
+    acr = json.loads(request["claims"])["id_token"]["acr"]
+    assert acr == {"essential": True, "values": ["urn:pearl:assurance:A2", "urn:pearl:assurance:A3"]}
+
+
+@pytest.mark.parametrize("level", [Assurance.A0, Assurance.A1])
+async def test_a_weaker_sign_on_opens_no_session_and_says_why(clerk: Browser, level: Assurance) -> None:
+    """The window looks at the level itself: it trusts its own provider no more than another client would."""
+    clerk.fakes.assurance = level
+    request = await clerk.begin_sign_on()
+    status, page = await clerk.come_back(code="c", state=request["state"], iss=ISSUER)
+    assert status == 403
+    assert "a password alone is not enough" in page
+    assert 'href="/window/sign-in"' in page
+    assert (await clerk.get(FOSHAN))[0] == 303
+
+
+async def test_a_clerk_whose_region_could_not_reach_the_level_is_told_so(clerk: Browser) -> None:
+    request = await clerk.begin_sign_on()
+    error = "unmet_authentication_requirements"
+    status, page = await clerk.come_back(error=error, state=request["state"], iss=ISSUER)
+    assert status == 403
+    assert "a password alone is not enough" in page
+
+
+# --- a shared counter ----------------------------------------------------------------------------------------------
+
+
+def at_the_provider(clerk: Browser) -> str:
+    """Give the browser the cookie of a session at the provider, as its sign-on does, and return the handle."""
+    handle = "p" * 43
+    clerk.client.session.cookie_jar.update_cookies({"pearl_session": handle}, URL(str(clerk.client.make_url("/"))))
+    return handle
+
+
+def still_there(clerk: Browser) -> bool:
+    return any(cookie.key == "pearl_session" for cookie in clerk.client.session.cookie_jar)
+
+
+async def test_the_providers_session_ends_as_soon_as_the_clerk_has_signed_on(clerk: Browser) -> None:
+    """Or whoever sits there next would be signed on at any other service as the clerk."""
+    handle = at_the_provider(clerk)
+    await clerk.sign_on()
+    assert clerk.fakes.ended == [handle]
+    assert not still_there(clerk)
+
+
+@pytest.mark.parametrize("failure", ["no clerk", "wrong token", "too weak"])
+async def test_the_providers_session_ends_also_when_the_sign_on_came_to_nothing(clerk: Browser, failure: str) -> None:
+    handle = at_the_provider(clerk)
+    request = await clerk.begin_sign_on()
+    match failure:
+        case "no clerk":
+            clerk.fakes.person = ("guangdong", "a-citizen")
+        case "wrong token":
+            clerk.fakes.claims = {"nonce": "of another sign-on"}
+        case _:
+            clerk.fakes.assurance = Assurance.A1
+    status, _page = await clerk.come_back(code="c", state=request["state"], iss=ISSUER)
+    assert status in {400, 403}
+    assert clerk.fakes.ended == [handle]
+
+
+async def test_signing_out_ends_whatever_sign_on_the_browser_made_meanwhile(clerk: Browser) -> None:
+    await clerk.sign_on()
+    _status, page = await clerk.get("/window")
+    token = page.partition('name="csrf" value="')[2].partition('"')[0]
+    handle = at_the_provider(clerk)
+    async with clerk.client.post("/window/sign-out", data={"csrf": token}, allow_redirects=False) as answer:
+        assert answer.status == 303
+    assert clerk.fakes.ended[-1] == handle
+    assert not still_there(clerk)
+
+
+def elsewhere(*clerks: Clerk, window: str = WINDOW.id) -> list[Window]:
+    return [replace(WINDOW, id=window, clerks=clerks)]
+
+
+@pytest.mark.parametrize(
+    ("registered", "status"),
+    [
+        ([WINDOW], 200),
+        (elsewhere(Clerk("C-0417", "guangdong", "somebody-else")), 303),
+        (elsewhere(Clerk("C-0417", "hongkong", "clerk-subject")), 303),
+        (elsewhere(Clerk("C-0999", "guangdong", "clerk-subject")), 303),
+        (elsewhere(Clerk("C-0417", "guangdong", "clerk-subject"), window="GZ-02"), 303),
+        ([], 303),
+    ],
+    ids=["unchanged", "number reused", "number reused by a namesake", "new number", "moved", "registered no more"],
+)
+async def test_a_session_is_its_persons_and_not_the_staff_numbers(
+    tmp_path: Path, registered: list[Window], status: int
+) -> None:
+    """windows.toml changes while sessions last: nobody inherits one, and nobody keeps a place they no longer have."""
+    async with browser(tmp_path) as before:
+        await before.sign_on()
+        handle = before.handle()
+    async with browser(tmp_path, fakes=FakeServices(new_signer(), windows=registered)) as after:
+        cookie = {"pearl_window": handle}
+        async with after.client.get(FOSHAN, allow_redirects=False, cookies=cookie) as answer:
+            assert answer.status == status
+
+
+# --- what strangers send -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [b"pearl_window", b"pearl_window_sign_on", b"pearl_session", b"pearl_language"])
+@pytest.mark.parametrize("value", [b"\xff\xfe", b'"a\\377b"', b"%ff", b"x" * 5000, b""])
+async def test_a_cookie_of_any_bytes_is_no_fault(clerk: Browser, name: bytes, value: bytes) -> None:
+    for path in (b"/window", FOSHAN.encode(), b"/window/callback?state=x"):
+        status = await clerk.raw(b"GET " + path + b" HTTP/1.1\r\nCookie: " + name + b"=" + value)
+        assert status.split()[1] in {b"200", b"303", b"400"}, (path, status)
+
+
+@pytest.mark.parametrize("path", ["/window", FOSHAN, "/window/cases/nothing"])
+async def test_a_head_request_is_answered_as_a_get_would_be(clerk: Browser, path: str) -> None:
+    """RFC 9110 §9.3.2."""
+    answers = []
+    for method in ("GET", "HEAD"):
+        async with clerk.client.request(method, path, allow_redirects=False) as answer:
+            answers.append((answer.status, answer.headers.get("Location")))
+    assert answers[0] == answers[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -238,6 +239,15 @@ class Browser:
     async def get(self, path: str, language: str = "en") -> tuple[int, str]:
         async with self.client.get(path, allow_redirects=False, headers={"Accept-Language": language}) as answer:
             return answer.status, await answer.text()
+
+    async def raw(self, head: bytes) -> bytes:
+        """Send a request that no client library would, and return the status line."""
+        reader, writer = await asyncio.open_connection(self.client.host, self.client.port)
+        writer.write(head + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        return answer.split(b"\r\n", 1)[0]
 
     def handle(self) -> str:
         """Return the handle of the session that this browser has."""

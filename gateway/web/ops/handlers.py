@@ -34,9 +34,9 @@ def routes(
         try:
             figures = await store.read(lambda tx: queue.figures(tx, clock()))
         except GatewayError:
-            metrics.store_up(up=False)  # the other figures are what an operator needs most just now
+            metrics.store_up(False)  # the other figures are what an operator needs most just now
         else:
-            metrics.store_up(up=True)
+            metrics.store_up(True)
             for region in lines.keys() | figures.keys():  # a disabled region's deliveries are still there
                 counts, oldest = figures.get(region, ({}, 0.0))
                 metrics.queue(region, {**dict.fromkeys((*queue.UNSETTLED, "dead"), 0), **counts}, oldest)
