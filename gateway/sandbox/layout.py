@@ -75,11 +75,13 @@ def simulated_regions() -> list[str]:
 class Choices:
     """What may differ between sandboxes. `pace` is the authorities' pause between steps of a case in seconds.
 
-    `keep` leaves files that are there already as they are. `delivery` and `limits` overlay the configuration's table
-    and the limits of every region; `extra` is TOML that is added at the end.
+    `store_password` is a reference (`env:…`, `file:…`), never the password. `keep` leaves files that are there already
+    as they are. `delivery` and `limits` overlay the configuration's table and the limits of every region; `extra` is
+    TOML that is added at the end.
     """
 
     store_url: str = "sqlite:///pearl.db"
+    store_password: str | None = None
     environment: str = "sandbox"
     host: str = "127.0.0.1"
     pace: float = 0.3
@@ -151,6 +153,7 @@ def _config(ports: Ports, wishes: Mapping[str, Mapping[str, Any]], choices: Choi
         "",
         "[store]",
         f'url = "{choices.store_url}"',
+        *([f'password = "{choices.store_password}"'] if choices.store_password else []),
         'blobs = "blobs"',
         "",
         "[keys]",

@@ -115,9 +115,7 @@ class SignOnPages:
         and give the browser a new handle, which ends the sign-on in its other tab.
         """
         try:
-            query = urlencode(await _form(request))
-            if len(query) > LONGEST_QUERY:
-                raise InvalidRequest(f"The request has more than {LONGEST_QUERY} characters.")
+            query = await _form_as_query(request)
         except InvalidRequest as error:
             return self._problem(request, "refused", status=400, detail=error.public)
         return _redirect(f"{ENDPOINTS['authorization_endpoint']}?{query}", status=303)
@@ -224,6 +222,13 @@ async def _form(request: web.Request) -> list[tuple[str, str]]:
         return parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
     except ValueError as error:
         raise InvalidRequest(f"The body must be {_FORM} of at most {MOST_FIELDS} fields.") from error
+
+
+async def _form_as_query(request: web.Request) -> str:
+    query = urlencode(await _form(request))
+    if len(query) > LONGEST_QUERY:
+        raise InvalidRequest(f"The request has more than {LONGEST_QUERY} characters.")
+    return query
 
 
 async def _single_form(request: web.Request) -> dict[str, str]:

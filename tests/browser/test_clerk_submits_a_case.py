@@ -31,7 +31,11 @@ async def page(request: pytest.FixtureRequest, chromium: Browser) -> AsyncIterat
     await context.close()
 
 
-async def sign_on(page: Page, sandbox: Neighbourhood, role: str) -> None:
+PASSWORD, SCAN = "1", "3"
+"""Methods on Guangdong's page: account and password, and 粤省事, which is sure enough for a clerk."""
+
+
+async def sign_on(page: Page, sandbox: Neighbourhood, role: str, method: str = SCAN) -> None:
     """Sign on at the window with an account of the sandbox, on the region's own page."""
     account = sandbox.account(role)
     await page.goto(f"{sandbox.public_url}/window")
@@ -39,7 +43,7 @@ async def sign_on(page: Page, sandbox: Neighbourhood, role: str) -> None:
     await page.locator(f'a.choice[href*="/{account["region"]}"]').click()
     await page.locator('[name="account"]').fill(account["account"])
     await page.locator('[name="password"]').fill(account["password"])
-    await page.locator('[name="method"]').select_option("3")  # 粤省事; a password alone is not sure enough for a clerk
+    await page.locator('[name="method"]').select_option(method)
     await page.locator('[type="submit"], button').first.click()
 
 
@@ -112,6 +116,22 @@ async def test_every_page_names_its_language_and_labels_its_inputs(page: Page, s
         assert await page.evaluate(UNLABELLED) == []
     await page.get_by_role("link", name="English").click()
     await expect(page.locator("html")).to_have_attribute("lang", "en")
+
+
+async def test_a_password_alone_makes_nobody_a_clerk(page: Page, sandbox: Neighbourhood) -> None:
+    """The page says what to do instead, and the way there is one click."""
+    await sign_on(page, sandbox, "clerk", PASSWORD)
+    await expect(page.get_by_role("alert")).to_contain_text("仅用账号密码登录的认证等级不足")
+    await page.locator('main a[href="/window/sign-in"]').click()
+    await expect(page.locator('a.choice[href*="/guangdong"]')).to_be_visible()
+
+
+async def test_the_clerks_sign_on_serves_the_window_and_nothing_else(page: Page, sandbox: Neighbourhood) -> None:
+    """A counter is shared: whoever opens another service there afterwards must sign on."""
+    await sign_on(page, sandbox, "clerk")
+    names = {cookie["name"] for cookie in await page.context.cookies()}
+    assert "pearl_window" in names
+    assert "pearl_session" not in names
 
 
 async def test_a_citizen_is_not_let_in_as_a_clerk(page: Page, sandbox: Neighbourhood) -> None:

@@ -507,19 +507,21 @@ def rewrite(path: Path, changes: Mapping[str, str]) -> None:
 
 
 @asynccontextmanager
-async def outside(layout: Layout, config: Config, gateway: Gateway | None = None) -> AsyncIterator[World]:
+async def outside(layout: Layout, config: Config) -> AsyncIterator[World]:
     """Run the authorities and open the outsiders' way in; the gateway is run by the caller."""
     async with AsyncExitStack() as down:
         running = await down.enter_async_context(authorities(layout))
         http = await down.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
         store = await open_store(store_url(config))
         down.push_async_callback(store.close)
-        yield World(layout, config, gateway, store, http, running)
+        yield World(layout, config, None, store, http, running)
 
 
 @asynccontextmanager
 async def neighbourhood(layout: Layout) -> AsyncIterator[World]:
     """Run gateway and authorities in this process, on the ports that were laid out."""
     config = load_config(layout.config)
-    async with build_app(config) as gateway, listening(config, gateway), outside(layout, config, gateway) as world:
+    # The gateway goes first: what it asks of an authority while that one goes would be left half open.
+    async with outside(layout, config) as world, build_app(config) as gateway, listening(config, gateway):
+        world.gateway = gateway
         yield world

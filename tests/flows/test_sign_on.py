@@ -81,6 +81,7 @@ class FakeProvider:
         self.region = region
         self.failure: GatewayError | None = None
         self.level = "L2"
+        self.subject = "gd-1"
         self.begun: list[SignOnStart] = []
         self.returned: list[SignOnReturn] = []
 
@@ -94,7 +95,7 @@ class FakeProvider:
         self.returned.append(back)
         if self.failure:
             raise self.failure
-        return UpstreamIdentity("gd-1", dict(PERSON), "YSS", self.level)
+        return UpstreamIdentity(self.subject, {**PERSON, "subject": self.subject}, "YSS", self.level)
 
 
 class SamePack:
@@ -285,7 +286,7 @@ async def world(tmp_path: Path, agency_keys: Mapping[str, Any]) -> AsyncIterator
         a_config(tmp_path), clients, regions, store, sealer, references, Es256Signer([pem()]), clock, metrics
     )
     app = web.Application(middlewares=edge(metrics, lambda _request, error: problem_response(error, "page")))
-    app.add_routes(routes(service, Pages()))
+    app.add_routes(routes(service, Pages(secure=True)))
     async with TestClient(TestServer(app), cookie_jar=DummyCookieJar()) as http:
         yield World(http, service, store, clock, providers, regions, clients, keys, app)
     await store.close()
@@ -362,9 +363,60 @@ async def test_a_session_that_has_run_out_answers_nothing(world: World) -> None:
     assert urlsplit(await browser.to(Request().url())).path == "/sign-in"
 
 
-async def test_a_post_to_the_authorization_endpoint_works_like_a_get(world: World) -> None:
-    answer = await world.http.post("/oauth2/authorize", data=Request().fields(), allow_redirects=False)
-    assert urlsplit(answer.headers["Location"]).path == "/sign-in"
+async def test_a_post_to_the_authorization_endpoint_is_asked_again_as_a_get(world: World) -> None:
+    """Core §3.1.2.1 demands both methods, but a POST from another site comes without SameSite=Lax cookies.
+
+    Taken as it is, it would hand out a new handle and end the sign-on in the browser's other tab.
+    """
+    browser = Browser(world)
+    first_tab = await browser.to(Request().url())
+    fields = Request(extra={"state": "ünïcode &=+"}).fields()
+    answer = await world.http.post("/oauth2/authorize", data=fields, allow_redirects=False)
+    assert (answer.status, answer.headers.getall("Set-Cookie", [])) == (303, [])
+    assert parameters(answer.headers["Location"]) == fields
+    assert urlsplit(await browser.to(answer.headers["Location"])).path == "/sign-in"
+    assert (await browser.get(first_tab)).status == 200
+
+
+@pytest.mark.parametrize("body", [b"scope=" + b"x" * 9000, b"a=1&" * 60, b"\xff\xfe", b""])
+async def test_a_post_that_is_no_authorization_request_is_shown_a_page(world: World, body: bytes) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = await world.http.post("/oauth2/authorize", data=body, headers=headers)
+    assert (answer.status, answer.content_type) == (400, "text/html")
+
+
+async def test_a_new_sign_on_ends_the_one_before_it_in_this_browser(world: World) -> None:
+    """Shared counters: what the person before got must not live on behind the person after."""
+    browser, request = Browser(world), Request()
+    back = await browser.sign_on(request)
+    _, body = await world.token(**request.redemption(back["code"]))
+    earlier = dict(browser.cookies)
+    await browser.sign_on(Request(extra={"prompt": "login"}))
+    assert (await world.userinfo(body["access_token"])).status == 401
+    thief = Browser(world)
+    thief.cookies = earlier
+    assert urlsplit(await thief.to(Request().url())).path == "/sign-in"
+    assert "code" in parameters(await browser.to(Request().url()))
+
+
+async def test_another_browsers_session_outlives_a_new_sign_on(world: World) -> None:
+    one, other = Browser(world), Browser(world)
+    await one.sign_on(Request())
+    await other.sign_on(Request())
+    assert "code" in parameters(await one.to(Request().url()))
+
+
+async def test_a_session_that_was_ended_serves_nobody(world: World) -> None:
+    """What the clerks' window does as soon as it knows who signed on."""
+    browser, request = Browser(world), Request()
+    back = await browser.sign_on(request)
+    _, body = await world.token(**request.redemption(back["code"]))
+    late = parameters(await browser.to(Request().url()))["code"]
+    for handle in (None, "A" * 43, browser.cookies["__Host-pearl_session"], browser.cookies["__Host-pearl_session"]):
+        await world.service.end_session(handle)
+    assert urlsplit(await browser.to(Request().url())).path == "/sign-in"
+    assert (await world.userinfo(body["access_token"])).status == 401
+    assert (await world.token(**request.redemption(late)))[1]["error"] == "invalid_grant"
 
 
 async def test_cookies_are_bound_to_this_host_and_unreadable_for_scripts(world: World) -> None:
@@ -453,6 +505,14 @@ async def test_without_a_client_and_its_exact_redirect_uri_the_browser_is_sent_n
         ({"prompt": "consent"}, "consent_required"),
         ({"claims": "{"}, "invalid_request"),
         ({"claims": "[" * 1500}, "invalid_request"),
+        ({"claims": "[]"}, "invalid_request"),
+        ({"claims": '{"id_token": null}'}, "invalid_request"),
+        ({"claims": '{"id_token": {"acr": "A2"}}'}, "invalid_request"),
+        ({"claims": '{"id_token": {"acr": {"essential": true, "values": "A2"}}}'}, "invalid_request"),
+        ({"claims": '{"id_token": {"sub": {"value": 7}}}'}, "invalid_request"),
+        ({"claims": '{"userinfo": {"sub": {"values": [{}]}}}'}, "invalid_request"),
+        ({"id_token_hint": "not.a.token"}, "invalid_request"),
+        ({"id_token_hint": "é"}, "invalid_request"),
         ({"nonce": "a\x00b"}, "invalid_request"),
         ({"nonce": "n" * 5000}, "invalid_request"),
     ],
@@ -468,10 +528,23 @@ async def test_a_request_that_breaks_a_rule_goes_back_with_the_standard_error_st
     assert (back["error"], back["state"], back["iss"]) == (error, "s-1", ISSUER)
 
 
-async def test_a_parameter_that_stands_twice_is_refused(world: World) -> None:
-    url = Request().url()
-    assert parameters(await Browser(world).to(url + "&nonce=other"))["error"] == "invalid_request"
-    assert (await Browser(world).get(url + "&client_id=agency")).status == 400
+@pytest.mark.parametrize("name", ["nonce", "prompt", "max_age", "acr_values", "ui_locales", "login_hint", "display",
+                                  "claims_locales", "id_token_hint", "claims"])  # fmt: skip
+async def test_a_parameter_that_stands_twice_is_refused(world: World, name: str) -> None:
+    """RFC 6749 §3.1. Which of the two counts would be ours to guess, and a proxy's to guess otherwise."""
+    once = Request(extra={name: "1"}).url()
+    assert parameters(await Browser(world).to(f"{once}&{name}=2"))["error"] == "invalid_request"
+
+
+@pytest.mark.parametrize("name", ["client_id", "redirect_uri", "response_type", "state", "scope"])
+async def test_a_parameter_that_says_who_and_where_to_is_refused_with_a_page(world: World, name: str) -> None:
+    assert (await Browser(world).get(f"{Request().url()}&{name}=other")).status == 400
+
+
+async def test_a_parameter_that_nobody_knows_is_ignored(world: World) -> None:
+    """RFC 6749 §3.1 again; RFC 8707 lets `resource` stand several times."""
+    url = Request().url() + "&resource=a&resource=b"
+    assert urlsplit(await Browser(world).to(url)).path == "/sign-in"
 
 
 async def test_a_client_without_the_code_grant_cannot_start_a_sign_on(world: World) -> None:
@@ -700,9 +773,22 @@ async def test_userinfo_says_what_the_scopes_open_and_no_more(world: World) -> N
         assert set(await answer.json()) == names
 
 
-async def test_userinfo_without_a_token_says_how_to_send_one(world: World) -> None:
-    for headers in ({}, {"Authorization": "Basic eDp5"}, {"Authorization": "Bearer "}, {"Authorization": "Bearer é"}):
-        assert (await world.http.get("/oauth2/userinfo", headers=headers)).status == 401
+@pytest.mark.parametrize(
+    ("headers", "challenge"),
+    [
+        ({}, "Bearer"),
+        ({"Authorization": "Basic eDp5"}, "Bearer"),
+        ({"Authorization": "Bearer "}, "Bearer"),
+        ({"Authorization": "Bearer é"}, 'Bearer error="invalid_token"'),
+        ({"Authorization": "Bearer a.b.c"}, 'Bearer error="invalid_token"'),
+    ],
+)
+async def test_userinfo_without_a_token_says_how_to_send_one(
+    world: World, headers: dict[str, str], challenge: str
+) -> None:
+    """RFC 6750 §3.1: no error code for whoever sent no credential; clients look for a token first, then renew it."""
+    answer = await world.http.get("/oauth2/userinfo", headers=headers)
+    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, challenge)
 
 
 # --- prompt, age, level -------------------------------------------------------------------------------------------
@@ -771,6 +857,73 @@ async def test_a_level_word_that_nobody_translated_counts_for_nothing(world: Wor
     assert world.service.tokens.verify(body["access_token"])["acr"] == "urn:pearl:assurance:A0"
 
 
+# --- the person that a service asks for ---------------------------------------------------------------------------
+
+
+async def tokens(world: World, browser: Browser, request: Request) -> tuple[str, dict[str, Any]]:
+    """Sign on; return the ID token and its claims."""
+    back = await browser.sign_on(request)
+    _, body = await world.token(**request.redemption(back["code"]))
+    keys = world.service._signer.key_set()
+    return body["id_token"], dict(jwt.decode(body["id_token"], keys, algorithms=["ES256"]).claims)
+
+
+def named(subject: str, place: str = "id_token") -> dict[str, str | None]:
+    return {"claims": json.dumps({place: {"sub": {"value": subject}}})}
+
+
+@pytest.mark.parametrize("how", ["hint", "id_token", "userinfo"])
+async def test_a_service_that_names_a_person_is_answered_by_that_person_alone(world: World, how: str) -> None:
+    """Core §3.1.2.2: "MUST NOT reply with an ID Token or Access Token for a different user"."""
+    browser = Browser(world)
+    hint, claims = await tokens(world, browser, Request())
+    extra: dict[str, str | None] = {"id_token_hint": hint} if how == "hint" else named(claims["sub"], how)
+    assert "code" in parameters(await browser.to(Request(extra={"prompt": "none", **extra}).url()))
+    world.clock.advance(600)  # a hint may have expired: it says who, and proves nothing
+    assert "code" in parameters(await browser.to(Request(extra=extra).url()))
+    other = Browser(world)
+    world.providers["guangdong"].subject = "gd-2"
+    assert (await other.sign_on(Request(extra=extra)))["error"] == "login_required"
+    silent = parameters(await other.to(Request(extra={"prompt": "none", **extra}).url()))
+    assert silent["error"] == "login_required"
+    assert urlsplit(await other.to(Request(extra=extra).url())).path == "/sign-in"
+    world.providers["guangdong"].subject = "gd-1"
+    assert "code" in await other.sign_on(Request(extra=extra))
+
+
+async def test_two_names_for_one_person_must_agree(world: World) -> None:
+    browser = Browser(world)
+    hint, _claims = await tokens(world, browser, Request())
+    extra = {"prompt": "none", "id_token_hint": hint, **named("somebody-else")}
+    assert parameters(await browser.to(Request(extra=extra).url()))["error"] == "login_required"
+
+
+async def test_a_sub_without_a_value_names_nobody(world: World) -> None:
+    browser = Browser(world)
+    await browser.sign_on(Request())
+    for wish in (None, {"essential": True}):
+        claims = json.dumps({"id_token": {"sub": wish}, "userinfo": {"name": None}})
+        assert "code" in parameters(await browser.to(Request(extra={"claims": claims}).url()))
+
+
+@pytest.mark.parametrize("kind", ["another client's", "an access token", "a foreign key's", "another issuer's"])
+async def test_a_hint_that_is_no_id_token_of_this_client_is_refused(world: World, kind: str) -> None:
+    """Anybody can write down a `sub`; only what we signed for this client says that it knows the person."""
+    world.clients["other"] = a_client("other")
+    browser, request = Browser(world), Request(client_id="other" if kind == "another client's" else "portal")
+    back = await browser.sign_on(request)
+    _, body = await world.token(**request.redemption(back["code"]))
+    claims = jwt.decode(body["id_token"], world.service._signer.key_set(), algorithms=["ES256"]).claims
+    hints = {
+        "another client's": body["id_token"],
+        "an access token": body["access_token"],
+        "a foreign key's": Es256Signer([pem()]).sign(claims, typ="JWT"),
+        "another issuer's": world.service._signer.sign({**claims, "iss": "https://evil.test"}, typ="JWT"),
+    }
+    answer = parameters(await browser.to(Request(extra={"id_token_hint": hints[kind]}).url()))
+    assert answer["error"] == "invalid_request"
+
+
 # --- the chooser and the way through a region ---------------------------------------------------------------------
 
 
@@ -793,6 +946,8 @@ async def test_the_chooser_speaks_the_persons_language_and_keeps_it(world: World
     assert 'lang="en"' in await (await browser.get(plain)).text()
     assert "选择您所属地区登录" in await (await browser.get(plain + "&lang=zh-CN")).text()
     assert "选择您所属地区登录" in await (await browser.get(plain)).text()
+    for line in [line for line in browser.set_cookies if line.startswith("pearl_language")]:
+        assert "Secure" in line
     assert "script" not in english.headers["Content-Security-Policy"].replace("script-src 'self'", "")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped] # ships no types; comes with pre-commit and is used by tests only
+import yaml
 from prometheus_client import CollectorRegistry
 
 from gateway.telemetry import Metrics

@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from protocol_support import NOW, FarSide, Seen, far_side, kit, material, order
 
 from adapters.hongkong.adapter import open_adapter
 from gateway.errors import (
@@ -36,6 +35,7 @@ from gateway.errors import (
 )
 from gateway.ports import Adapter, Callback, CallbackReading, SignOnReturn, SignOnStart
 from gateway.protocols.iamsmart import header_signature, open_content, page_language, seal_content
+from tests.unit.protocol_support import NOW, FarSide, Seen, far_side, kit, material, order
 
 CLIENT = "0123456789abcdef0123456789abcdef"
 SECRET = b"fedcba9876543210fedcba9876543210"

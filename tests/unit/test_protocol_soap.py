@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from lxml import etree
-from protocol_support import NOW, FarSide, Seen, far_side, kit, material, order
 from signxml.algorithms import CanonicalizationMethod, SignatureConstructionMethod, SignatureMethod
 from signxml.signer import XMLSigner
 from signxml.verifier import SignatureConfiguration, XMLVerifier
@@ -27,6 +26,7 @@ from signxml.verifier import SignatureConfiguration, XMLVerifier
 from adapters.foshan.adapter import open_adapter
 from gateway.errors import RegionError, RegionRefused, RegionUncertain, RegionUnreachable, StartRefused
 from gateway.ports import Adapter
+from tests.unit.protocol_support import NOW, FarSide, Seen, far_side, kit, material, order
 
 NS = "urn:gov:foshan:exchange:v1"
 SOAP = "http://schemas.xmlsoap.org/soap/envelope/"

@@ -15,7 +15,6 @@ from urllib.parse import parse_qs, urlsplit
 import orjson
 import pytest
 from aiohttp import web
-from protocol_support import NOW, Answerer, FarSide, Seen, far_side, kit, material, order
 
 from adapters.guangdong.adapter import open_adapter
 from gateway.errors import (
@@ -31,6 +30,7 @@ from gateway.errors import (
 )
 from gateway.ports import Adapter, Callback, CallbackReading, SignOnReturn, SignOnStart
 from gateway.protocols.tif import session_level, tif_signature
+from tests.unit.protocol_support import NOW, Answerer, FarSide, Seen, far_side, kit, material, order
 
 TOKEN = b"TESTTOKEN0123456789ABCDEFGHIJKLM"
 SETTINGS = {"paas_id": "pearl", "client_id": "gateway"}

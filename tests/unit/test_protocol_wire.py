@@ -10,7 +10,6 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from protocol_support import Seen, closed_port, far_side, kit, material, misbehaving, stays_silent, writes
 
 from gateway.errors import RegionError, RegionRefused, RegionUncertain, RegionUnreachable, StartRefused
 from gateway.protocols.wire import (
@@ -24,6 +23,7 @@ from gateway.protocols.wire import (
     quotable,
     read_material,
 )
+from tests.unit.protocol_support import Seen, closed_port, far_side, kit, material, misbehaving, stays_silent, writes
 
 TEMPLATE = Path(__file__).parents[2] / "docs" / "region-template"
 

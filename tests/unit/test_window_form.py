@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import FormData
-from window_support import FOSHAN, HONGKONG, PDF, Browser, browser, filled
 
 from gateway.config import Limits
 from gateway.errors import Conflict, FieldProblem, InvalidRequest, NotPermitted
 from gateway.submissions.intake import sent_fields
+from tests.support.window import FOSHAN, HONGKONG, PDF, Browser, browser, filled
 
 ID_CARD = ("material.ID", "身份证.pdf", PDF)
 
@@ -301,8 +301,9 @@ async def test_the_consent_tells_all_that_article_39_demands(clerk: Browser) -> 
     for language, told in (
         ("en", ["The authority of Hong Kong SAR", "guide to this item", "Handling of this application", "encrypted",
                 "Document number", "Begins on", "Identity card", "at Cross-region window, Guangzhou", "withdraw"]),
-        ("zh-CN", ["香港特别行政区办理机关", "办理机关对外服务窗口，联系方式见办事指南", "办理由本窗口代为收取的本项申请",
-                   "加密传输", "证件号码", "开始日期", "居民身份证", "广州市政务服务中心跨域通办窗口", "撤回"]),
+        ("zh-CN", ["香港特别行政区办理机关", "办理机关对外服务窗口，联系方式见办事指南",
+                   "办理由本窗口代为收取的本项申请", "加密传输", "证件号码", "开始日期", "居民身份证",
+                   "广州市政务服务中心跨域通办窗口", "撤回"]),
     ):  # fmt: skip
         _status, page = await clerk.get(HONGKONG, language)
         box = page[page.index('class="consent"') : page.index("</fieldset>", page.index('class="consent"'))]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
-from window_support import FILING, FOSHAN, HONGKONG, NUMBER, PDF, RESIDENCE, Browser, browser, case_id, filled
 
 import gateway.web
+from tests.support.window import FILING, FOSHAN, HONGKONG, NUMBER, PDF, RESIDENCE, Browser, browser, case_id, filled
 
 WEB = Path(gateway.web.__file__).parent
 

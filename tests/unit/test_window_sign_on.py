@@ -8,15 +8,14 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from http.cookies import SimpleCookie
 from pathlib import Path
 
 import pytest
-from window_support import FOSHAN, ISSUER, NOW, WINDOW, Browser, FakeServices, browser, new_signer
 from yarl import URL
 
 from gateway.domain.identity import Assurance
 from gateway.windows import Clerk, Window
+from tests.support.window import FOSHAN, ISSUER, NOW, WINDOW, Browser, FakeServices, browser, new_signer
 
 
 @pytest.fixture

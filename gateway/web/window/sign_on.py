@@ -1,7 +1,7 @@
 """The window as a public client of our own OpenID Provider: code flow with PKCE (RFC 7636, OpenID Connect Core §3.1).
 
-Owns: the authorization request, and every check of what comes back: `state`, `iss` (RFC 9207), the ID token, the level of
-assurance. Leaves to `gateway.identity`: the provider. Leaves to `sessions`: what is remembered in between.
+Owns: the authorization request, and every check of what comes back: `state`, `iss` (RFC 9207), the ID token, and how
+sure the sign-on is. Leaves to `gateway.identity`: the provider. Leaves to `sessions`: what is remembered in between.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""One suite for every region folder, one for both stores."""
