@@ -22,6 +22,7 @@ from authlib.oauth2.rfc6749 import (
     InvalidScopeError,
     UnsupportedResponseTypeError,
 )
+from authlib.oauth2.rfc6749.errors import InvalidClientError
 from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant, ClientCredentialsGrant
 from authlib.oauth2.rfc6750 import BearerTokenGenerator
 from authlib.oauth2.rfc7636 import CodeChallenge
@@ -365,8 +366,10 @@ class Exchange(AuthorizationServer):  # type: ignore[misc] # Authlib ships no ty
 
     def _grant_for(self, request: ProtocolRequest) -> Any:
         client = self.query_client(request.payload.client_id)
-        if client is not None and request.payload.response_type != "code":
+        if request.payload.response_type != "code":
             # Authlib's refusal repeats what was sent, and fails itself when that is not plain ASCII.
+            if client is None:
+                raise InvalidClientError("The client is not registered here.")
             uri = CodeGrant.validate_authorization_redirect_uri(request, client)
             error = UnsupportedResponseTypeError("other", redirect_uri=uri)
             error.state = request.payload.state

@@ -16,6 +16,8 @@ from gateway import errors
 from gateway.errors import GatewayError
 
 TYPE_BASE = "urn:pearl:problem:"
+MOST_PROBLEMS = 100
+"""More than a person would read; a hostile body can have thousands."""
 
 STATUS: Mapping[type[GatewayError], int] = {
     errors.InvalidRequest: 422,
@@ -57,7 +59,9 @@ def document(error: GatewayError, instance: str) -> dict[str, Any]:
     if error.region:
         body["region"] = error.region
     if error.problems:
-        body["problems"] = [{"field": p.field, "code": p.code, "reason": p.reason} for p in error.problems]
+        shown = error.problems[:MOST_PROBLEMS]
+        body["problems"] = [{"field": p.field, "code": p.code, "reason": p.reason} for p in shown]
+        body["problem_count"] = len(error.problems)
     return body
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gateway import errors
 from gateway.errors import FieldProblem, GatewayError
-from gateway.web.problems import STATUS, document, of_framework, problem_response, status_of
+from gateway.web.problems import MOST_PROBLEMS, STATUS, document, of_framework, problem_response, status_of
 
 INTERNAL = {errors.GatewayError, errors.CallerError, errors.RegionError, errors.StartRefused}
 """The base and the two families, which nobody raises as they are, and the one that is only printed at a start."""
@@ -83,7 +83,15 @@ def test_the_document_says_everything_that_is_wrong_and_where() -> None:
             {"field": "form.start", "code": "missing", "reason": "is required"},
             {"field": "mode", "code": "invalid", "reason": "must be online"},
         ],
+        "problem_count": 2,
     }
+
+
+def test_a_hostile_body_does_not_come_back_as_thousands_of_problems() -> None:
+    """A megabyte of unknown fields must not cost a megabyte of answer; the count tells how many there are."""
+    problems = [FieldProblem(f"f{number}", "is not a known field") for number in range(5000)]
+    body = document(errors.InvalidRequest("Many.", problems=problems), "r1")
+    assert (len(body["problems"]), body["problem_count"]) == (MOST_PROBLEMS, 5000)
 
 
 def test_without_evidence_the_instance_names_the_request() -> None:
