@@ -13,10 +13,11 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Connection, MetaData, String, inspect, text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from gateway.storage import Store, open_store
+from gateway.storage import Store, migrations, open_store
 from gateway.storage.migrations import newest
 from gateway.storage.tables import Sealed, metadata
 from tests.support.databases import PostgresServer
@@ -146,3 +147,9 @@ async def test_replicas_that_start_together_migrate_one_after_the_other(empty_ur
     assert await replicas[0].read(differences) == []
     for store in replicas:
         await store.close()
+
+
+def test_the_newest_revision_is_the_one_that_alembic_takes_for_its_head() -> None:
+    """We read it from the file names, so that a process which need not migrate need not load alembic."""
+    scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
+    assert newest() == scripts.get_current_head()
