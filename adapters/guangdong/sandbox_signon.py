@@ -28,6 +28,8 @@ TOKEN_LIFE = 1800
 _ROOT = "/tif/sso/connect/page/oauth2"
 _CONSTANT = {"service": "initService", "response_type": "code", "scope": "all"}
 _METHODS = {"1": "账号密码 password", "2": "数字证书 certificate", "3": "粤省事 scan", "4": "微警 app"}
+_USUAL = "3"
+"""What most people use, and so what the page proposes."""
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 _ENROLLED = "20230220090000"
 _PAGE_HEADERS = {
@@ -204,7 +206,9 @@ def _redirect(errand: Mapping[str, str], code: str) -> web.Response:
 
 def _page(errand: Mapping[str, str], *, wrong: bool = False) -> web.Response:
     hidden = "".join(f'<input type=hidden name={name} value="{escape(text)}">' for name, text in errand.items())
-    methods = "".join(f"<option value={number}>{name}</option>" for number, name in _METHODS.items())
+    methods = "".join(
+        f"<option value={number}{' selected' * (number == _USUAL)}>{name}</option>" for number, name in _METHODS.items()
+    )
     alert = "<p role=alert>账号、密码或方式不正确 Wrong account, password or method.</p>" if wrong else ""
     form = (
         f"<h1>广东省统一身份认证平台</h1><p>模拟系统 Simulated authority, synthetic accounts only.</p>{alert}"
