@@ -25,6 +25,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from gateway.errors import FieldProblem, StartRefused
 
@@ -33,7 +35,8 @@ HOUSE = Path(__file__).resolve().parent.parent
 
 M = TypeVar("M", bound=BaseModel)
 
-_LOOPBACK = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])([:/]|$)")
+_CLEAR = re.compile("http://", re.IGNORECASE)
+_LOOPBACK = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/|$)", re.IGNORECASE)
 
 
 class Settings(BaseModel):
@@ -90,7 +93,11 @@ class StoreSettings(Settings):
     def _without_password(cls, url: str) -> str:
         if not url.startswith(("sqlite:///", "postgresql://")):
             raise ValueError("must be sqlite:///… or postgresql://…")
-        if re.match(r"\w+://[^/@]*:[^/@]*@", url):
+        try:
+            parts = make_url(url)
+        except (ArgumentError, ValueError):  # their texts may quote the address
+            raise ValueError("cannot be read as an address of a database") from None
+        if parts.password is not None or "password" in parts.query:
             raise ValueError("must not hold the password; set store.password to file:… or env:…")
         return url
 
@@ -181,9 +188,9 @@ class Config(Settings):
         named = {"public_url": self.public_url}
         for region, chosen in self.regions.items():
             named |= {f"regions.{region}.settings.{key}": str(value) for key, value in chosen.settings.items()}
-        for place, url in named.items():
-            if self.environment == "production" and url.startswith("http://") and not _LOOPBACK.match(url):
-                raise ValueError(f"{place} must be https:// (http:// only for this machine)")
+        clear = [place for place, url in named.items() if _CLEAR.match(url) and not _LOOPBACK.match(url)]
+        if self.environment == "production" and clear:
+            raise ValueError(f"{', '.join(clear)} must be https:// (http:// only for this machine)")
         return self
 
     def path(self, relative: Path) -> Path:
@@ -278,4 +285,4 @@ def _problem(where: str, detail: ErrorDetails) -> FieldProblem:
         "missing": lambda: "is required",
     }
     reason = reasons.get(detail["type"], lambda: detail["msg"].removeprefix("Value error, "))()
-    return FieldProblem(f"{where}: {place}", reason)
+    return FieldProblem(f"{where}: {place}" if place else where, reason)

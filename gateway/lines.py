@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from typing import TypeVar
 
 from aiolimiter import AsyncLimiter
@@ -76,7 +77,7 @@ class Line:
         )
         self._rest = rest_seconds
         self._contexts: dict[str, Context] = {}
-        self._trial = asyncio.Lock()
+        self._trials = {SIGN_ON: asyncio.Lock(), EXCHANGE: asyncio.Lock()}
         metrics.region_up(region, up=True)
 
     def resting(self) -> bool:
@@ -91,9 +92,11 @@ class Line:
     async def run(self, capability: str, call: Callable[[], Awaitable[T]]) -> T:
         """Make one call. Raises RegionUnreachable at once while the breaker is open, and when there is no turn."""
         begun = time.perf_counter()
-        outcome = "ok"
+        outcome = GatewayError.code  # a defect of ours, unless something more is known below
         try:
-            return await self._guarded(SIGN_ON if capability == SIGN_ON else EXCHANGE, call)
+            result = await self._guarded(SIGN_ON if capability == SIGN_ON else EXCHANGE, call)
+            outcome = "ok"
+            return result
         except GatewayError as error:
             outcome = error.stable_code
             raise
@@ -107,16 +110,15 @@ class Line:
     async def _guarded(self, group: str, call: Callable[[], Awaitable[T]]) -> T:
         breaker = await self._breakers.get_breaker(f"{self.region} {group}")
         self._contexts[group] = breaker.context
-        if self._rests(breaker.context):
+        if self._rests(breaker.context) or self._trials[group].locked():
             raise self._left_alone()
-        if breaker.context.state == CLOSED:
-            return await self._in_turn(breaker, call)
-        if self._trial.locked():
-            raise self._left_alone()
-        async with self._trial:
-            return await self._in_turn(breaker, call)
+        await self._turn()
+        try:
+            return await self._tried(breaker, self._trials[group], call)
+        finally:
+            self._gate.release()
 
-    async def _in_turn(self, breaker: AsyncCircuitBreaker, call: Callable[[], Awaitable[T]]) -> T:
+    async def _turn(self) -> None:
         try:
             async with asyncio.timeout(WAIT):
                 await self._rate.acquire()
@@ -124,13 +126,28 @@ class Line:
         except TimeoutError:
             text = f"Too many calls wait for region {self.region}."
             raise RegionBusy(text, region=self.region) from None
+
+    async def _tried(self, breaker: AsyncCircuitBreaker, trial: asyncio.Lock, call: Callable[[], Awaitable[T]]) -> T:
+        """Decide after the wait, not before: the breaker may have opened, and the rest have passed, meanwhile."""
+        if breaker.context.state == CLOSED:
+            return await self._watched(breaker, call)
+        if trial.locked():
+            raise self._left_alone()
+        async with trial:
+            return await self._watched(breaker, call)
+
+    async def _watched(self, breaker: AsyncCircuitBreaker, call: Callable[[], Awaitable[T]]) -> T:
+        """Make the call under the breaker. A call that is given up is neither a success nor a failure."""
         try:
-            async with breaker:
-                return await call()
+            async with AsyncExitStack() as watch:
+                await watch.enter_async_context(breaker)
+                try:
+                    return await call()
+                except asyncio.CancelledError:
+                    watch.pop_all()  # the breaker would take it for a success, and close after a trial
+                    raise
         except OpenedState:
             raise self._left_alone() from None
-        finally:
-            self._gate.release()
 
     def _left_alone(self) -> RegionResting:
         text = f"Region {self.region} has failed repeatedly and is left alone for a moment."

@@ -113,7 +113,7 @@ class Metrics:
         self._deliveries.labels(region, outcome).inc()
 
     def event(self, region: str, outcome: str) -> None:
-        """Count one status event: recorded, duplicate, early or conflict."""
+        """Count one status event: recorded, late, duplicate, conflict, unreadable or refused."""
         self._events.labels(region, outcome).inc()
 
     def sign_on(self, region: str, outcome: str) -> None:

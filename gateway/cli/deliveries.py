@@ -10,10 +10,13 @@ from sqlalchemy import Connection
 
 from gateway.app import store_url, utc_now
 from gateway.config import Config
-from gateway.errors import FieldProblem, NotFound
+from gateway.errors import FieldProblem, InvalidRequest, NotFound
 from gateway.evidence import Exchange, record
 from gateway.storage import open_store
 from gateway.submissions import queue
+
+LONGEST_REASON = 128
+"""Characters that a row of evidence has room for."""
 
 
 async def unsettled(config: Config, limit: int) -> list[dict[str, Any]]:
@@ -26,7 +29,12 @@ async def unsettled(config: Config, limit: int) -> list[dict[str, Any]]:
 
 
 async def retry(config: Config, submission_ids: Sequence[str], reason: str, operator: str) -> None:
-    """Try dead deliveries again; each is asked about first. Raises NotFound, and then nothing was changed."""
+    """Try dead deliveries again; each is asked about first.
+
+    Raises NotFound and InvalidRequest, and then nothing was changed.
+    """
+    if not 1 <= len(reason) <= LONGEST_REASON:
+        raise InvalidRequest(f"The reason must have 1 to {LONGEST_REASON} characters.")
     store = await open_store(store_url(config))
     try:
         await store.write(lambda tx: _retry(tx, submission_ids, reason, operator, utc_now()))
@@ -35,7 +43,7 @@ async def retry(config: Config, submission_ids: Sequence[str], reason: str, oper
 
 
 def _retry(tx: Connection, submission_ids: Sequence[str], reason: str, operator: str, now: datetime) -> None:
-    regions = {submission_id: queue.revive(tx, submission_id, now) for submission_id in submission_ids}
+    regions = {submission_id: queue.revive(tx, submission_id, now) for submission_id in dict.fromkeys(submission_ids)}
     problems = [FieldProblem(one, "is no dead delivery") for one, region in regions.items() if region is None]
     if problems:
         names = ", ".join(problem.field for problem in problems)

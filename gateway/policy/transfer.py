@@ -263,7 +263,7 @@ def _outside_contract(kind: Kind, origin: Place, target: Place) -> str | None:
 
 
 _HOME: Mapping[str, Zone] = {"HKID": Zone.HONGKONG, "MO_BIR": Zone.MACAU}
-_BODILY = frozenset({"face", "chip", "photo", "portrait", "fingerprint", "iris", "biometric", "biometrics"})
+_BODILY = frozenset({"face", "chip", "photo", "portrait", "fingerprint", "iris", "biometric"})
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
@@ -274,7 +274,7 @@ def stays_home(transfer: Transfer) -> Finding | None:
     """
     if not transfer.crosses:
         return None
-    kept = [name for name in transfer.fields if _BODILY & {word.lower() for word in _WORD.findall(name)}]
+    kept = [name for name in transfer.fields if _bodily(name)]
     if _HOME.get(transfer.document_type or "", transfer.target.zone) is not transfer.target.zone:
         kept.insert(0, f"the number of a document of type {transfer.document_type}")
     if not kept:
@@ -285,6 +285,12 @@ def stays_home(transfer: Transfer) -> Finding | None:
         f"{', '.join(kept)} may not go from {transfer.origin.zone} to {transfer.target.zone}",
         "Leave this out, and send the pairwise reference of the person with the result of the match",
     )
+
+
+def _bodily(name: str) -> bool:
+    """Say whether a word of this field's name, in singular or plural, is one for a face or other bodily data."""
+    words = [word.lower() for word in _WORD.findall(name)]
+    return not _BODILY.isdisjoint([*words, *(word.removesuffix("s") for word in words)])
 
 
 def holder_named(transfer: Transfer) -> Finding | None:

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.flows.flow_support import World, neighbourhood, prepare
+from gateway.storage.tables import deliveries
+from gateway.submissions.queue import UNSETTLED
+from tests.flows.flow_support import World, eventually, neighbourhood, prepare
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -19,7 +21,15 @@ async def shared_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def world(shared_world: World) -> AsyncIterator[World]:
-    """Lend the neighbourhood to one test; whatever an authority was told to do wrong ends with it."""
+    """Lend the neighbourhood to one test; whatever an authority was told to do wrong ends with it.
+
+    A delivery that an earlier test did not wait for would spring the traps of this one.
+    """
+
+    async def quiet() -> bool | None:
+        return not [row for row in await shared_world.rows(deliveries) if row["state"] in UNSETTLED] or None
+
+    await eventually(quiet)
     yield shared_world
     for authority in shared_world.authorities.values():
         authority.behave()

@@ -88,8 +88,9 @@ jwks_file = "keys/{name}.jwks.json"
 """
     for name, origin in {"other-agency": "440100", "foshan-agency": "440600", "hk-agency": "810000"}.items()
 )
-MORE_GRANTS = "".join(
-    f"""
+MORE_GRANTS = (
+    "".join(
+        f"""
 [[grant]]
 client = "{client}"
 capability = "submissions.create"
@@ -97,11 +98,21 @@ items = ["*"]
 purposes = ["cross-region-service"]
 regions = {orjson.dumps(regions).decode()}
 """
-    for client, regions in {
-        "other-agency": ["guangdong", "foshan", "hongkong"],
-        "foshan-agency": ["hongkong"],
-        "hk-agency": ["guangdong"],
-    }.items()
+        for client, regions in {
+            "other-agency": ["guangdong", "foshan", "hongkong"],
+            "foshan-agency": ["hongkong"],
+            "hk-agency": ["guangdong"],
+        }.items()
+    )
+    + """
+[[grant]]
+client = "other-agency"
+capability = "certificates.lookup"
+items = ["*"]
+certificate_types = ["*"]
+purposes = ["cross-region-service"]
+regions = ["guangdong"]
+"""
 )
 PRESSED = {
     "first_delay_seconds = 0.5": "first_delay_seconds = 0.05\nlongest_delay_seconds = 0.2\npoll_seconds = 0.1",

@@ -291,6 +291,10 @@ BORDERS: Mapping[str, tuple[list[dict[str, Any]], str]] = {
     "a consent that has ended": ([consent("hongkong", NAMED, expires_at="2026-01-02T00:00:00Z")], "expired"),
     "a consent of the future": ([consent("hongkong", NAMED, given_at="2098-01-01T00:00:00Z")], "only given on"),
     "a consent to fewer fields": ([consent("hongkong", NAMED[1:])], "applicant.name"),
+    "a consent that leaves the files out": (
+        [consent("hongkong", [name for name in NAMED if name != "materials"])],
+        "does not name materials",
+    ),
 }
 
 
@@ -524,6 +528,11 @@ EVENTS: Mapping[str, Callable[[str, str], dict[str, Any]]] = {
         "occurredAt": 1767225600000, "status": state,
     },
 }  # fmt: skip
+AHEAD: Mapping[str, dict[str, Any]] = {
+    "guangdong": {"fssj": "20990101120000"},
+    "hongkong": {"occurredAt": 4070923200000},
+}
+STATE_FIELD = {"guangdong": "ztdm", "hongkong": "status"}
 ACCEPTED = {"guangdong": "SL1", "hongkong": "ACCEPTED"}
 NOT_ACCEPTED = {"guangdong": "SL0", "hongkong": "REJECTED"}
 PUSHING = pytest.mark.parametrize("region", SENDERS)
@@ -613,6 +622,39 @@ async def test_a_signed_event_with_a_wrong_field_names_it_in_the_regions_words(
     refusal = await world.refused(lambda: deliver(world, SENDERS[region](world, body)), "x" * 100)
     assert (refusal.status, refusal.code) == (422, "callback.unreadable")
     assert refusal.fields == set(wrong)
+
+
+@PUSHING
+async def test_a_signed_event_that_cannot_be_read_is_kept_once_however_often_it_comes(
+    world: World, region: str
+) -> None:
+    """Refused so that the region's engineers hear of it, kept so that a person can act; they repeat what we refuse."""
+    case = await world.file(region)
+    await world.until(case, "COMPLETED")
+    before, known = await world.timeline(case), {row["id"] for row in await world.rows(event_conflicts, region=region)}
+    body = event(region, case, "ZZ")
+    for _ in range(3):
+        refusal = await world.refused(lambda: deliver(world, SENDERS[region](world, body)), case)
+        assert (refusal.status, refusal.code) == (422, "callback.unreadable")
+        assert (refusal.row["action"], refusal.row["who"]) == ("status.callback", {"region": region})
+    (kept,) = [row for row in await world.rows(event_conflicts, region=region) if row["id"] not in known]
+    assert kept["reason"] == f"cannot be read: {STATE_FIELD[region]}"
+    assert case.encode() not in kept["event"]
+    assert await world.timeline(case) == before
+
+
+@PUSHING
+async def test_an_event_of_years_ahead_is_kept_for_a_person(world: World, region: str) -> None:
+    """In the timeline it would overtake everything that follows; acknowledged, because it can be read."""
+    case = await world.file(region)
+    await world.until(case, "COMPLETED")
+    before = await world.timeline(case)
+    body = json.dumps({**EVENTS[region](case, ACCEPTED[region]), **AHEAD[region]}).encode()
+    assert (await deliver(world, SENDERS[region](world, body))).status == 200
+    assert await world.timeline(case) == before
+    (kept,) = await world.rows(event_conflicts, submission_id=case)
+    assert kept["reason"] == "is dated in the future"
+    assert case.encode() not in kept["event"]
 
 
 async def test_a_callback_of_a_region_that_is_not_enabled_is_refused(world: World) -> None:

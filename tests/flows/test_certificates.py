@@ -116,12 +116,22 @@ async def test_without_a_consent_to_the_question_hong_kong_is_not_even_asked(wor
     assert world.authorities["hongkong"].seen[asked:] == []
 
 
-async def test_without_a_consent_to_the_answer_hong_kong_is_not_even_asked(world: World) -> None:
-    """The answer crosses the border too, to the agency."""
-    body = hongkong_question(world, consents=[held("hongkong", "holder.name", "holder.document")])
+@pytest.mark.parametrize(
+    ("half", "missing"),
+    [(held("hongkong", "holder.name", "holder.document"), AGENCY), (held(AGENCY, "match"), "hongkong")],
+    ids=["for the question only", "for the answer only"],
+)
+async def test_with_a_consent_to_one_way_hong_kong_is_not_even_asked(
+    world: World, half: dict[str, Any], missing: str
+) -> None:
+    """The question crosses the border to Hong Kong and the answer to the agency: two transfers, two recipients."""
+    asked = len(world.authorities["hongkong"].seen)
+    body = hongkong_question(world, consents=[half])
     refusal = await world.refused(lambda: world.ask("POST", "/v1/certificates/lookup", body))
-    assert refusal.code == "transfer.no_consent"
-    assert f"transfer to {AGENCY}" in refusal.problem["detail"] or "another recipient" in refusal.problem["detail"]
+    assert (refusal.status, refusal.code, refusal.fields) == (403, "transfer.no_consent", {"transfer.P3"})
+    assert f"is for another recipient than {missing}" in refusal.problem["detail"]
+    seen = world.authorities["hongkong"].seen[asked:]
+    assert [one for one in seen if LOOK_UP_AT["hongkong"] in one] == []
 
 
 async def test_a_consent_that_the_issuer_does_not_hold_makes_the_answer_unverifiable(world: World) -> None:
@@ -139,6 +149,20 @@ async def test_the_applicant_of_our_own_case_is_proved_by_the_case(world: World)
     """Domain rule P8: whoever filed through this gateway need not be believed, it is known."""
     case = await world.file("guangdong")
     assert await standing(world, world.question(case=case, holder_role="party")) == "valid"
+
+
+async def test_the_case_of_another_client_proves_nothing_about_the_holder(world: World) -> None:
+    """A case number that leaked must not open the applicant's certificates to whoever names it."""
+    case = await world.file("guangdong")
+    body = world.question(case=case)
+    assert (await world.ask("POST", "/v1/certificates/lookup", world.question(), client="other-agency")).status == 200
+    asked = len(world.authorities["guangdong"].seen)
+    refusal = await world.refused(lambda: world.ask("POST", "/v1/certificates/lookup", body, client="other-agency"))
+    assert (refusal.status, refusal.code) == (403, "transfer.subject_not_involved")
+    assert refusal.fields == {"transfer.P8"}
+    seen = world.authorities["guangdong"].seen[asked:]
+    assert [one for one in seen if LOOK_UP_AT["guangdong"] in one] == []
+    assert await standing(world, body) == "valid"
 
 
 # --- when nobody answers -----------------------------------------------------------------------------------------

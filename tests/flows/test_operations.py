@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
+from gateway.app import _without_end, utc_now
+from gateway.domain.region import RegionNames, place_of
+from gateway.ports import Adapter
+from gateway.regions import Region, RegionLimits
 from gateway.sandbox.layout import Choices, Layout
 from gateway.sandbox.neighbourhood import free_ports, start
 from gateway.sandbox.tour import Tour
+from gateway.storage import Store, open_store
+from gateway.storage.sqlite import READERS
+from gateway.submissions.delivery import DeliveryWorker, Timing
+from gateway.telemetry import Metrics
+from gateway.web.ops import handlers as ops
 from tests.flows.flow_support import PRIVATE, World, eventually, neighbourhood, prepare
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -123,6 +141,111 @@ async def test_a_gateway_that_is_going_away_says_so_and_still_lives(tmp_path: Pa
         shown = await world.send("GET", "/readyz", url=world.admin_url)
         assert (shown.status, shown.body.splitlines()[0]) == (503, b"gateway: shutting down")
         assert (await world.send("GET", "/livez", url=world.admin_url)).status == 200
+
+
+# --- when things go wrong ----------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def admin(store: Store) -> AsyncIterator[TestClient[web.Request, web.Application]]:
+    """Serve the admin listener over this store."""
+    app = web.Application()
+    app.add_routes(ops.routes(store, {}, Metrics(CollectorRegistry()), utc_now, lambda: True))
+    async with TestClient(TestServer(app)) as client:
+        yield client
+
+
+async def seen_by_monitoring(store: Store) -> tuple[int, str, int, str]:
+    """Return status and text of /metrics and of /readyz, asked for at once, and no later than monitoring waits."""
+
+    async def look(client: TestClient[web.Request, web.Application], path: str) -> tuple[int, str]:
+        async with client.get(path) as answer:
+            return answer.status, await answer.text()
+
+    async with admin(store) as client, asyncio.timeout(8):
+        figures_shown, ready = await asyncio.gather(look(client, "/metrics"), look(client, "/readyz"))
+    return *figures_shown, *ready
+
+
+async def test_figures_stay_to_be_had_while_the_store_is_away(sqlite_url: str) -> None:
+    """They are what an operator needs most just then."""
+    store = await open_store(sqlite_url)
+    status, text, ready, _ = await seen_by_monitoring(store)
+    assert (status, ready, "pearl_store_up 1.0" in text) == (200, 200, True)
+    await store.close()
+    status, text, ready, why = await seen_by_monitoring(store)
+    assert (status, ready, "pearl_store_up 0.0" in text) == (200, 503, True)
+    assert why.startswith("gateway: store: ")
+
+
+async def test_a_store_that_never_answers_keeps_no_monitoring_waiting(sqlite_url: str) -> None:
+    """A scrape that times out shows nothing at all, and a load balancer must hear 503, not silence."""
+    store, release = await open_store(sqlite_url), threading.Event()
+    busy = [asyncio.create_task(store.read(lambda _: release.wait())) for _ in range(READERS)]
+    try:
+        status, text, ready, why = await seen_by_monitoring(store)
+    finally:
+        release.set()
+        await asyncio.gather(*busy)
+        await store.close()
+    assert (status, ready, "pearl_store_up 0.0" in text) == (200, 503, True)
+    assert "store: no answer within" in why
+
+
+async def test_background_work_that_a_bug_ends_begins_again() -> None:
+    """Otherwise every delivery would wait for a restart that nobody knows to be needed."""
+    stopping, begun = asyncio.Event(), 0
+
+    async def work() -> None:
+        nonlocal begun
+        begun += 1
+        if begun == 1:
+            raise ZeroDivisionError
+        stopping.set()
+
+    with capture_logs() as said:
+        await asyncio.wait_for(_without_end("delivery", work, stopping), 10)
+    assert begun == 2
+    assert [(line["log_level"], line["work"]) for line in said] == [("error", "delivery")]
+
+
+@pytest.mark.parametrize("regions", [(), ("foshan", "hongkong")], ids=["no region", "regions of sign-on only"])
+async def test_a_deployment_without_submissions_has_a_worker_that_waits(regions: tuple[str, ...]) -> None:
+    """A worker that ended at once would be begun again and again, and fill the log with it."""
+    worker, stopping, begun = idle_worker(regions), asyncio.Event(), 0
+
+    async def run() -> None:
+        nonlocal begun
+        begun += 1
+        await worker.run()
+
+    with capture_logs() as said:
+        running = asyncio.create_task(_without_end("delivery", run, stopping))
+        done, _ = await asyncio.wait([running], timeout=1.5)  # longer than the pause before work begins again
+        assert (done, begun) == (set(), 1)
+        stopping.set()
+        worker.stop()
+        await asyncio.wait_for(running, 10)
+    assert (begun, said) == (1, [])
+
+
+def idle_worker(regions: tuple[str, ...]) -> DeliveryWorker:
+    """Return a worker for regions that take no submissions. It has neither store nor attempts: it needs none."""
+    limits = RegionLimits(concurrency=1, requests_per_second=1, timeout_seconds=1, settle_seconds=1)
+    names = RegionNames("佛山市", "佛山市", "Foshan", "Foshan")
+    served = {
+        name: Region(
+            id=name, place=place_of("440600"), names=names, limits=limits, assurance={}, certificate_words={},
+            adapter=Adapter(), packs={},
+        )
+        for name in regions
+    }  # fmt: skip
+    second = timedelta(seconds=1)
+    return DeliveryWorker(
+        store=None,  # type: ignore[arg-type] # using it would be the mistake
+        attempts=None,  # type: ignore[arg-type] # the same
+        regions=served, lines={}, timing=Timing(second, second, second), clock=utc_now,
+    )  # fmt: skip
 
 
 # --- logs --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from gateway.evidence.record import digest_of
 from gateway.storage.tables import consents, deliveries, event_conflicts, submissions
-from tests.flows.flow_support import SUBMIT_AT, World, eventually, neighbourhood, prepare
+from tests.flows.flow_support import PURPOSE, SLIP, SUBMIT_AT, World, eventually, neighbourhood, prepare
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -82,11 +84,28 @@ async def test_a_clerk_sees_masked_people_and_the_database_sees_none(world: Worl
     assert "陈小明".encode() not in row["body"]
 
 
+async def test_what_a_region_says_of_a_case_is_sealed(world: World) -> None:
+    """A remark (审批意见) is free text in which a region may name anybody."""
+    applicant = {**(await world.application("guangdong"))["applicant"], "name": "不予受理"}
+    submission_id = await world.file("guangdong", applicant=applicant)
+    case = await world.until(submission_id, "NOT_ACCEPTED")
+    said = [str(value) for value in case["timeline"][-1]["detail"].values()]
+    kept = (await world.timeline(submission_id))[-1]["detail"]
+    assert any("不予受理" in value for value in said)
+    assert [value for value in (*said, "不予受理", "reason") if value.encode() in kept] == []
+
+
 async def test_the_consent_behind_a_transfer_is_kept_with_the_case(world: World) -> None:
-    """Domain rule P3: the consent can be shown later, with recipient, purpose, fields and term."""
-    submission_id = await world.file("hongkong")
+    """Domain rule P3: the consent can be shown later, with recipient, purpose, fields and term.
+
+    It is the one that carries the transfer: another that the person once gave does not take its place.
+    """
+    right = (await world.application("hongkong"))["consents"][0]
+    lapsed = {**right, "purpose": "Marketing", "expires_at": "2026-01-02T00:00:00Z", "evidence": "signed form 6"}
+    submission_id = await world.file("hongkong", consents=[lapsed, right])
     (kept,) = await world.rows(consents, case_no=submission_id)
-    assert kept["recipient"] == "hongkong"
+    assert kept["id"].startswith("CNS")
+    assert (kept["recipient"], kept["purpose"], kept["legal_basis"]) == ("hongkong", PURPOSE, "statutory duty")
     assert "applicant.document" in kept["fields"]
     assert "form.service" in kept["fields"]
     assert (kept["recorded_by"], kept["evidence"]) == ("demo-agency", "signed form 7")
@@ -217,6 +236,45 @@ async def test_a_case_that_the_region_does_not_accept_ends_with_its_reason(world
     assert case["holder"] == "nobody"
     reason = case["timeline"][-1]["detail"]["reason"]
     assert "不予受理" in reason
+
+
+# --- evidence of what left ---------------------------------------------------------------------------------------
+
+
+async def test_what_is_sent_is_written_down_before_the_region_answers(world: World) -> None:
+    """If we died while it has not answered, this row would be all that is known of what left us."""
+    world.authorities["foshan"].trap(SUBMIT_AT["foshan"], "slow", seconds=2.5)
+    submission_id = await world.file("foshan")
+
+    async def leaving() -> list[dict[str, Any]]:
+        return await world.evidence_of(submission_id, "submission.send")
+
+    (row,) = await eventually(leaving)
+    assert await world.evidence_of(submission_id, "submission.deliver") == []
+    assert (row["outcome"], row["reason"], row["answered_at"]) == ("done", "leaving", None)
+    assert row["parts"]["document"]["size"] > 0
+    assert re.fullmatch(r"[0-9a-f]{64}", row["parts"]["document"]["sha256"])
+    material = row["parts"]["material.ID"]
+    digest = hashlib.sha256(SLIP).hexdigest().encode()
+    assert digest_of(digest, bytes.fromhex(material["salt"])) == material
+    await settled(world, submission_id)
+    attempts = await world.evidence_of(submission_id, "submission.deliver")
+    assert [(row["outcome"], row["reason"]) for row in attempts] == [("failed", "region.uncertain"), ("done", "sent")]
+    assert len(await leaving()) == 2
+
+
+@pytest.mark.parametrize("region", REGIONS)
+async def test_a_lost_answer_leaves_one_message_and_two_outcomes_on_record(world: World, region: str) -> None:
+    """Sent, then in doubt, then found at the region: the rows tell it in that order, each with its digest."""
+    world.authorities[region].trap(SUBMIT_AT[region], "lost_answer")
+    submission_id = await world.file(region)
+    await settled(world, submission_id)
+    (sent,) = await world.evidence_of(submission_id, "submission.send")
+    failed, found = await world.evidence_of(submission_id, "submission.deliver")
+    assert sent["recorded_at"] < failed["recorded_at"] < found["recorded_at"]
+    assert (failed["outcome"], found["outcome"], found["reason"]) == ("failed", "done", "reconciled")
+    assert (set(failed["parts"]), set(found["parts"])) == (set(), {"receipt"})
+    assert "document" in sent["parts"]
 
 
 # --- refused by the region, out of attempts, out of reach --------------------------------------------------------

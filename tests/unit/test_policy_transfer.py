@@ -16,6 +16,7 @@ from gateway.errors import NotPermitted, StartRefused
 from gateway.policy.transfer import (
     Basis,
     ConsentGiven,
+    Grounds,
     HolderLookup,
     Kind,
     SubjectRole,
@@ -185,8 +186,13 @@ def test_numbers_of_hong_kong_and_macau_cards_stay_home(
     assert ("P6 must_stay_home" in reasons(transfer)) is stays
 
 
-@pytest.mark.parametrize("name", ["face", "face_image", "applicant.faceImage", "chipData", "card.chip", "FACE_PHOTO"])
+@pytest.mark.parametrize(
+    "name",
+    ["face", "face_image", "applicant.faceImage", "chipData", "card.chip", "FACE_PHOTO", "form.photo", "photos",
+     "idPortrait", "left_fingerprint", "fingerprints", "iris_scan", "form.biometric", "biometrics"],
+)  # fmt: skip
 def test_face_images_and_chip_data_do_not_cross_a_border(name: str) -> None:
+    """Whatever a form calls it: a picture, a print of a finger, or several of them."""
     consents = [replace(CONSENT, fields=CONSENT.fields | {name})]
     transfer = replace(ABROAD, fields=["name", name], consents=consents)
     assert reasons(transfer) == ["P6 must_stay_home"]
@@ -194,7 +200,7 @@ def test_face_images_and_chip_data_do_not_cross_a_border(name: str) -> None:
     assert judge(replace(AT_HOME, fields=[name])) == []
 
 
-@pytest.mark.parametrize("name", ["surface_area", "chipping", "interface"])
+@pytest.mark.parametrize("name", ["surface_area", "chipping", "interface", "photocopy_fee", "portraiture", "iri"])
 def test_a_field_that_merely_sounds_like_a_face_may_cross(name: str) -> None:
     transfer = replace(ABROAD, fields=[name], consents=[replace(CONSENT, fields=frozenset({name}))])
     assert judge(transfer) == []
@@ -249,8 +255,10 @@ def test_all_broken_rules_are_told_at_once_with_what_to_do() -> None:
     assert all(words in error.public for words in ("Rule P3", "Ask the person", "Rule P4", "register a basis"))
 
 
-def test_require_is_silent_when_everything_is_in_order() -> None:
-    require(ABROAD)
+def test_a_transfer_in_order_rests_on_the_consent_and_the_basis_that_carry_it() -> None:
+    lapsed, elsewhere = replace(CONSENT, id="c-0", expires_at=NOW), basis(origin="440300", reference="备案 6")
+    sent = replace(ABROAD, consents=[lapsed, CONSENT], bases=[elsewhere, basis()])
+    assert require(sent) == Grounds(CONSENT, basis())
 
 
 codes = st.sampled_from(["440000", "440100", "440300", "440606", "441800", "350000", "530100", "810000", "820000"])
@@ -302,10 +310,26 @@ def test_an_allowed_transfer_abroad_rests_on_a_consent_in_force(transfer: Transf
         )
 
 
+@given(transfers, st.integers(0, 3), st.integers(0, 6))
+def test_what_a_transfer_is_said_to_rest_on_carries_it_alone(transfer: Transfer, first: int, second: int) -> None:
+    """The consent and the basis that are recorded must be the ones, not merely two among those that were given."""
+    good = basis(kind="assessment", origin=transfer.origin.code, target=transfer.target.code)
+    given_, held = list(transfer.consents), list(transfer.bases)
+    given_.insert(first, CONSENT)
+    held.insert(second, good)
+    grounds = require(sent := replace(transfer, document_type=None, consents=given_, bases=held))
+    assert (grounds is not None) is sent.crosses
+    if grounds is not None:
+        assert grounds.consent in given_
+        assert grounds.basis in held
+        assert judge(replace(sent, consents=[grounds.consent], bases=[grounds.basis])) == []
+
+
 @given(transfers)
 def test_a_transfer_within_one_territory_needs_neither_consent_nor_basis(transfer: Transfer) -> None:
     home = replace(transfer, target=transfer.origin, consents=[], bases=[])
     assert judge(home) == []
+    assert require(replace(home, consents=transfer.consents, bases=transfer.bases)) is None
 
 
 @given(transfers, st.sampled_from(["441800", "441881", "440000"]))

@@ -22,7 +22,7 @@ from gateway.submissions import queue
 from gateway.telemetry import Metrics
 
 _PATIENCE = 3.0
-"""Seconds that /readyz waits for the store."""
+"""Seconds that /readyz and /metrics wait for the store: fewer than Prometheus waits for them."""
 
 
 def routes(
@@ -32,8 +32,9 @@ def routes(
 
     async def show_metrics(_request: web.Request) -> web.Response:
         try:
-            figures = await store.read(lambda tx: queue.figures(tx, clock()))
-        except GatewayError:
+            async with asyncio.timeout(_PATIENCE):
+                figures = await store.read(lambda tx: queue.figures(tx, clock()))
+        except (GatewayError, TimeoutError):
             metrics.store_up(False)  # the other figures are what an operator needs most just now
         else:
             metrics.store_up(True)
