@@ -7,36 +7,24 @@ nothing reaches for what it was not given.
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
-import aiohttp
-import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Connection
-from sqlalchemy.engine import make_url
 
+from gateway.background import feed_readers, in_background, janitor_of
 from gateway.certificates.lookup import CertificateLookup
-from gateway.config import Config, Problems, RegionSettings, read_secret
-from gateway.crypto.at_rest import References, Sealer
-from gateway.crypto.signing import Es256Signer
-from gateway.data import Data, load_data
+from gateway.config import Config
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
-from gateway.errors import GatewayError, StartRefused
-from gateway.identity.records import forget_expired
 from gateway.identity.service import IdentityService
-from gateway.lines import Line, guard
-from gateway.ports import Adapter, Clock, Kit
-from gateway.regions import Manifest, Region, limits_of, open_regions, secret_reader
-from gateway.storage import Store, open_store
+from gateway.opening import data_and_regions, outgoing_session, own_keys, prepare_store, store_url
+from gateway.ports import Clock
+from gateway.storage import open_store
 from gateway.storage.blobs import Blobs, open_blob_store
-from gateway.storage.migrations import newest
 from gateway.submissions.attempt import Attempts, StepObserver, unobserved
 from gateway.submissions.cases import Cases
 from gateway.submissions.delivery import DeliveryWorker, Timing
@@ -47,22 +35,12 @@ from gateway.submissions.materials import Materials
 from gateway.submissions.parcels import Parcels
 from gateway.submissions.retry import RetryPolicy
 from gateway.telemetry import Metrics
-from gateway.waiting import wait
 from gateway.web import middlewares, routes
 from gateway.web.api.handlers import ApiServices
 from gateway.web.ops import handlers as ops
 from gateway.web.pages import Pages
 from gateway.web.window.refusals import error_page
 from gateway.web.window.services import WindowServices
-from gateway.web.window.sessions import forget_expired as forget_window_sessions
-
-log = structlog.get_logger("app")
-
-JANITOR_SECONDS = 60.0
-LAST_LOOK_SECONDS = 0.5
-"""How long a look into a feed may go on when the process ends: what it would have read is still there afterwards."""
-Work = Callable[[], Coroutine[None, None, None]]
-Feeds = Sequence[Work]
 
 
 def utc_now() -> datetime:
@@ -96,12 +74,12 @@ async def build_app(
     async with AsyncExitStack() as down:
         metrics = Metrics(CollectorRegistry())
         sealer, references, signer = own_keys(config)
-        session = await down.enter_async_context(_session())
+        session = await down.enter_async_context(outgoing_session())
         data, regions, lines = data_and_regions(config, session, clock, metrics)
 
         store = await open_store(store_url(config))
         down.push_async_callback(store.close)
-        await _prepare(store, config)
+        await prepare_store(store, config)
 
         materials = Materials(
             store, Blobs(open_blob_store(config.store.blobs, config.folder), sealer), sealer, clock,
@@ -160,101 +138,12 @@ async def build_app(
         admin = web.Application()
         admin.add_routes(ops.routes(store, lines, metrics, clock, lambda: not stopping.is_set()))
 
-        feeds, janitor = _feeds(inbox, regions, stopping), _janitor(store, clock, stopping)
-        await down.enter_async_context(_background(worker, feeds, janitor, stopping))
+        feeds, janitor = feed_readers(inbox, regions, stopping), janitor_of(store, clock, stopping)
+        await down.enter_async_context(in_background(worker, feeds, janitor, stopping))
         yield Gateway(public, admin, worker, stopping)
 
 
 # --- the pieces ----------------------------------------------------------------------------------------------------
-
-
-def own_keys(config: Config) -> tuple[Sealer, References, Es256Signer]:
-    """Read the gateway's own keys. Raises StartRefused."""
-    keys = config.keys
-    try:
-        sealer = Sealer(*(read_secret(config, reference, "keys.at_rest") for reference in keys.at_rest))
-        references = References(read_secret(config, keys.references, "keys.references"))
-        signer = Es256Signer([read_secret(config, reference, "keys.signing") for reference in keys.signing])
-    except ValueError as error:
-        problems = Problems()
-        problems.add("keys", str(error))
-        raise StartRefused("The gateway refuses to start.", problems=problems.found) from error
-    return sealer, references, signer
-
-
-@asynccontextmanager
-async def _session() -> AsyncIterator[aiohttp.ClientSession]:
-    """The one outgoing HTTP session: no cookies, since no region's protocol knows any."""
-    connector = aiohttp.TCPConnector(limit=200, limit_per_host=32)
-    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        yield session
-
-
-def data_and_regions(
-    config: Config, session: aiohttp.ClientSession, clock: Clock, metrics: Metrics
-) -> tuple[Data, Mapping[str, Region], Mapping[str, Line]]:
-    """Load data files, regions and mappings; whatever is wrong with any of them is told together."""
-    problems = Problems()
-    lines: dict[str, Line] = {}
-
-    def kit(manifest: Manifest, chosen: RegionSettings) -> Kit:
-        seconds = limits_of(config, manifest).timeout_seconds
-        return Kit(
-            region=manifest.id,
-            session=session,
-            clock=clock,
-            log=structlog.get_logger("region").bind(region=manifest.id),
-            settings={**manifest.settings, **chosen.settings},
-            secret=secret_reader(config, manifest, chosen),
-            public_url=config.public_url,
-            timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=seconds / 2),
-            random_token=secrets.token_urlsafe,
-        )
-
-    def behind_line(manifest: Manifest, adapter: Adapter) -> Adapter:
-        limits = limits_of(config, manifest)
-        lines[manifest.id] = Line(
-            manifest.id,
-            metrics,
-            concurrency=limits.concurrency,
-            per_second=limits.requests_per_second,
-            failures=config.delivery.breaker_failures,
-            rest_seconds=config.delivery.breaker_seconds,
-        )
-        return guard(lines[manifest.id], adapter)
-
-    data: Data | None = None
-    regions: Mapping[str, Region] = {}
-    with problems.collect():
-        data = load_data(config)
-    with problems.collect():
-        regions = open_regions(config, kit, behind_line)
-    problems.refuse()
-    if data is None:
-        raise AssertionError("no problem was found, so the data is there")
-    return data, regions, lines
-
-
-def store_url(config: Config) -> str:
-    """Return the store's address: a relative SQLite path starts at the configuration, a password has its own file."""
-    prefix, url = "sqlite:///", config.store.url
-    if url.startswith(prefix):
-        return f"{prefix}{config.folder / url.removeprefix(prefix)}"
-    if config.store.password is None:
-        return url
-    password = read_secret(config, config.store.password, "store.password").decode().strip()
-    return make_url(url).set(password=password).render_as_string(hide_password=False)
-
-
-async def _prepare(store: Store, config: Config) -> None:
-    """Migrate in the sandbox; elsewhere only look, because an operator decides when a schema changes."""
-    if config.environment == "sandbox":
-        await store.migrate()
-    found = await store.revision()
-    if found != newest():
-        problems = Problems()
-        problems.add("store", f"the schema is at {found}, this release needs {newest()}; run `pearl db upgrade`")
-        problems.refuse()
 
 
 def _retry(config: Config) -> RetryPolicy:
@@ -282,59 +171,3 @@ def _authenticator(identity: IdentityService) -> Callable[[str], Awaitable[Calle
         return identity.tokens.caller_of(identity.tokens.verify(token))
 
     return authenticate
-
-
-# --- background ----------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def _background(
-    worker: DeliveryWorker, feeds: Feeds, janitor: Work, stopping: asyncio.Event
-) -> AsyncIterator[None]:
-    """Run worker, feeds and janitor beside the requests; on the way out, let the attempts under way finish."""
-    works = {"delivery": worker.run, "janitor": janitor, **{f"feed {i}": feed for i, feed in enumerate(feeds)}}
-    tasks = [asyncio.create_task(_without_end(name, work, stopping)) for name, work in works.items()]
-    try:
-        yield
-    finally:
-        stopping.set()
-        worker.stop()
-        _, late = await asyncio.wait(tasks, timeout=worker.patience_seconds + LAST_LOOK_SECONDS)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _without_end(name: str, work: Work, stopping: asyncio.Event) -> None:
-    """Run work that ends only with the process. If a bug ends it, say so loudly and begin again."""
-    while not stopping.is_set():
-        try:
-            await work()
-        except Exception:
-            log.exception("background work ended unexpectedly", work=name)
-        await wait(stopping, 1)
-
-
-def _feeds(inbox: Inbox, regions: Mapping[str, Region], stopping: asyncio.Event) -> Feeds:
-    """Return one endless reader per region whose events are polled."""
-    polled = [region for region in regions.values() if region.adapter.feed is not None]
-    return [partial(inbox.poll_forever, region, stopping) for region in polled]
-
-
-def _forget(tx: Connection, now: datetime) -> None:
-    forget_expired(tx, now)
-    forget_window_sessions(tx, now)
-
-
-def _janitor(store: Store, clock: Clock, stopping: asyncio.Event) -> Work:
-    """Return the endless work of forgetting what has expired: interactions, sessions, codes, nonces."""
-
-    async def sweep() -> None:
-        while not stopping.is_set():
-            try:
-                await store.write(partial(_forget, now=clock()))
-            except GatewayError as error:
-                log.warning("nothing forgotten", code=error.stable_code, detail=error.detail)
-            await wait(stopping, JANITOR_SECONDS)
-
-    return sweep

@@ -95,14 +95,15 @@ class Line:
         outcome = GatewayError.code  # a defect of ours, unless something more is known below
         try:
             result = await self._guarded(SIGN_ON if capability == SIGN_ON else EXCHANGE, call)
-            outcome = "ok"
-            return result
         except GatewayError as error:
             outcome = error.stable_code
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise
+        else:
+            outcome = "ok"
+            return result
         finally:
             self._metrics.region_call(self.region, capability, outcome, time.perf_counter() - begun)
             self._metrics.region_up(self.region, up=not self.resting())

@@ -7,9 +7,10 @@ import time
 import aiohttp
 from prometheus_client import CollectorRegistry
 
-from gateway.app import data_and_regions, own_keys, utc_now
+from gateway.app import utc_now
 from gateway.config import Config, Problems
 from gateway.errors import GatewayError
+from gateway.opening import data_and_regions, own_keys
 from gateway.regions import Region
 from gateway.telemetry import Metrics
 

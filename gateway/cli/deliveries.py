@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from gateway.app import store_url, utc_now
+from gateway.app import utc_now
 from gateway.config import Config
 from gateway.errors import FieldProblem, InvalidRequest, NotFound
 from gateway.evidence import Exchange, record
+from gateway.opening import store_url
 from gateway.storage import open_store
 from gateway.submissions import queue
 

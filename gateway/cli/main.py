@@ -20,13 +20,13 @@ from typing import Any, ParamSpec, TypeVar
 import click
 
 from gateway import __version__
-from gateway.app import store_url
 from gateway.cli.check import check_all, check_live
 from gateway.cli.clients import clients
 from gateway.cli.deliveries import retry, unsettled
 from gateway.config import Config
 from gateway.data import load_data, read_config
 from gateway.errors import GatewayError
+from gateway.opening import store_url
 from gateway.regions import read_manifests
 from gateway.sandbox.command import run_authorities, run_sandbox
 from gateway.sandbox.layout import Choices, lay_out

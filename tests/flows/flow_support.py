@@ -25,10 +25,11 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 from sqlalchemy import Table, func, select
 
-from gateway.app import Gateway, build_app, store_url
+from gateway.app import Gateway, build_app
 from gateway.config import Config, load_config
 from gateway.crypto.signing import Es256Signer
 from gateway.minting import Mint
+from gateway.opening import store_url
 from gateway.sandbox.authority import MISBEHAVIOUR, AuthoritySettings
 from gateway.sandbox.layout import Choices, Layout, lay_out
 from gateway.sandbox.neighbourhood import free_ports

@@ -20,7 +20,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from gateway.app import _without_end, utc_now
+from gateway.app import utc_now
+from gateway.background import without_end
 from gateway.domain.region import RegionNames, place_of
 from gateway.ports import Adapter
 from gateway.regions import Region, RegionLimits
@@ -204,7 +205,7 @@ async def test_background_work_that_a_bug_ends_begins_again() -> None:
         stopping.set()
 
     with capture_logs() as said:
-        await asyncio.wait_for(_without_end("delivery", work, stopping), 10)
+        await asyncio.wait_for(without_end("delivery", work, stopping), 10)
     assert begun == 2
     assert [(line["log_level"], line["work"]) for line in said] == [("error", "delivery")]
 
@@ -220,7 +221,7 @@ async def test_a_deployment_without_submissions_has_a_worker_that_waits(regions:
         await worker.run()
 
     with capture_logs() as said:
-        running = asyncio.create_task(_without_end("delivery", run, stopping))
+        running = asyncio.create_task(without_end("delivery", run, stopping))
         done, _ = await asyncio.wait([running], timeout=1.5)  # longer than the pause before work begins again
         assert (done, begun) == (set(), 1)
         stopping.set()

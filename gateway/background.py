@@ -1,0 +1,87 @@
+"""Work that goes on beside the requests: deliveries, feeds, and forgetting what has expired.
+
+Owns: starting it, beginning again when a bug ended it, and letting it finish on the way out. Leaves the work itself to
+the objects that are handed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
+
+import structlog
+from sqlalchemy import Connection
+
+from gateway.errors import GatewayError
+from gateway.identity.records import forget_expired
+from gateway.ports import Clock
+from gateway.regions import Region
+from gateway.storage import Store
+from gateway.submissions.delivery import DeliveryWorker
+from gateway.submissions.inbox import Inbox
+from gateway.waiting import wait
+from gateway.web.window.sessions import forget_expired as forget_window_sessions
+
+log = structlog.get_logger("background")
+
+JANITOR_SECONDS = 60.0
+LAST_LOOK_SECONDS = 0.5
+"""How long a look into a feed may go on when the process ends: what it would have read is still there afterwards."""
+Work = Callable[[], Coroutine[None, None, None]]
+Feeds = Sequence[Work]
+
+
+@asynccontextmanager
+async def in_background(
+    worker: DeliveryWorker, feeds: Feeds, janitor: Work, stopping: asyncio.Event
+) -> AsyncIterator[None]:
+    """Run worker, feeds and janitor beside the requests; on the way out, let the attempts under way finish."""
+    works = {"delivery": worker.run, "janitor": janitor, **{f"feed {i}": feed for i, feed in enumerate(feeds)}}
+    tasks = [asyncio.create_task(without_end(name, work, stopping)) for name, work in works.items()]
+    try:
+        yield
+    finally:
+        stopping.set()
+        worker.stop()
+        _, late = await asyncio.wait(tasks, timeout=worker.patience_seconds + LAST_LOOK_SECONDS)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def without_end(name: str, work: Work, stopping: asyncio.Event) -> None:
+    """Run work that ends only with the process. If a bug ends it, say so loudly and begin again."""
+    while not stopping.is_set():
+        try:
+            await work()
+        except Exception:
+            log.exception("background work ended unexpectedly", work=name)
+        await wait(stopping, 1)
+
+
+def feed_readers(inbox: Inbox, regions: Mapping[str, Region], stopping: asyncio.Event) -> Feeds:
+    """Return one endless reader per region whose events are polled."""
+    polled = [region for region in regions.values() if region.adapter.feed is not None]
+    return [partial(inbox.poll_forever, region, stopping) for region in polled]
+
+
+def _forget(tx: Connection, now: datetime) -> None:
+    forget_expired(tx, now)
+    forget_window_sessions(tx, now)
+
+
+def janitor_of(store: Store, clock: Clock, stopping: asyncio.Event) -> Work:
+    """Return the endless work of forgetting what has expired: interactions, sessions, codes, nonces."""
+
+    async def sweep() -> None:
+        while not stopping.is_set():
+            try:
+                await store.write(partial(_forget, now=clock()))
+            except GatewayError as error:
+                log.warning("nothing forgotten", code=error.stable_code, detail=error.detail)
+            await wait(stopping, JANITOR_SECONDS)
+
+    return sweep

@@ -1,0 +1,115 @@
+"""What the front page opens before anything can be built: keys, the outgoing session, data files, regions, the store.
+
+Owns: telling everything that is wrong with them in one go. Leaves to `gateway.app`: building on them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import aiohttp
+import structlog
+from sqlalchemy.engine import make_url
+
+from gateway.config import Config, Problems, RegionSettings, read_secret
+from gateway.crypto.at_rest import References, Sealer
+from gateway.crypto.signing import Es256Signer
+from gateway.data import Data, load_data
+from gateway.errors import StartRefused
+from gateway.lines import Line, guard
+from gateway.ports import Adapter, Clock, Kit
+from gateway.regions import Manifest, Region, limits_of, open_regions, secret_reader
+from gateway.storage import Store
+from gateway.storage.migrations import newest
+from gateway.telemetry import Metrics
+
+
+def own_keys(config: Config) -> tuple[Sealer, References, Es256Signer]:
+    """Read the gateway's own keys. Raises StartRefused."""
+    keys = config.keys
+    try:
+        sealer = Sealer(*(read_secret(config, reference, "keys.at_rest") for reference in keys.at_rest))
+        references = References(read_secret(config, keys.references, "keys.references"))
+        signer = Es256Signer([read_secret(config, reference, "keys.signing") for reference in keys.signing])
+    except ValueError as error:
+        problems = Problems()
+        problems.add("keys", str(error))
+        raise StartRefused("The gateway refuses to start.", problems=problems.found) from error
+    return sealer, references, signer
+
+
+@asynccontextmanager
+async def outgoing_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """The one outgoing HTTP session: no cookies, since no region's protocol knows any."""
+    connector = aiohttp.TCPConnector(limit=200, limit_per_host=32)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        yield session
+
+
+def data_and_regions(
+    config: Config, session: aiohttp.ClientSession, clock: Clock, metrics: Metrics
+) -> tuple[Data, Mapping[str, Region], Mapping[str, Line]]:
+    """Load data files, regions and mappings; whatever is wrong with any of them is told together."""
+    problems = Problems()
+    lines: dict[str, Line] = {}
+
+    def kit(manifest: Manifest, chosen: RegionSettings) -> Kit:
+        seconds = limits_of(config, manifest).timeout_seconds
+        return Kit(
+            region=manifest.id,
+            session=session,
+            clock=clock,
+            log=structlog.get_logger("region").bind(region=manifest.id),
+            settings={**manifest.settings, **chosen.settings},
+            secret=secret_reader(config, manifest, chosen),
+            public_url=config.public_url,
+            timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=seconds / 2),
+            random_token=secrets.token_urlsafe,
+        )
+
+    def behind_line(manifest: Manifest, adapter: Adapter) -> Adapter:
+        limits = limits_of(config, manifest)
+        lines[manifest.id] = Line(
+            manifest.id,
+            metrics,
+            concurrency=limits.concurrency,
+            per_second=limits.requests_per_second,
+            failures=config.delivery.breaker_failures,
+            rest_seconds=config.delivery.breaker_seconds,
+        )
+        return guard(lines[manifest.id], adapter)
+
+    data: Data | None = None
+    regions: Mapping[str, Region] = {}
+    with problems.collect():
+        data = load_data(config)
+    with problems.collect():
+        regions = open_regions(config, kit, behind_line)
+    problems.refuse()
+    if data is None:
+        raise AssertionError("no problem was found, so the data is there")
+    return data, regions, lines
+
+
+def store_url(config: Config) -> str:
+    """Return the store's address: a relative SQLite path starts at the configuration, a password has its own file."""
+    prefix, url = "sqlite:///", config.store.url
+    if url.startswith(prefix):
+        return f"{prefix}{config.folder / url.removeprefix(prefix)}"
+    if config.store.password is None:
+        return url
+    password = read_secret(config, config.store.password, "store.password").decode().strip()
+    return make_url(url).set(password=password).render_as_string(hide_password=False)
+
+
+async def prepare_store(store: Store, config: Config) -> None:
+    """Migrate in the sandbox; elsewhere only look, because an operator decides when a schema changes."""
+    if config.environment == "sandbox":
+        await store.migrate()
+    found = await store.revision()
+    if found != newest():
+        problems = Problems()
+        problems.add("store", f"the schema is at {found}, this release needs {newest()}; run `pearl db upgrade`")
+        problems.refuse()

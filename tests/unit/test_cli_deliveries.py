@@ -1,0 +1,199 @@
+"""`pearl deliveries`: what an operator sees of what is under way, and what ordering a dead one again changes."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import Connection, select
+
+from gateway.cli.deliveries import LONGEST_REASON
+from gateway.cli.main import main
+from gateway.sandbox.layout import Choices, Ports, lay_out
+from gateway.storage import open_store
+from gateway.storage.tables import deliveries, evidence
+from tests.support.cases import REGION, add_delivery, delivery, number
+from tests.support.clock import ManualClock
+
+T = TypeVar("T")
+
+LAID_OUT = Ports(public=8080, admin=9090, authorities={REGION: 8443})
+"""Addresses that stand in the configuration; nothing listens there, and nothing calls."""
+
+
+class Office:
+    """A deployment's folder, and an operator at its command line."""
+
+    def __init__(self, config: Path, database: str, now: datetime) -> None:
+        self._config, self._database, self.now = config, database, now
+        self.cases = [number(sequence, now) for sequence in range(1, 5)]
+
+    def pearl(self, command: str, *arguments: str) -> Result:
+        """Run `pearl deliveries <command>`."""
+        given = ["deliveries", command, "--config", str(self._config), *arguments]
+        return CliRunner().invoke(main, given, catch_exceptions=False)
+
+    def listed(self) -> list[dict[str, str]]:
+        result = self.pearl("list", "--json")
+        assert result.exit_code == 0
+        rows: list[dict[str, str]] = json.loads(result.stdout)
+        return rows
+
+    def store(self, unit: Callable[[Connection], T]) -> T:
+        """Run one transaction in the store, apart from the command's."""
+
+        async def once() -> T:
+            store = await open_store(self._database)
+            try:
+                return await store.write(unit)
+            finally:
+                await store.close()
+
+        return asyncio.run(once())
+
+    def contents(self) -> tuple[list[Any], list[Any]]:
+        """Return every delivery and every row of evidence."""
+        query = [select(deliveries).order_by(deliveries.c.id), select(evidence)]
+        return self.store(lambda tx: (tx.execute(query[0]).all(), tx.execute(query[1]).all()))  # type: ignore[return-value] # rows compare like tuples
+
+    def evidence(self) -> list[dict[str, Any]]:
+        return self.store(lambda tx: [dict(row) for row in tx.execute(select(evidence)).mappings()])
+
+
+@pytest.fixture
+def office(tmp_path: Path, sqlite_template: Path, clock: ManualClock) -> Office:
+    """Lay a deployment out, with four deliveries: dead, in doubt, pending and delivered, oldest first."""
+    layout = lay_out(tmp_path / "pearl", LAID_OUT, Choices())
+    database = shutil.copy(sqlite_template, layout.folder / "pearl.db")
+    now = clock()
+    opened = Office(layout.config, f"sqlite:///{database}", now)
+    rows = [
+        {
+            "state": "dead",
+            "due": None,
+            "failures": 12,
+            "attempt": 13,
+            "last_code": "region.refused",
+            "last_text": "No.",
+        },
+        {"state": "in_doubt", "failures": 1, "last_code": "region.uncertain", "last_text": "No answer arrived."},
+        {},
+        {"state": "delivered", "due": None, "settled_at": now},
+    ]
+
+    def fill(tx: Connection) -> None:
+        for age, (case, row) in enumerate(zip(opened.cases, rows, strict=True)):
+            add_delivery(tx, case, now + timedelta(seconds=age), **row)
+
+    opened.store(fill)
+    return opened
+
+
+# --- list --------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_shows_what_is_not_settled_with_state_and_reason(office: Office) -> None:
+    """Oldest first, what waits for a person included; what was delivered is nobody's concern any more."""
+    result = office.pearl("list")
+    assert result.exit_code == 0
+    dead, doubtful, pending = result.stdout.splitlines()
+    assert dead.split(maxsplit=3) == [office.cases[0], REGION, "dead", "No."]
+    assert doubtful.split(maxsplit=3) == [office.cases[1], REGION, "in_doubt", "No answer arrived."]
+    assert pending.split() == [office.cases[2], REGION, "pending"]
+
+
+def test_the_list_for_programs_holds_the_same_and_nothing_of_the_person(office: Office) -> None:
+    """Ids, states and reasons: neither the sealed case nor the reference to the applicant."""
+    rows = office.listed()
+    assert [row["state"] for row in rows] == ["dead", "in_doubt", "pending"]
+    columns = {"submission_id", "region", "state", "attempt", "due", "last_code", "last_text", "created_at"}
+    assert [row.keys() for row in rows] == [columns] * 3
+    assert rows[0]["last_code"] == "region.refused"
+    assert rows[0]["due"] == ""
+
+
+def test_the_list_ends_where_it_is_told_to(office: Office) -> None:
+    assert office.pearl("list", "--limit", "1").stdout.split()[0] == office.cases[0]
+    assert len(office.pearl("list", "--limit", "1").stdout.splitlines()) == 1
+
+
+def test_an_empty_list_is_a_list_too(office: Office) -> None:
+    """Programs read it like any other."""
+    office.store(lambda tx: tx.execute(deliveries.update().values(state="delivered")).rowcount)
+    assert office.listed() == []
+
+
+# --- retry -------------------------------------------------------------------------------------------------------
+
+
+def test_a_dead_delivery_is_tried_again_at_once_beginning_with_a_question(office: Office) -> None:
+    """`in_doubt`, because nobody knows what the region has of it; its attempts are counted anew."""
+    before = datetime.now(UTC)
+    assert office.pearl("retry", office.cases[0], "--reason", "the region is back").exit_code == 0
+    row = office.store(lambda tx: delivery(tx, "DL" + office.cases[0]))
+    assert (row["state"], row["failures"], row["attempt"]) == ("in_doubt", 0, 13)
+    assert before <= row["due"] <= datetime.now(UTC)
+
+
+def test_who_ordered_it_again_and_why_becomes_evidence(office: Office) -> None:
+    """One row, written with the change; it names the operator and the case, and no person."""
+    office.pearl("retry", office.cases[0], "--reason", "the region is back")
+    (row,) = office.evidence()
+    assert (row["action"], row["outcome"], row["reason"]) == ("delivery.retry", "done", "the region is back")
+    assert row["who"] == {"operator": getpass.getuser()}
+    assert row["what"] == {"case": office.cases[0], "region": REGION}
+
+
+def test_nothing_else_changes(office: Office) -> None:
+    rows, _ = office.contents()
+    office.pearl("retry", office.cases[0], "--reason", "the region is back")
+    assert office.contents()[0][1:] == rows[1:]
+
+
+def test_a_delivery_that_is_named_twice_is_tried_again_once(office: Office) -> None:
+    """A list pasted with a line too many is no reason to refuse."""
+    assert office.pearl("retry", office.cases[0], office.cases[0], "--reason", "back").exit_code == 0
+    assert len(office.evidence()) == 1
+
+
+@pytest.mark.parametrize("wrong", [1, 2, 3], ids=["in doubt", "pending", "delivered"])
+def test_one_that_is_not_dead_is_named_and_nothing_at_all_is_changed(office: Office, wrong: int) -> None:
+    """Sending one that is under way or delivered would file the case twice; the dead one beside it waits as well."""
+    untouched = office.contents()
+    result = office.pearl("retry", office.cases[0], office.cases[wrong], "--reason", "the region is back")
+    assert result.exit_code == 1
+    assert office.cases[wrong] in result.stderr
+    assert office.cases[0] not in result.stderr
+    assert result.stdout == ""
+    assert office.contents() == untouched
+
+
+def test_a_case_that_nobody_knows_is_named_too(office: Office) -> None:
+    result = office.pearl("retry", "no-such-case", "--reason", "the region is back")
+    assert result.exit_code == 1
+    assert "no-such-case" in result.stderr
+    assert office.evidence() == []
+
+
+@pytest.mark.parametrize("reason", ["", "x" * (LONGEST_REASON + 1)], ids=["none", "too long"])
+def test_a_reason_that_evidence_cannot_hold_is_refused(office: Office, reason: str) -> None:
+    """PostgreSQL would refuse the long one with a traceback; an empty one explains nothing."""
+    untouched = office.contents()
+    result = office.pearl("retry", office.cases[0], "--reason", reason)
+    assert result.exit_code == 1
+    assert f"1 to {LONGEST_REASON} characters" in result.stderr
+    assert office.contents() == untouched
+
+
+def test_a_retry_wants_a_reason(office: Office) -> None:
+    """Exit code 2: the command was called wrongly."""
+    assert office.pearl("retry", office.cases[0]).exit_code == 2
+    assert office.evidence() == []
