@@ -75,14 +75,14 @@ def office(tmp_path: Path, sqlite_template: Path, clock: ManualClock) -> Office:
     database = shutil.copy(sqlite_template, layout.folder / "pearl.db")
     now = clock()
     opened = Office(layout.config, f"sqlite:///{database}", now)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "state": "dead",
             "due": None,
             "failures": 12,
             "attempt": 13,
             "last_code": "region.refused",
-            "last_text": "No.",
+            "last_text": "No",
         },
         {"state": "in_doubt", "failures": 1, "last_code": "region.uncertain", "last_text": "No answer arrived."},
         {},
@@ -105,7 +105,7 @@ def test_the_list_shows_what_is_not_settled_with_state_and_reason(office: Office
     result = office.pearl("list")
     assert result.exit_code == 0
     dead, doubtful, pending = result.stdout.splitlines()
-    assert dead.split(maxsplit=3) == [office.cases[0], REGION, "dead", "No."]
+    assert dead.split(maxsplit=3) == [office.cases[0], REGION, "dead", "No"]
     assert doubtful.split(maxsplit=3) == [office.cases[1], REGION, "in_doubt", "No answer arrived."]
     assert pending.split() == [office.cases[2], REGION, "pending"]
 

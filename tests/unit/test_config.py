@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tomli_w
 
 from gateway.config import Config, load_config, parse, read_secret
 from gateway.errors import StartRefused
@@ -15,7 +14,14 @@ from gateway.errors import StartRefused
 PASSWORD = "hunter2"
 UPLOAD = 32 * 1024 * 1024
 
-Write = Callable[[dict[str, Any]], Path]
+Write = Callable[[str], Path]
+
+TEXT = """
+public_url = "https://gateway.example"
+keys = {{ signing = ["file:signing.pem"], at_rest = ["file:at-rest.key"], references = "env:PEARL_TEST_REF" }}
+regions.foshan.secrets.token = "file:token"
+store = {{ url = "sqlite:///pearl.db", blobs = "blobs", password = "{password}" }}
+"""
 
 
 def settings(**tables: Any) -> dict[str, Any]:
@@ -23,7 +29,7 @@ def settings(**tables: Any) -> dict[str, Any]:
     right: dict[str, Any] = {
         "public_url": "https://gateway.example",
         "store": {"url": "sqlite:///pearl.db", "blobs": "blobs"},
-        "keys": {"signing": ["file:signing.pem"], "at_rest": ["file:at-rest.key"], "references": "env:PEARL_TEST_REF"},
+        "keys": {"signing": ["file:signing.pem"], "at_rest": ["file:at-rest.key"], "references": "env:REFERENCES"},
         "regions": {"foshan": {"secrets": {"token": "file:token"}}},
     }
     return {**right, **tables}
@@ -215,14 +221,14 @@ def test_a_secret_in_clear_is_refused_and_not_repeated(tables: dict[str, Any], p
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Lay the secrets out, and return what writes a configuration beside them."""
+    """Lay the secrets out, and return what writes a configuration with a store's password beside them."""
     monkeypatch.setenv("PEARL_TEST_REF", PASSWORD)
     for name in ("signing.pem", "at-rest.key", "token"):
         (tmp_path / name).write_text(PASSWORD)
 
-    def written(data: dict[str, Any]) -> Path:
+    def written(password: str) -> Path:
         path = tmp_path / "pearl.toml"
-        path.write_text(tomli_w.dumps(data))
+        path.write_text(TEXT.format(password=password))
         return path
 
     return written
@@ -237,14 +243,14 @@ def unreadable(path: Path) -> dict[str, str]:
 
 def test_secrets_are_found_beside_the_configuration_and_in_the_environment(write: Write) -> None:
     """Wherever the gateway was started from."""
-    loaded = load_config(write(settings()))
+    loaded = load_config(write("file:token"))
     for reference in ("file:token", "env:PEARL_TEST_REF"):
         assert read_secret(loaded, reference, "here") == PASSWORD.encode()
 
 
 def test_the_printed_configuration_shows_no_secret(write: Write) -> None:
     """It holds references only, so it may stand in a log."""
-    assert PASSWORD not in repr(load_config(write(settings(store=store(password="file:token")))))
+    assert PASSWORD not in repr(load_config(write("file:token")))
 
 
 @pytest.mark.parametrize(
@@ -261,11 +267,11 @@ def test_the_password_of_the_store_is_looked_for_at_the_start(
 ) -> None:
     """Not at the first connection, when the old process is gone already."""
     (tmp_path / "empty").touch()
-    assert reason in unreadable(write(settings(store=store(password=reference))))["store.password"]
+    assert reason in unreadable(write(reference))["store.password"]
 
 
 def test_every_secret_that_is_missing_is_named_by_its_place(write: Write, tmp_path: Path) -> None:
     for name in ("signing.pem", "token"):
         (tmp_path / name).unlink()
-    places = unreadable(write(settings(store=store(password="env:PEARL_TEST_NOT_SET"))))
+    places = unreadable(write("env:PEARL_TEST_NOT_SET"))
     assert places.keys() == {"keys.signing.0", "store.password", "regions.foshan.secrets.token"}

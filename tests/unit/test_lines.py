@@ -250,16 +250,20 @@ async def test_a_trial_that_is_given_up_leaves_the_region_on_trial(wall: WallClo
 async def test_those_who_waited_through_the_rest_are_tried_one_at_a_time(wall: WallClock) -> None:
     """They came while all was well; by their turn the region has failed, rested, and is on trial."""
     peer = region(concurrency=2, failures=1)
-    fall = asyncio.Barrier(3)
+    both, fall = asyncio.Event(), asyncio.Event()
 
     async def fail() -> str:
-        await fall.wait()
+        peer.reached += 1
+        if peer.reached == 2:
+            both.set()
+        await fall.wait()  # wakes both before anybody whose turn comes through them
         wall.now += REST + 1  # the second one's failure comes when the rest after the first one's is over
         raise RegionUnreachable("away")
 
     ill = [asyncio.create_task(peer.call(call=fail)) for _ in range(2)]
     late = [peer.late_call() for _ in range(2)]
-    await fall.wait()
+    await both.wait()
+    fall.set()
     await asyncio.wait(ill)
     await peer.entered.wait()
     done, trials = await asyncio.wait(late, return_when=asyncio.FIRST_COMPLETED)
