@@ -62,6 +62,10 @@ class GatewayError(Exception):
         self.evidence: str | None = None
         """The evidence row that records this refusal, once there is one."""
 
+    def fields(self) -> list[str]:
+        """Return which fields are wrong, for logs and evidence: not endlessly many, and none endlessly long."""
+        return [problem.field[:64] for problem in self.problems[:50]]
+
     def __str__(self) -> str:
         return f"{self.stable_code}: {self.public}"
 

@@ -25,7 +25,7 @@ from gateway.domain.identifiers import case_number_problem, document_problem, zz
 from gateway.domain.region import place_of
 from gateway.errors import FieldProblem, GatewayError, InvalidRequest, RegionError
 from gateway.evidence import Exchange, record
-from gateway.evidence.record import who_is
+from gateway.evidence.record import refusal, who_is
 from gateway.policy.grants import Ask, Capability, Grants
 from gateway.policy.transfer import Basis, ConsentGiven, HolderLookup, SubjectRole, Transfer, require
 from gateway.ports import CertificateReply, Clock, RegionDocument
@@ -298,17 +298,11 @@ class CertificateLookup:
     async def _note_refusal(
         self, caller: Caller, request: LookupRequest, error: GatewayError, received_at: datetime
     ) -> None:
-        exchange = Exchange(
+        exchange = refusal(
+            error,
             action="certificate.lookup",
-            outcome="refused",
-            reason=error.stable_code,
             who={**who_is(caller), "operator": request.operator},
-            what={
-                "case": request.case,
-                "item": request.item.code,
-                "type": request.certificate_type,
-                "fields": [problem.field for problem in error.problems],
-            },
+            what={"case": request.case, "item": request.item.code, "type": request.certificate_type},
             purpose=f"{request.purpose_code}: {request.purpose}",
             received_at=received_at,
         )

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection
 
 from gateway.domain.caller import Caller
+from gateway.errors import GatewayError
 from gateway.storage.tables import evidence
 
 Outcome = Literal["done", "refused", "failed"]
@@ -53,6 +54,27 @@ def who_is(caller: Caller) -> dict[str, str]:
         "window": caller.window_id,
     }
     return {name: value for name, value in known.items() if value}
+
+
+def refusal(
+    error: GatewayError,
+    *,
+    action: str,
+    who: Mapping[str, str],
+    what: Mapping[str, Any],
+    purpose: str,
+    received_at: datetime,
+) -> Exchange:
+    """Return the exchange that a refused request was: why, and which fields were wrong."""
+    return Exchange(
+        action=action,
+        outcome="refused",
+        reason=error.stable_code,
+        who=who,
+        what={**what, "fields": error.fields()},
+        purpose=purpose,
+        received_at=received_at,
+    )
 
 
 def record(tx: Connection, exchange: Exchange, *, now: datetime) -> str:

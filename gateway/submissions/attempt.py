@@ -217,7 +217,7 @@ class Attempts:
 
         log.warning(
             "attempt failed", code=error.stable_code, then=str(then), attempt=claimed.attempt,
-            fields=[problem.field for problem in error.problems], detail=error.detail,
+            fields=error.fields(), detail=error.detail,
         )  # fmt: skip
         await self._settle(claimed, unit, then)
 

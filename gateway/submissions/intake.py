@@ -30,7 +30,7 @@ from gateway.domain.region import place_of
 from gateway.domain.submission import State
 from gateway.errors import Conflict, FieldProblem, GatewayError, InvalidRequest
 from gateway.evidence import Exchange, record
-from gateway.evidence.record import who_is
+from gateway.evidence.record import refusal, who_is
 from gateway.policy.grants import Ask, Capability, Grants
 from gateway.policy.transfer import Basis, ConsentGiven, Grounds, Transfer, require
 from gateway.ports import Clock
@@ -355,16 +355,11 @@ class Intake:
     async def _note_refusal(
         self, caller: Caller, application: Application, error: GatewayError, received_at: datetime
     ) -> None:
-        exchange = Exchange(
+        exchange = refusal(
+            error,
             action="submission.accept",
-            outcome="refused",
-            reason=error.stable_code,
             who=who_is(caller),
-            what={
-                "item": application.item,
-                "region": application.place,
-                "fields": [problem.field for problem in error.problems],
-            },
+            what={"item": application.item, "region": application.place},
             purpose=f"{application.purpose_code}: {application.purpose}",
             received_at=received_at,
         )

@@ -106,7 +106,7 @@ def _refused_by_framework(request: web.Request, answer: web.HTTPException, error
 
 
 def _note(error: GatewayError) -> None:
-    fields = [problem.field for problem in error.problems]
+    fields = error.fields()
     log.info("refused", code=error.stable_code, where=error.where.value, region=error.region, fields=fields)
     if error.detail:
         log.info("refused because", code=error.stable_code, detail=error.detail)

@@ -37,8 +37,8 @@ from gateway.errors import (
     NotFound,
     NotPermitted,
 )
-from gateway.evidence import Exchange, record
-from gateway.evidence.record import who_is
+from gateway.evidence import record
+from gateway.evidence.record import refusal, who_is
 from gateway.policy.grants import Grants
 from gateway.ports import Clock
 from gateway.storage import Store
@@ -114,12 +114,11 @@ class _Api:
     async def _refused(
         self, request: web.Request, caller: Caller | None, error: GatewayError, received_at: datetime
     ) -> str:
-        exchange = Exchange(
+        exchange = refusal(
+            error,
             action=f"api {request.method} {_route(request)}",
-            outcome="refused",
-            reason=error.stable_code,
             who=who_is(caller) if caller else {},
-            what={"fields": [problem.field for problem in error.problems]},
+            what={},
             purpose="",
             received_at=received_at,
         )
