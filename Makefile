@@ -37,8 +37,9 @@ format: $(VENV)/.dev ## format the code
 bench-start: $(VENV)/.dev ## measure start-up time and resident memory
 	$(BIN)/python bench/start.py
 
-chromium: ## install Debian's chromium for the browser test, when it is missing
-	@command -v chromium >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -yq chromium; }
+chromium: ## install Debian's chromium and curl for the tests, when they are missing
+	@command -v chromium >/dev/null && command -v curl >/dev/null || \
+	  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends chromium curl; }
 
 fresh: ## forget the sandbox's data
 	rm -rf .sandbox
