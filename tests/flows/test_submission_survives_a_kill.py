@@ -32,7 +32,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PASSWORD = "PEARL_STORE_PASSWORD"
 """The variable that holds the database's password, if it has one."""
 CASES = 5
-PATIENCE = 20.0
+PATIENCE = 60.0
 DELIVERY = {"lease_seconds": 2.5, "first_delay_seconds": 0.1, "longest_delay_seconds": 1}
 LIMITS = {"timeout_seconds": 2, "settle_seconds": 0.5}
 SENT = "sent"
