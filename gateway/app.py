@@ -21,9 +21,8 @@ from gateway.config import Config
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
 from gateway.identity.service import IdentityService
-from gateway.opening import data_and_regions, outgoing_session, own_keys, prepare_store, store_url
+from gateway.opening import data_and_regions, opened_store, outgoing_session, own_keys, prepare_store
 from gateway.ports import Clock
-from gateway.storage import open_store
 from gateway.storage.blobs import Blobs, open_blob_store
 from gateway.submissions.attempt import Attempts, StepObserver, unobserved
 from gateway.submissions.cases import Cases
@@ -77,8 +76,7 @@ async def build_app(
         session = await down.enter_async_context(outgoing_session())
         data, regions, lines = data_and_regions(config, session, clock, metrics)
 
-        store = await open_store(store_url(config))
-        down.push_async_callback(store.close)
+        store = await down.enter_async_context(opened_store(config))
         await prepare_store(store, config)
 
         materials = Materials(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
@@ -205,7 +205,3 @@ class _Certificates:
 
     async def lookup(self, query: RegionDocument) -> CertificateReply:
         return await self._line.run("certificates", lambda: self._inner.lookup(query))
-
-
-Lines = Mapping[str, Line]
-"""Region id → its line."""

@@ -21,7 +21,7 @@ from gateway.errors import StartRefused
 from gateway.lines import Line, guard
 from gateway.ports import Adapter, Clock, Kit
 from gateway.regions import Manifest, Region, limits_of, open_regions, secret_reader
-from gateway.storage import Store
+from gateway.storage import Store, open_store
 from gateway.storage.migrations import newest
 from gateway.telemetry import Metrics
 
@@ -102,6 +102,16 @@ def store_url(config: Config) -> str:
         return url
     password = read_secret(config, config.store.password, "store.password").decode().strip()
     return make_url(url).set(password=password).render_as_string(hide_password=False)
+
+
+@asynccontextmanager
+async def opened_store(config: Config) -> AsyncIterator[Store]:
+    """Open the store that is configured, and close it afterwards."""
+    store = await open_store(store_url(config))
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 async def prepare_store(store: Store, config: Config) -> None:

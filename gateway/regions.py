@@ -75,7 +75,6 @@ class Manifest(Settings):
     id: str
     code: str = Field(pattern=r"^\d{6}$")
     zone: Zone
-    gba: bool
     names: Names
     capabilities: Capabilities
     settings: dict[str, Any] = Field(default_factory=dict)

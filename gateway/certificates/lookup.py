@@ -106,11 +106,11 @@ class CertificateLookup:
         received_at = self._clock()
         try:
             question = self._question(caller, request, received_at)
-            await self._may(question)
+            consent = await self._may(question)
         except GatewayError as error:
             await self._note_refusal(caller, request, error, received_at)
             raise
-        return await self._ask(question)
+        return await self._ask(question, consent)
 
     # --- before asking -----------------------------------------------------------------------------------------
 
@@ -144,8 +144,12 @@ class CertificateLookup:
             problems.append(FieldProblem("issuer", f"does not issue this type; regions that do: {known}", "unknown"))
         return chosen
 
-    async def _may(self, question: _Question) -> None:
-        """Apply grant and transfer rules; the holder must have to do with the case (domain rule P8)."""
+    async def _may(self, question: _Question) -> str | None:
+        """Apply grant and transfer rules; the holder must have to do with the case (domain rule P8).
+
+        Return the id of the consent on which the question rests: across a border the one that carries it, else the
+        first that was given.
+        """
         request, region = question.request, question.region
         self._grants.require(
             Ask(
@@ -159,8 +163,12 @@ class CertificateLookup:
             )
         )
         roles, given = await self._store.read(lambda tx: (self._roles(tx, question), self._consents(tx, question)))
-        for transfer in self._transfers(question, roles, given):
-            require(transfer)
+        asked, answered = self._transfers(question, roles, given)
+        grounds = require(asked)
+        require(answered)
+        if grounds is not None:
+            return grounds.consent.id
+        return request.consents[0].id if request.consents else None
 
     def _transfers(
         self, question: _Question, roles: frozenset[SubjectRole], given: Sequence[ConsentGiven]
@@ -216,13 +224,13 @@ class CertificateLookup:
 
     # --- asking ------------------------------------------------------------------------------------------------
 
-    async def _ask(self, question: _Question) -> LookupAnswer:
+    async def _ask(self, question: _Question, consent: str | None) -> LookupAnswer:
         region = question.region
         asked_at = self._clock()
         answered_at: datetime | None = None
         raw = b""
         try:
-            reply = await self._call(question)
+            reply = await self._call(question, consent)
             answered_at = self._clock()
             raw = _raw(reply)
             answers = self._judge(region, reply, answered_at)
@@ -235,7 +243,7 @@ class CertificateLookup:
         evidence_id = await self._store.write(lambda tx: record(tx, exchange, now=self._clock()))
         return LookupAnswer(answers, asked_at, answered_at, evidence_id)
 
-    async def _call(self, question: _Question) -> CertificateReply:
+    async def _call(self, question: _Question, consent: str | None) -> CertificateReply:
         source = question.region.adapter.certificates
         if source is None:
             raise RegionError("The region offers no certificates.", region=question.region.id)
@@ -248,8 +256,8 @@ class CertificateLookup:
             "item": question.request.item.model_dump(mode="json"),
             "case": question.request.case,
         }
-        if question.request.consents:
-            query["consent"] = question.request.consents[0].id
+        if consent is not None:
+            query["consent"] = consent
         return await source.lookup(question.region.pack("certificate-query").to_region(query))
 
     def _judge(self, region: Region, reply: CertificateReply, now: datetime) -> list[CertificateAnswer]:

@@ -12,8 +12,7 @@ from gateway.app import utc_now
 from gateway.config import Config
 from gateway.errors import FieldProblem, InvalidRequest, NotFound
 from gateway.evidence import Exchange, record
-from gateway.opening import store_url
-from gateway.storage import open_store
+from gateway.opening import opened_store
 from gateway.submissions import queue
 
 LONGEST_REASON = 128
@@ -22,11 +21,8 @@ LONGEST_REASON = 128
 
 async def unsettled(config: Config, limit: int) -> list[dict[str, Any]]:
     """Return the deliveries that are not settled, oldest first."""
-    store = await open_store(store_url(config))
-    try:
+    async with opened_store(config) as store:
         return await store.read(lambda tx: queue.unsettled(tx, limit))
-    finally:
-        await store.close()
 
 
 async def retry(config: Config, submission_ids: Sequence[str], reason: str, operator: str) -> None:
@@ -36,11 +32,8 @@ async def retry(config: Config, submission_ids: Sequence[str], reason: str, oper
     """
     if not 1 <= len(reason) <= LONGEST_REASON:
         raise InvalidRequest(f"The reason must have 1 to {LONGEST_REASON} characters.")
-    store = await open_store(store_url(config))
-    try:
+    async with opened_store(config) as store:
         await store.write(lambda tx: _retry(tx, submission_ids, reason, operator, utc_now()))
-    finally:
-        await store.close()
 
 
 def _retry(tx: Connection, submission_ids: Sequence[str], reason: str, operator: str, now: datetime) -> None:

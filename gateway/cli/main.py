@@ -26,13 +26,12 @@ from gateway.cli.deliveries import retry, unsettled
 from gateway.config import Config
 from gateway.data import load_data, read_config
 from gateway.errors import GatewayError
-from gateway.opening import store_url
+from gateway.opening import opened_store
 from gateway.regions import read_manifests
 from gateway.sandbox.command import run_authorities, run_sandbox
 from gateway.sandbox.layout import Choices, lay_out
 from gateway.sandbox.neighbourhood import NotReadyError, free_ports, usual_ports
 from gateway.serve import serve as serve_gateway
-from gateway.storage import open_store
 from gateway.storage.migrations import newest
 from gateway.telemetry import configure_logging
 from gateway.waiting import new_event_loop
@@ -125,12 +124,9 @@ def db_upgrade(config: Path) -> None:
 
 
 async def _upgrade(config: Config) -> tuple[str | None, str | None]:
-    store = await open_store(store_url(config))
-    try:
+    async with opened_store(config) as store:
         before = await store.revision()
         await store.migrate()
-    finally:
-        await store.close()
     return before, newest()
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, delete, false, insert, select, true, update
 
 from gateway.domain.identity import Assurance
-from gateway.storage.store import insert_into
+from gateway.storage.nonces import spend
 from gateway.storage.tables import authorization_codes, nonces, sign_on_interactions, sign_on_sessions
 
 _HANDLE = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -222,9 +222,7 @@ def redeem_code(
 
 def use_assertion(tx: Connection, assertion: UsedAssertion) -> bool:
     """Remember an assertion; False when it was seen before."""
-    row = {"scope": ASSERTIONS, "value": assertion.value, "expires_at": assertion.expires_at}
-    kept = insert_into(tx, nonces).values(**row).on_conflict_do_nothing().returning(nonces.c.value)
-    return tx.execute(kept).one_or_none() is not None
+    return spend(tx, ASSERTIONS, assertion.value, assertion.expires_at)
 
 
 # --- the janitor -------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import orjson
@@ -22,8 +23,9 @@ from gateway.evidence import Exchange, record
 from gateway.ports import Callback, CallbackReading, Clock, FeedPage, RegionDocument
 from gateway.regions import Region
 from gateway.storage import Store
+from gateway.storage.nonces import spend
 from gateway.storage.store import insert_into
-from gateway.storage.tables import feed_cursors, nonces
+from gateway.storage.tables import feed_cursors
 from gateway.submissions.events import Arrival, EventLog
 from gateway.telemetry import Metrics
 from gateway.waiting import wait
@@ -73,9 +75,7 @@ class Inbox:
         self, tx: Connection, region: Region, reading: CallbackReading, callback: Callback
     ) -> tuple[list[Arrival], str]:
         """Spend the nonce, record the events, and return what became of each, with the evidence."""
-        scope = f"callback:{region.id}"
-        used = insert_into(tx, nonces).values(scope=scope, value=reading.nonce, expires_at=reading.nonce_expires)
-        if tx.execute(used.on_conflict_do_nothing()).rowcount == 0:
+        if not spend(tx, f"callback:{region.id}", reading.nonce, reading.nonce_expires):
             problem = FieldProblem("nonce", "was used before", "replayed")
             raise ReplayedCallback("This callback was received before.", problems=[problem], region=region.id)
         now = self._clock()
@@ -114,7 +114,7 @@ class Inbox:
             if cursor is None:
                 return total
             page = await region.adapter.feed.poll(cursor)
-            arrivals = await self._store.write(lambda tx, p=page, at=cursor: self._take_page(tx, region, p, at))  # type: ignore[misc] # bound as defaults, used at once
+            arrivals = await self._store.write(partial(self._take_page, region=region, page=page, cursor=cursor))
             self._count(region, arrivals)
             total += len(arrivals)
             if page.cursor == cursor or not page.events:
