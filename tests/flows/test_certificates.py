@@ -142,6 +142,15 @@ async def test_a_consent_that_the_issuer_does_not_hold_makes_the_answer_unverifi
     assert "no consent" in one["reason"]
 
 
+async def test_the_issuer_is_told_the_consent_that_carries_the_question(world: World) -> None:
+    """Another consent may stand first in the list; Hong Kong must be able to find the one that covers its lookup."""
+    consents = [
+        held(AGENCY, "match", consent_id="X1"),
+        held("hongkong", "holder.name", "holder.document", consent_id="CNS-0002"),
+    ]
+    assert await standing(world, hongkong_question(world, consents=consents)) == "match"
+
+
 # --- cases of our own --------------------------------------------------------------------------------------------
 
 
