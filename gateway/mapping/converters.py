@@ -38,10 +38,16 @@ Convert = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class Converter:
-    """One conversion and its inverse. Both raise Wrong."""
+    """One conversion and its inverse. Both raise Wrong.
+
+    `writes` is the JSON kind of what `say` returns: string, integer, number, boolean. `loses` names the parts of a
+    value that do not survive, each with the direction in which it is lost.
+    """
 
     say: Convert
     hear: Convert
+    writes: str = "string"
+    loses: frozenset[tuple[str, str]] = frozenset()
 
 
 # --- text and numbers --------------------------------------------------------------------------------------------

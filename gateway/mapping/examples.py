@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 import orjson
@@ -17,7 +17,7 @@ import orjson
 from gateway.errors import MappingFailed
 from gateway.mapping.converters import Wrong
 from gateway.mapping.forms import Form
-from gateway.mapping.source import Faults, read_bytes
+from gateway.mapping.source import Faults, Files, read_bytes
 from gateway.mapping.vocabulary import OURS_TO_THEIRS, THEIRS_TO_OURS
 from gateway.ports import RegionDocument
 
@@ -31,7 +31,7 @@ class Example:
     name: str
     canonical: dict[str, Any]
     region: RegionDocument
-    paths: tuple[Path, Path]
+    paths: tuple[str, str]
 
     def runs(self, direction: str) -> bool:
         """Return whether the example is to be tried in a direction."""
@@ -49,9 +49,9 @@ class Trial:
     lost: frozenset[str]
 
 
-def read_examples(folder: Path, form: Form, faults: Faults) -> list[Example]:
+def read_examples(files: Files, folder: str, form: Form, faults: Faults) -> list[Example]:
     """Return the examples of a pack; a missing half or a broken file is a fault, and so is having none."""
-    examples = list(_read(folder, form, faults))
+    examples = list(_read(files, folder, form, faults))
     if not examples and not faults.problems:
         faults.add(folder, "has no examples: a pack proves itself with at least one")
     return examples
@@ -84,12 +84,13 @@ def without(document: dict[str, Any], lost: frozenset[str], at: str = "") -> dic
     return kept
 
 
-def _read(folder: Path, form: Form, faults: Faults) -> Iterator[Example]:
-    suffix = ".region.xml" if form.textual else ".region.json"
-    stems = {path.name.removesuffix(end) for end in (_OURS, suffix) for path in folder.glob(f"*{end}")}
+def _read(files: Files, folder: str, form: Form, faults: Faults) -> Iterator[Example]:
+    suffix = form.suffix
+    names = [PurePosixPath(path).name for path in files.below(folder)]
+    stems = {name.removesuffix(end) for end in (_OURS, suffix) for name in names if name.endswith(end)}
     for stem in sorted(stems):
-        ours, theirs = folder / f"{stem}{_OURS}", folder / f"{stem}{suffix}"
-        raw_ours, raw_theirs = read_bytes(ours, faults), read_bytes(theirs, faults)
+        ours, theirs = f"{folder}/{stem}{_OURS}", f"{folder}/{stem}{suffix}"
+        raw_ours, raw_theirs = read_bytes(files, ours, faults), read_bytes(files, theirs, faults)
         if raw_ours is None or raw_theirs is None:
             continue
         try:
@@ -107,9 +108,7 @@ def _try_saying(example: Example, trial: Trial, faults: Faults) -> None:
         _note(failure, example.paths[0], faults)
         return
     if not trial.form.same(said, example.region):
-        faults.add(
-            example.paths[1], f"is not what the rules make of {example.paths[0].name}{_differs(said, example.region)}"
-        )
+        _note_difference(example.paths, said, example.region, faults)
 
 
 def _try_hearing(example: Example, trial: Trial, faults: Faults) -> None:
@@ -120,12 +119,16 @@ def _try_hearing(example: Example, trial: Trial, faults: Faults) -> None:
         return
     expected = without(example.canonical, trial.lost)
     if heard != expected:
-        faults.add(
-            example.paths[0], f"is not what the rules make of {example.paths[1].name}{_differs(heard, expected)}"
-        )
+        _note_difference(example.paths[::-1], heard, expected, faults)
 
 
-def _note(failure: MappingFailed, path: Path, faults: Faults) -> None:
+def _note_difference(paths: tuple[str, ...], made: Any, expected: Any, faults: Faults) -> None:
+    """Note that the second file is not what the rules make of the first."""
+    told, wrong = paths
+    faults.add(wrong, f"is not what the rules make of {PurePosixPath(told).name}{_differs(made, expected)}")
+
+
+def _note(failure: MappingFailed, path: str, faults: Faults) -> None:
     for problem in failure.problems:
         faults.add(path, f"{problem.field} {problem.reason}")
 

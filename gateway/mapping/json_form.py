@@ -6,7 +6,7 @@ to adapters: JSON text; a region document is already an object here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import jsonschema_rs
@@ -14,6 +14,7 @@ import orjson
 
 from gateway.errors import FieldProblem
 from gateway.mapping.converters import Wrong
+from gateway.mapping.forms import Leaf
 from gateway.mapping.limits import MAX_DEPTH, MAX_DOCUMENT_BYTES
 from gateway.mapping.paths import Notation, Place, Tree
 from gateway.ports import RegionDocument
@@ -27,6 +28,8 @@ class JsonForm:
     notation = JSON_NOTATION
     textual = False
     schema_name = "schema.json"
+    suffix = ".region.json"
+    charset = "utf-8"
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
@@ -37,7 +40,7 @@ class JsonForm:
             self._validator = jsonschema_rs.Draft202012Validator(schema, pattern_options=linear, offline=True)
         except (ValueError, jsonschema_rs.ReferencingError):
             raise Wrong("is no JSON Schema (draft 2020-12, without references to other files)") from None
-        self.leaves = frozenset(_leaves(schema, schema, "", MAX_DEPTH))
+        self.leaves: Mapping[str, Leaf] = dict(_leaves(schema, schema, "", MAX_DEPTH, required=False))
 
     def end_at_value(self, place: Place) -> Place:
         """In JSON a path ends at the value already."""
@@ -58,6 +61,10 @@ class JsonForm:
     def example(self, raw: bytes) -> RegionDocument:
         """Return the object of an example file."""
         return _object(raw)
+
+    def file(self, document: RegionDocument) -> bytes:
+        """Write it indented, its keys in order of appearance."""
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
 
     def same(self, one: RegionDocument, other: RegionDocument) -> bool:
         """Objects are the same when they are equal; the order of keys does not count."""
@@ -98,16 +105,29 @@ def _check_size(document: Any) -> None:
         raise Wrong(f"is larger than {MAX_DOCUMENT_BYTES} bytes", "too_long")
 
 
-def _leaves(schema: Any, root: dict[str, Any], at: str, left: int) -> Iterator[str]:
+def _leaves(schema: Any, root: dict[str, Any], at: str, left: int, *, required: bool) -> Iterator[tuple[str, Leaf]]:
     """Every place that holds a value, written `a.b` and `a[].b`."""
     schema = _followed(schema, root, left)
     if "properties" in schema:
+        needed = schema.get("required", [])
         for name, inner in schema["properties"].items():
-            yield from _leaves(inner, root, f"{at}.{name}" if at else name, left - 1)
+            yield from _leaves(inner, root, f"{at}.{name}" if at else name, left - 1, required=name in needed)
     elif isinstance(schema.get("items"), dict):
-        yield from _leaves(schema["items"], root, f"{at}[]", left - 1)
+        yield from _leaves(schema["items"], root, f"{at}[]", left - 1, required=required)
     elif at:
-        yield at
+        yield at, _leaf(schema, required=required)
+
+
+def _leaf(schema: dict[str, Any], *, required: bool) -> Leaf:
+    kind = schema.get("type", "")
+    codes = [schema["const"]] if "const" in schema else schema.get("enum", ())
+    words = (str(schema[key]) for key in ("title", "description") if key in schema)
+    return Leaf(
+        kind=kind if isinstance(kind, str) else "",
+        codes=tuple(str(code) for code in codes if isinstance(code, (str, int)) and not isinstance(code, bool)),
+        required=required,
+        words=" ".join(words),
+    )
 
 
 def _followed(schema: Any, root: dict[str, Any], left: int) -> dict[str, Any]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from gateway.mapping.rules import Rule, RuleSet, Setting
-from gateway.mapping.source import Faults, TomlFile, are_texts, closest, read_toml
+from gateway.mapping.source import Faults, Files, TomlFile, are_texts, closest, read_toml
 from gateway.mapping.vocabulary import DIRECTIONS, OURS_TO_THEIRS, THEIRS_TO_OURS
 
 _KEYS: Final = ("field", "direction", "reason", "values")
@@ -32,9 +31,9 @@ class Loss:
     line: int | None = None
 
 
-def read_losses(path: Path, faults: Faults) -> tuple[Loss, ...]:
+def read_losses(files: Files, path: str, faults: Faults) -> tuple[Loss, ...]:
     """Return the entries of a losses file; what is wrong with them goes into `faults`."""
-    source = read_toml(path, faults)
+    source = read_toml(files, path, faults)
     if source is None:
         return ()
     for key in sorted(source.data.keys() - {"loss"}):
@@ -46,7 +45,7 @@ def read_losses(path: Path, faults: Faults) -> tuple[Loss, ...]:
     return tuple(loss for loss in found if loss)
 
 
-def check_losses(losses: Sequence[Loss], rules: RuleSet, setting: Setting, path: Path) -> frozenset[str]:
+def check_losses(losses: Sequence[Loss], rules: RuleSet, setting: Setting, path: str) -> frozenset[str]:
     """Hold losses and rules against each other; return the fields of ours that no rule carries."""
     fields = setting.message.fields
     lost = frozenset(name for name, field in fields.items() if field.holds_value and name not in rules.named)
@@ -91,15 +90,15 @@ def _reasons(entry: Any) -> Iterator[str]:
         yield f"direction is one of {', '.join(DIRECTIONS)}"
 
 
-def _check_name(loss: Loss, setting: Setting, path: Path) -> None:
+def _check_name(loss: Loss, setting: Setting, path: str) -> None:
     known = set(setting.message.fields)
     if loss.direction == THEIRS_TO_OURS:
-        known |= setting.form.leaves
+        known |= setting.form.leaves.keys()
     if loss.field not in known:
         setting.faults.add(path, f"{loss.field} is no field{closest(loss.field, known)}", loss.line)
 
 
-def _check_codes(rule: Rule, losses: Sequence[Loss], setting: Setting, path: Path) -> None:
+def _check_codes(rule: Rule, losses: Sequence[Loss], setting: Setting, path: str) -> None:
     """Every code of ours that the rule's column leaves out must be declared."""
     field = rule.field
     if rule.column is None or rule.direction == THEIRS_TO_OURS:

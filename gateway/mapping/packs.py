@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from gateway.errors import FieldProblem, MappingFailed
 from gateway.mapping.compiler import Translator, compile_rules
 from gateway.mapping.converters import Wrong
 from gateway.mapping.examples import Trial, read_examples, try_examples
+from gateway.mapping.formats import open_form
 from gateway.mapping.forms import Form
-from gateway.mapping.json_form import JsonForm
 from gateway.mapping.losses import Loss, check_losses, read_losses
 from gateway.mapping.paths import OURS
 from gateway.mapping.rules import RuleSet, Setting, read_rules
-from gateway.mapping.source import Faults, TomlFile, closest, read_bytes, read_toml
+from gateway.mapping.source import Faults, Files, TomlFile, closest, read_files, read_toml
 from gateway.mapping.tables import Tables, read_tables
 from gateway.mapping.vocabulary import Message, Vocabulary, read_vocabulary
-from gateway.mapping.xml_form import XmlForm
 from gateway.ports import RegionDocument
 
 _INDEX: Final = re.compile(r"\[(\d+)\]")
@@ -98,46 +97,70 @@ class Pack:
         return FieldProblem(ours, fault.reason, fault.code)
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all packs of a folder stand on: the vocabulary and the code tables."""
+
+    files: Files
+    vocabulary: Vocabulary
+    tables: Tables
+
+
+def read_ground(files: Files) -> Ground:
+    """Read vocabulary and tables. Raises StartRefused with everything that is wrong in them."""
+    faults = Faults(files.name)
+    tables = read_tables(files, faults)
+    vocabulary = read_vocabulary(files, tables, faults)
+    faults.refuse()
+    return Ground(files, vocabulary, tables)
+
+
 def load_packs(root: Path, region: str) -> Mapping[str, Pack]:
     """Return the packs of a region by message, from the `mappings/` folder.
 
     Raises StartRefused with everything that is wrong in vocabulary, tables and packs, each with file and line.
     """
-    faults = Faults(root)
-    tables = read_tables(root / "tables", faults)
-    vocabulary = read_vocabulary(root / "vocabulary.toml", tables, faults)
-    faults.refuse()
-    folders = sorted(path for path in (root / region).glob("*") if path.is_dir())
-    packs = [_pack(region, folder, vocabulary, tables, faults) for folder in folders]
+    return packs_of(read_ground(read_files(root)), region)
+
+
+def packs_of(ground: Ground, region: str, folder: str = "") -> Mapping[str, Pack]:
+    """Return the packs of a region by message. `folder` is where they are, when several regions share them.
+
+    Raises StartRefused with everything that is wrong in them.
+    """
+    faults = Faults(ground.files.name)
+    place = folder or region
+    packs = [_pack(region, f"{place}/{message}", ground, faults) for message in ground.files.folders(place)]
     faults.refuse()
     return {pack.message: pack for pack in packs if pack}
 
 
-def _pack(region: str, folder: Path, vocabulary: Vocabulary, tables: Tables, faults: Faults) -> Pack | None:
-    message = vocabulary.get(folder.name)
+def _pack(region: str, folder: str, ground: Ground, faults: Faults) -> Pack | None:
+    name = PurePosixPath(folder).name
+    message = ground.vocabulary.get(name)
     if message is None:
-        faults.add(folder, f"is no message of vocabulary.toml{closest(folder.name, vocabulary)}")
+        faults.add(folder, f"is no message of vocabulary.toml{closest(name, ground.vocabulary)}")
         return None
-    own = Faults(faults.root)
-    pack = _sound_pack(region, folder, message, tables, own)
+    own = Faults(faults.folder)
+    pack = _sound_pack(region, folder, message, ground, own)
     faults.problems += own.problems
     return pack
 
 
-def _sound_pack(region: str, folder: Path, message: Message, tables: Tables, faults: Faults) -> Pack | None:
+def _sound_pack(region: str, folder: str, message: Message, ground: Ground, faults: Faults) -> Pack | None:
     """Read, check and try one pack; None when it has faults. Examples run only when the rules are sound."""
-    form = _form(folder, faults)
-    source = read_toml(folder / "rules.toml", faults)
-    losses = read_losses(folder / "losses.toml", faults)
+    source = read_toml(ground.files, f"{folder}/rules.toml", faults)
+    losses = read_losses(ground.files, f"{folder}/losses.toml", faults)
+    form = open_form(ground.files, folder, source, faults) if source else None
     if form is None or source is None:
         return None
-    setting = Setting(message, tables, form, faults)
+    setting = Setting(message, ground.tables, form, faults)
     rules = read_rules(source, setting)
-    lost = check_losses(losses, rules, setting, folder / "losses.toml")
-    examples = read_examples(folder / "examples", form, faults)
+    lost = check_losses(losses, rules, setting, f"{folder}/losses.toml")
+    examples = read_examples(ground.files, f"{folder}/examples", form, faults)
     if faults.problems:
         return None
-    version = _version(source, form, rules, tables)
+    version = _version(source, form, rules, ground.tables)
     translator = compile_rules(rules, message, form.notation)
     pack = Pack(region, message.name, version, losses, lost, form, translator, _ours_for(rules))
     try_examples(examples, Trial(pack.to_region, pack.to_canonical, form, lost), faults)
@@ -154,23 +177,3 @@ def _version(source: TomlFile, form: Form, rules: RuleSet, tables: Tables) -> st
 def _ours_for(rules: RuleSet) -> dict[str, str]:
     """Their places, as messages write them, and the field of ours that goes there."""
     return {rule.at: rule.field.name for rule in rules.rules if rule.at}
-
-
-def _form(folder: Path, faults: Faults) -> Form | None:
-    """The schema file that stands there says which format the pack speaks."""
-    kinds: Sequence[Callable[[bytes], Form]] = (JsonForm, XmlForm)
-    found = [
-        (folder / name, kind)
-        for name, kind in zip(("schema.json", "schema.xsd"), kinds, strict=True)
-        if (folder / name).exists()
-    ]
-    if len(found) != 1:
-        faults.add(folder, "needs either schema.json or schema.xsd")
-        return None
-    path, kind = found[0]
-    raw = read_bytes(path, faults)
-    try:
-        return kind(raw) if raw is not None else None
-    except Wrong as wrong:
-        faults.add(path, wrong.reason)
-        return None

@@ -1,8 +1,10 @@
-"""Files of a mapping folder, and what is wrong with them.
+"""Files of a mappings folder, and what is wrong with them.
 
-Owns: reading one TOML file with the line of each key, and `Faults`, the list of everything that is wrong in a folder.
-Leaves to the callers: what the keys mean. tomllib gives no positions, so that lines are found by a second look at
-the text; a line that cannot be found is left out rather than guessed.
+Owns: `Files`, a mappings folder as it was at one moment, reading one TOML file of it with the line of each key, and
+`Faults`, the list of everything that is wrong. Leaves to the callers: what the keys mean. Everything is compiled from
+`Files` and nothing looks at the disk again, so that a change half written cannot be half loaded, and an old version can
+be kept and compiled again. tomllib gives no positions, so that lines are found by a second look at the text; a line
+that cannot be found is left out rather than guessed.
 """
 
 from __future__ import annotations
@@ -11,23 +13,67 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gateway.errors import FieldProblem, StartRefused
 from gateway.mapping.limits import MAX_FILE_BYTES
 
+SUFFIXES: Final = frozenset({".toml", ".json", ".xsd", ".xml", ".form", ".csv"})
+"""Kinds of file that mean something in a mappings folder; others are left alone."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """A mappings folder as it was read: its name, and the contents by path below it (`tables/sex.toml`)."""
+
+    name: str
+    contents: Mapping[str, bytes]
+
+    def below(self, folder: str) -> list[str]:
+        """Return the paths of the files in a folder, not those in folders of it, sorted."""
+        prefix = f"{folder}/"
+        return sorted(path for path in self.contents if path.startswith(prefix) and "/" not in path[len(prefix) :])
+
+    def folders(self, folder: str = "") -> list[str]:
+        """Return the names of the folders in a folder, sorted; without one, at the top."""
+        prefix = f"{folder}/" if folder else ""
+        inner = {path[len(prefix) :] for path in self.contents if path.startswith(prefix)}
+        return sorted({path.partition("/")[0] for path in inner if "/" in path})
+
+    def regions(self) -> list[str]:
+        """Return the folders that hold packs: all but the tables."""
+        return [name for name in self.folders() if name != "tables"]
+
+
+def read_files(root: Path) -> Files:
+    """Read a mappings folder as a whole. Raises StartRefused that names every file that cannot be read."""
+    contents: dict[str, bytes] = {}
+    problems: list[FieldProblem] = []
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.suffix in SUFFIXES and not any(part.startswith(".") for part in name.split("/")):
+            try:
+                with path.open("rb") as file:
+                    contents[name] = file.read(MAX_FILE_BYTES + 1)
+            except OSError as error:
+                problems.append(FieldProblem(f"{root.name}/{name}", f"cannot be read: {error.strerror}"))
+    if problems:
+        raise StartRefused("The mapping packs cannot be read", problems=problems)
+    return Files(root.name, contents)
+
 
 @dataclass
 class Faults:
-    """Everything that is wrong under one mappings folder, in the order of discovery."""
+    """Everything that is wrong in one mappings folder, in the order of discovery."""
 
-    root: Path
+    folder: str
     problems: list[FieldProblem] = field(default_factory=list)
 
-    def add(self, path: Path, reason: str, line: int | None = None) -> None:
-        """Note one fault of a file below the root, with its line where that is known."""
-        place = f"{self.root.name}/{path.relative_to(self.root).as_posix()}"
+    def add(self, path: str, reason: str, line: int | None = None) -> None:
+        """Note one fault of a file below the folder, with its line where that is known."""
+        place = f"{self.folder}/{path}"
         self.problems.append(FieldProblem(f"{place}:{line}" if line else place, reason))
 
     def refuse(self) -> None:
@@ -40,20 +86,26 @@ class Faults:
 class TomlFile:
     """One TOML file as data, with its bytes (for the version hash) and its lines (for messages)."""
 
-    path: Path
+    path: str
     raw: bytes
     data: Mapping[str, Any]
 
-    def line_of(self, key: str, section: str = "") -> int | None:
-        """Return the line where `key` stands in `[section]`, counted from 1."""
+    @cached_property
+    def _lines(self) -> Mapping[tuple[str, str], int]:
+        """The line of every key, by section and key; of a key that stands twice, the first."""
+        found: dict[tuple[str, str], int] = {}
         current = ""
         for number, line in enumerate(self.raw.decode().splitlines(), start=1):
             text = line.strip()
             if text.startswith("["):
                 current = text.partition("#")[0].strip(" []")
-            elif current == section and _key(text) == key:
-                return number
-        return None
+            else:
+                found.setdefault((current, _key(text)), number)
+        return found
+
+    def line_of(self, key: str, section: str = "") -> int | None:
+        """Return the line where `key` stands in `[section]`, counted from 1."""
+        return self._lines.get((section, key))
 
     def line_of_table(self, name: str, count: int) -> int | None:
         """Return the line of the `count`-th (from 0) `[[name]]`."""
@@ -68,12 +120,11 @@ class TomlFile:
         return found if isinstance(found, dict) else {}
 
 
-def read_bytes(path: Path, faults: Faults) -> bytes | None:
+def read_bytes(files: Files, path: str, faults: Faults) -> bytes | None:
     """Return the bytes of a file, or note why not and return None."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        faults.add(path, f"cannot be read: {error.strerror}")
+    raw = files.contents.get(path)
+    if raw is None:
+        faults.add(path, "is missing")
         return None
     if len(raw) > MAX_FILE_BYTES:
         faults.add(path, f"is larger than {MAX_FILE_BYTES} bytes")
@@ -81,9 +132,9 @@ def read_bytes(path: Path, faults: Faults) -> bytes | None:
     return raw
 
 
-def read_toml(path: Path, faults: Faults) -> TomlFile | None:
+def read_toml(files: Files, path: str, faults: Faults) -> TomlFile | None:
     """Return the file's data, or note why not and return None."""
-    raw = read_bytes(path, faults)
+    raw = read_bytes(files, path, faults)
     if raw is None:
         return None
     try:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any, Final
 
-from gateway.mapping.source import Faults, TomlFile, are_texts, closest, read_toml
+from gateway.mapping.source import Faults, Files, TomlFile, are_texts, closest, read_toml
 
 _HEADINGS: Final = ("zh", "en", "source", "columns", "codes")
 _ABOUT_A_CODE: Final = ("zh", "en", "shapes")
@@ -64,10 +64,11 @@ def _fits_one(mark: str, character: str) -> bool:
     return {"#": digit, "@": letter, "*": digit or letter}.get(mark, mark == character)
 
 
-def read_tables(folder: Path, faults: Faults) -> Tables:
-    """Return every table of the folder by name; what is wrong with them goes into `faults`."""
-    sources = [read_toml(path, faults) for path in sorted(folder.glob("*.toml"))]
-    return {source.path.stem: _table(source, faults) for source in sources if source}
+def read_tables(files: Files, faults: Faults) -> Tables:
+    """Return every table of `tables/` by name; what is wrong with them goes into `faults`."""
+    sources = [read_toml(files, path, faults) for path in files.below("tables")]
+    tables = [_table(source, faults) for source in sources if source]
+    return {table.name: table for table in tables}
 
 
 def _table(source: TomlFile, faults: Faults) -> Table:
@@ -77,10 +78,11 @@ def _table(source: TomlFile, faults: Faults) -> Table:
     rows = {
         code: row for code, row in source.table("codes").items() if _row_is_sound(code, row, columns, source, faults)
     }
+    name = PurePosixPath(source.path).stem
     return Table(
-        name=source.path.stem,
+        name=name,
         codes=tuple(rows),
-        columns={column: _column(f"{source.path.stem}.{column}", column, rows) for column in columns},
+        columns={column: _column(f"{name}.{column}", column, rows) for column in columns},
         shapes={code: tuple(row.get("shapes", ())) for code, row in rows.items()},
         raw=source.raw,
     )

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from gateway.mapping.limits import MAX_DIGITS
-from gateway.mapping.source import Faults, TomlFile, are_texts, closest, read_toml
+from gateway.mapping.source import Faults, Files, TomlFile, are_texts, closest, read_toml
 
 OURS_TO_THEIRS: Final = "ours-to-theirs"
 THEIRS_TO_OURS: Final = "theirs-to-ours"
 DIRECTIONS: Final = (OURS_TO_THEIRS, THEIRS_TO_OURS)
+
+FILE: Final = "vocabulary.toml"
 
 TYPES: Final = ("string", "integer", "date", "datetime", "code", "list", "object", "entries")
 SENSITIVITIES: Final = ("none", "personal", "sensitive")
@@ -93,9 +94,9 @@ class Message:
 Vocabulary = Mapping[str, Message]
 
 
-def read_vocabulary(path: Path, tables: Container[str], faults: Faults) -> Vocabulary:
+def read_vocabulary(files: Files, tables: Container[str], faults: Faults) -> Vocabulary:
     """Return the messages of `vocabulary.toml`; what is wrong with it goes into `faults`."""
-    source = read_toml(path, faults)
+    source = read_toml(files, FILE, faults)
     if source is None:
         return {}
     found = {name: _message(name, source, faults) for name in source.data}
@@ -103,7 +104,7 @@ def read_vocabulary(path: Path, tables: Container[str], faults: Faults) -> Vocab
         for field in message.fields.values():
             if field.table and field.table not in tables:
                 line = source.line_of(field.name, f"{message.name}.fields")
-                faults.add(path, f"{message.name}: {field.name}: there is no table {field.table}", line)
+                faults.add(FILE, f"{message.name}: {field.name}: there is no table {field.table}", line)
     return found
 
 

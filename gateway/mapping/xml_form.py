@@ -20,6 +20,7 @@ from lxml import etree
 
 from gateway.errors import FieldProblem
 from gateway.mapping.converters import Wrong
+from gateway.mapping.forms import Leaf
 from gateway.mapping.limits import MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_OCCURS
 from gateway.mapping.paths import OWN_TEXT, Notation, Place, Step, Tree
 from gateway.ports import RegionDocument
@@ -55,6 +56,8 @@ class XmlForm:
     notation = XML_NOTATION
     textual = True
     schema_name = "schema.xsd"
+    suffix = ".region.xml"
+    charset = "utf-8"
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
@@ -68,7 +71,7 @@ class XmlForm:
             self._schema = etree.XMLSchema(document)
         except etree.XMLSchemaParseError:
             raise Wrong("is no XML Schema 1.0 that lxml can use") from None
-        self.leaves = frozenset(_leaves(self._root, ""))
+        self.leaves: Mapping[str, Leaf] = dict(_leaves(self._root, "", required=False))
 
     def end_at_value(self, place: Place) -> Place:
         """An element's value is its text; an attribute is its own value."""
@@ -95,6 +98,12 @@ class XmlForm:
         """Return the file's bytes, if they are XML."""
         _parse(raw)
         return raw
+
+    def file(self, document: RegionDocument) -> bytes:
+        """Write it indented."""
+        root = etree.fromstring(document if isinstance(document, bytes) else b"", _parser(blank=True))
+        etree.indent(root)
+        return etree.tostring(root, encoding="UTF-8") + b"\n"
 
     def same(self, one: RegionDocument, other: RegionDocument) -> bool:
         """Documents are the same when their canonical forms (C14N 2.0) are, indentation and prefixes aside."""
@@ -268,12 +277,12 @@ def _node(element: Any, *, many: bool, left: int) -> Node:
     )
 
 
-def _leaves(node: Node, at: str) -> Iterator[str]:
+def _leaves(node: Node, at: str, *, required: bool) -> Iterator[tuple[str, Leaf]]:
     """Every place that holds a value, written `A/B`, `A/B[]/C` and `A/@b`."""
     prefix = f"{at}/" if at else ""
     if node.text and at:
-        yield at
+        yield at, Leaf("string", required=required)
     for name in node.attributes:
-        yield f"{prefix}@{name}"
+        yield f"{prefix}@{name}", Leaf("string")
     for child in node.children.values():
-        yield from _leaves(child, f"{prefix}{child.name}{'[]' if child.many else ''}")
+        yield from _leaves(child, f"{prefix}{child.name}{'[]' if child.many else ''}", required=False)

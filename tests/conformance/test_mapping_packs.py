@@ -19,9 +19,9 @@ from lxml import etree
 
 from gateway.mapping import Pack, load_packs
 from gateway.mapping.examples import without
-from gateway.mapping.source import Faults
-from gateway.mapping.tables import read_tables
-from gateway.mapping.vocabulary import Field, Message, read_vocabulary
+from gateway.mapping.packs import read_ground
+from gateway.mapping.source import read_files
+from gateway.mapping.vocabulary import Field, Message
 
 ROOT = Path(__file__).parents[2] / "mappings"
 REGIONS = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.name != "tables")
@@ -56,12 +56,12 @@ def packs(region: str) -> Mapping[str, Pack]:
 
 @functools.cache
 def messages() -> Mapping[str, Message]:
-    return read_vocabulary(ROOT / "vocabulary.toml", read_tables(ROOT / "tables", Faults(ROOT)), Faults(ROOT))
+    return read_ground(read_files(ROOT)).vocabulary
 
 
 @functools.cache
 def codes(table: str) -> tuple[str, ...]:
-    return read_tables(ROOT / "tables", Faults(ROOT))[table].codes
+    return read_ground(read_files(ROOT)).tables[table].codes
 
 
 def read_example(region: str, message: str, name: str) -> tuple[dict[str, Any], dict[str, Any] | bytes]:

@@ -281,9 +281,7 @@ def test_a_pack_without_examples_is_refused(folder: Folder) -> None:
 
 def test_an_example_with_one_half_is_refused(folder: Folder) -> None:
     (folder.root / "east/note/examples/one.region.json").unlink()
-    assert folder.refusal() == [
-        ("mappings/east/note/examples/one.region.json", "cannot be read: No such file or directory")
-    ]
+    assert folder.refusal() == [("mappings/east/note/examples/one.region.json", "is missing")]
 
 
 @pytest.mark.parametrize(
