@@ -19,7 +19,9 @@ DIRECTIONS: Final = (OURS_TO_THEIRS, THEIRS_TO_OURS)
 
 FILE: Final = "vocabulary.toml"
 
-TYPES: Final = ("string", "integer", "date", "datetime", "code", "list", "object", "entries")
+TYPES: Final = (
+    "string", "integer", "decimal", "money", "boolean", "date", "datetime", "code", "texts", "list", "object", "entries",
+)  # fmt: skip
 SENSITIVITIES: Final = ("none", "personal", "sensitive")
 
 _MESSAGE_KEYS: Final = ("zh", "en", "flow", "fields")
