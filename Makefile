@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types contracts format fresh clean lock bench-start chromium tour
+.PHONY: help run test check lint types contracts format fresh clean lock bench-start bench-mapping chromium tour
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -35,7 +35,10 @@ format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff check --fix .
 
 bench-start: $(VENV)/.dev ## measure start-up time and resident memory
-	$(BIN)/python bench/start.py
+	$(BIN)/python -m bench.start
+
+bench-mapping: $(VENV)/.dev ## measure the mapping engine: speed, compilation, memory
+	$(BIN)/python -m bench.mapping
 
 chromium: ## install Debian's chromium and curl for the tests, when they are missing
 	@command -v chromium >/dev/null && command -v curl >/dev/null || \

@@ -7,8 +7,6 @@ limits are absolute, so `theirs` is the limit and the ratio must not exceed 1; t
 from __future__ import annotations
 
 import asyncio
-import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -16,13 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.report import report, row
 from gateway.sandbox.layout import Choices
 from gateway.sandbox.neighbourhood import free_ports, start
 
 ROUNDS = 3
 LIMIT_SECONDS = 5.0
 LIMIT_MEGABYTES = 150.0
-RESULT = Path(__file__).parent / "results" / "start.json"
 
 BARE = """
 import asyncio, uvloop
@@ -80,24 +78,9 @@ async def measure() -> list[dict[str, Any]]:
     ]
 
 
-def row(name: str, own: float, their: float, unit: str, bar: float | None) -> dict[str, Any]:
-    """Return one result; without a bar it is there to be read, and holds."""
-    ratio = own / their
-    return {
-        "name": name, "ours": round(own, 3), "theirs": round(their, 3), "unit": unit, "ratio": round(ratio, 3),
-        "bar": bar, "holds": bar is None or ratio <= bar,
-    }  # fmt: skip
-
-
 def main() -> None:
     """Measure, print, write bench/results/start.json."""
-    results = asyncio.run(measure())
-    machine = {"cpu": platform.processor() or platform.machine(), "python": platform.python_version()}
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n", encoding="utf-8")
-    for result in results:
-        print(f"{result['name']}: {result['ours']} {result['unit']}, ratio {result['ratio']}, bar {result['bar']}")
-    sys.exit(0 if all(result["holds"] for result in results) else 1)
+    sys.exit(0 if report("start", asyncio.run(measure())) else 1)
 
 
 if __name__ == "__main__":

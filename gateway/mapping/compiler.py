@@ -1,47 +1,65 @@
 """Rules into closures: one for ours → theirs, one for theirs → ours.
 
-Owns: walking objects and lists, leaving out what was not given, and naming every wrong field at once. Leaves to
-`gateway.mapping.converters`: single values; to the forms: bytes and schemas. Nothing is interpreted while a document
-is converted: every path, converter and message is bound when the pack is loaded.
+Owns: walking objects and lists, leaving out what was not given, conditions and alternatives, and naming every wrong
+field at once. Leaves to `gateway.mapping.converters`: single values; to `views`, `joined` and `entries`: lists and
+texts that stand for objects; to the forms: bytes and schemas. Nothing is interpreted while a document is converted:
+every path, converter and message is bound when the pack is loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from itertools import groupby
+from typing import Any, Final, NamedTuple
 
 from gateway.errors import FieldProblem
-from gateway.mapping.converters import Convert, Wrong, text
-from gateway.mapping.limits import MAX_ITEMS
-from gateway.mapping.paths import BROKEN, OURS, Get, Notation, Place, Put, Tree, getter, label, list_head, putter
+from gateway.mapping.blocks import Silent, Single, block, reserved_text
+from gateway.mapping.charsets import Charset, charset_named
+from gateway.mapping.converters import UNKNOWN, Convert, Wrong
+from gateway.mapping.entries import entries_move
+from gateway.mapping.forms import Form
+from gateway.mapping.joined import Column, hear_joined, say_joined
+from gateway.mapping.moves import Move, Problems, Translate, Translator, is_short_list, item_at, note, numbered
+from gateway.mapping.paths import (
+    BROKEN,
+    ITSELF,
+    OURS,
+    VIEW,
+    Get,
+    Notation,
+    Place,
+    Put,
+    Step,
+    Tree,
+    getter,
+    label,
+    list_head,
+    list_heads,
+    putter,
+)
+from gateway.mapping.pieces import piece_getter, piece_putter
 from gateway.mapping.rules import Rule, RuleSet
+from gateway.mapping.views import View
 from gateway.mapping.vocabulary import OURS_TO_THEIRS, THEIRS_TO_OURS, Message
 
-Problems = list[FieldProblem]
-Move = Callable[[Tree, Tree, str, Problems], None]
-"""One compiled step: from a tree into another, given the label of the list item around and the list of problems."""
+Notice = Callable[[str], None]
+"""Is told the name of each field whose code nobody knows."""
 
-_NAME_IN_MESSAGE: Final = 64
-"""Characters of a form field's name that a message repeats."""
+Holds = Callable[[Tree], bool]
 
-Translate = Callable[[Tree], tuple[Tree, Problems]]
-
-
-@dataclass(frozen=True, slots=True)
-class Translator:
-    """Both directions of one pack. Each reads a tree, fills a new one and returns every problem it met."""
-
-    say: Translate
-    hear: Translate
+_INSIDE: Final = "lies inside something that is no object"
+_UTF8: Final = "utf-8"
 
 
-def compile_rules(rules: RuleSet, message: Message, theirs: Notation) -> Translator:
+def compile_rules(rules: RuleSet, message: Message, form: Form, notice: Notice) -> Translator:
     """Return the two closures of a rule file that was read without faults."""
-    lines = [_Line(rule, rule.ours, rule.theirs, rule.also_at, rule.by_place) for rule in rules.rules]
+    lines = [_line(rule) for rule in rules.rules]
     fixed = [_Fixed(place, value) for place, value in rules.fixed]
-    out = _Direction(OURS_TO_THEIRS, message, OURS, theirs, frozenset({""}))
-    back = _Direction(THEIRS_TO_OURS, message, theirs, OURS, frozenset({"", *rules.absent}))
+    charset = None if form.charset == _UTF8 else charset_named(form.charset)
+    absent = ("", *rules.absent)
+    out = _Direction(OURS_TO_THEIRS, OURS, form.notation, ("",), absent[1:], charset, message, rules.views, notice)
+    back = _Direction(THEIRS_TO_OURS, form.notation, OURS, absent, (), None, message, rules.views, notice)
     return Translator(_runner(out.moves(lines, fixed)), _runner(back.moves(lines, fixed)))
 
 
@@ -61,7 +79,7 @@ class _Fixed:
     """A value of theirs that is always the same; `place` is relative to the list item around."""
 
     place: Place
-    value: str
+    value: Any
 
     def inside(self, head: Place) -> bool:
         return self.place[: len(head)] == head
@@ -74,53 +92,177 @@ class _Line:
     rule: Rule
     ours: Place
     theirs: Place
-    also: Place
-    number: Place
+    pieces: tuple[Place, ...]
+    also: tuple[Place, ...]
+    instead: tuple[Place, ...]
+    numbers: tuple[Place, ...]
+    when: Place
 
     @property
     def heads(self) -> tuple[Place, Place]:
-        """The lists that this line lies in, on both sides; nothing when it lies in none."""
-        return list_head(self.ours), () if self.rule.entries else list_head(self.theirs)
+        """The lists that this line lies in, on both sides; nothing when it lies in none.
+
+        A list that is one text there has none on their side, and the list of form fields lies around nothing.
+        """
+        ours, theirs = list_heads(self.ours), list_heads(self.theirs)
+        listed = self.rule.entries is not None and self.rule.entries.how in {"list", "pairs"}
+        joined = bool(self.rule.join) and len(ours) == 1
+        return ours[0] if ours else (), theirs[0] if len(theirs) > listed and not joined else ()
 
     def inside(self, heads: tuple[Place, Place]) -> _Line:
         ours, theirs = map(len, heads)
-        return _Line(self.rule, self.ours[ours:], self.theirs[theirs:], self.also[theirs:], self.number[theirs:])
+        return replace(
+            self,
+            ours=self.ours[ours:],
+            theirs=self.theirs[theirs:],
+            pieces=tuple(place[theirs:] for place in self.pieces),
+            also=tuple(place[theirs:] for place in self.also),
+            instead=tuple(place[ours:] for place in self.instead),
+            numbers=tuple(place[theirs:] for place in self.numbers),
+            when=self.when[ours:],
+        )
+
+
+def _line(rule: Rule) -> _Line:
+    when = rule.when.place if rule.when else ()
+    return _Line(rule, rule.ours, rule.theirs, rule.pieces, rule.also_at, rule.instead, rule.by_places, when)
 
 
 @dataclass(frozen=True, slots=True)
 class _Direction:
     """Compiles for one direction.
 
-    `source` and `target` are the notations of the two sides; `absent` are the texts of the source that mean
-    "nothing given".
+    `source` and `target` are the notations of the two sides; `absent` are the texts of the source that mean "nothing
+    given", `reserved` those of the target, which no value may be; `charset` is checked on what is said, if it cannot
+    hold everything.
     """
 
     name: str
-    message: Message
     source: Notation
     target: Notation
-    absent: frozenset[str]
+    absent: tuple[str, ...]
+    reserved: tuple[str, ...]
+    charset: Charset | None
+    message: Message
+    views: Any
+    notice: Notice
 
     @property
     def _outward(self) -> bool:
         return self.name == OURS_TO_THEIRS
 
+    # --- one level: the document itself, or one item of a list ---
+
     def moves(self, lines: Iterable[_Line], fixed: Sequence[_Fixed]) -> list[Move]:
-        """Compile one level: values in file order, lists where their first line stands, gaps last."""
-        active = [line for line in lines if line.rule.direction in {"", self.name}]
+        """Compile one level: values in file order, lists where their first line stands, gaps last.
+
+        When reading, rules with a condition come after the others, which give the field that the condition asks for.
+        """
+        active = [line for line in lines if line.rule.runs(self.name)]
+        if not self._outward:
+            active.sort(key=lambda line: line.rule.when is not None)
         groups: dict[Any, list[_Line]] = {}
         for line in active:
             groups.setdefault(line.heads if any(line.heads) else line.rule.field.name, []).append(line)
-        made = [self._group(group, fixed) for group in groups.values()]
+        made = list(self._compiled(list(groups.values()), fixed))
         made += [self._fix(item) for item in fixed if not list_head(item.place)]
-        return made + [self._gap(line) for line in active if self._may_lack(line)]
+        made += self._gaps(list(groups.values()))
+        return self._seen(made, active)
+
+    def _compiled(self, groups: Sequence[Sequence[_Line]], fixed: Sequence[_Fixed]) -> Iterator[Move]:
+        """Compile the groups in order; neighbours that are plain values of the same two objects go in one block."""
+        silent = Silent(frozenset(self.absent), frozenset(self.reserved))
+        for ends, neighbours in self._neighbours(groups):
+            if ends is None:
+                yield from (self._group(group, fixed) for group in neighbours)
+            else:
+                lines = [group[0] for group in neighbours]
+                apart = [self._one(line) for line in lines]
+                yield block([self._single(line) for line in lines], ends, silent, apart)
+
+    def _neighbours(self, groups: Sequence[Sequence[_Line]]) -> Iterable[tuple[Any, Iterable[Sequence[_Line]]]]:
+        """Gather what goes between the same two objects: neighbours only, where what is written keeps its order."""
+        if self._outward and self.target != OURS:
+            return groupby(groups, key=self._ends)
+        gathered: dict[Any, list[Sequence[_Line]]] = {}
+        for number, group in enumerate(groups):
+            ends = self._ends(group)
+            gathered.setdefault(number if ends is None else ends, []).append(group)
+        return ((None if isinstance(ends, int) else ends, group) for ends, group in gathered.items())
+
+    def _ends(self, group: Sequence[_Line]) -> tuple[Place, Place] | None:
+        """Return the objects that a plain value is read from and written into; None for anything else."""
+        line, rule = group[0], group[0].rule
+        odd = (
+            rule.constant, rule.entries, rule.when, rule.pieces, rule.join or None, line.rule.field.empty or None,
+            (line.instead or None) if self._outward else (line.also or rule.by_shape or None),
+        )  # fmt: skip
+        steps = (*line.ours, *line.theirs)
+        if len(group) > 1 or any(line.heads) or any(item is not None and item != () for item in odd):
+            return None
+        if any(step.key == ITSELF for step in steps):
+            return None
+        source, target = (line.ours, line.theirs) if self._outward else (line.theirs, line.ours)
+        return source[:-1], target[:-1]
+
+    def _single(self, line: _Line) -> Single:
+        rule = line.rule
+        source, target = (line.ours, line.theirs) if self._outward else (line.theirs, line.ours)
+        convert = self._held(rule.converter.say) if self._outward else self._noticed(rule, rule.converter.hear)
+        return Single(source[-1].key, target[-1].key, convert, self._label(line))
 
     def _group(self, group: Sequence[_Line], fixed: Sequence[_Fixed]) -> Move:
         heads = group[0].heads
-        return self._list(heads, group, fixed) if any(heads) else self._one(group[0])
+        if any(heads):
+            return self._list(heads, group, fixed) if heads[1] else self._joined(heads[0], group)
+        return self._one(group[0]) if len(group) == 1 and not group[0].when else self._chosen(group)
 
     def _label(self, line: _Line) -> str:
         return label(line.ours if self._outward else line.theirs, self.source)
+
+    # --- views ---
+
+    def _seen(self, moves: list[Move], lines: Sequence[_Line]) -> list[Move]:
+        """Lay the views of this level over the source, or fold them into the target."""
+        places = [place[:1] for line in lines for place in (line.theirs, *line.also, *line.numbers)]
+        keys = {step.key for first in places for step in first if step.key.startswith(VIEW)}
+        if not keys:
+            return moves
+        wrap = self._folded if self._outward else self._unfolded
+        for key in sorted(keys):
+            moves = [wrap(self.views[key], moves)]
+        return moves
+
+    def _unfolded(self, view: View, moves: Sequence[Move]) -> Move:
+        get, name = getter(view.place), label(view.place, self.source)
+
+        def move(source: Tree, target: Tree, at: str, problems: Problems) -> None:
+            raw = get(source)
+            seen = source
+            if raw is not None and raw != "":
+                try:
+                    seen = {**source, view.key: view.open(raw)}
+                except Wrong as wrong:
+                    note(problems, at + name, wrong)
+            for inner in moves:
+                inner(seen, target, at, problems)
+
+        return move
+
+    def _folded(self, view: View, moves: Sequence[Move]) -> Move:
+        put, name = putter(view.place), label(view.place, self.target)
+
+        def move(source: Tree, target: Tree, at: str, problems: Problems) -> None:
+            for inner in moves:
+                inner(source, target, at, problems)
+            seen = target.pop(view.key, None)
+            if seen:
+                try:
+                    put(target, self._whole(view.close(seen)))
+                except Wrong as wrong:
+                    note(problems, at + name, wrong)
+
+        return move
 
     # --- single values ---
 
@@ -129,55 +271,164 @@ class _Direction:
         if rule.constant is not None:
             return self._check_constant(line) if self._outward else self._give_constant(line)
         if rule.entries:
-            return _Entries(line, self._label(line), self.source).move(outward=self._outward)
+            place, said = (line.ours, line.theirs), self._said
+            return entries_move(rule.entries, place, self._label(line), self.source, said, outward=self._outward)
         if self._outward:
-            return self._value(line, getter(line.ours), putter(line.theirs), rule.converter.say)
+            return self._value(line, self._ours(line), self._writing(line), self._checked(rule.converter.say))
         if rule.by_shape:
             return self._told_apart(line, rule.by_shape)
-        return self._value(line, self._reading(line), putter(line.ours), rule.converter.hear)
+        return self._value(line, self._theirs(line), putter(line.ours), self._noticed(rule, rule.converter.hear))
+
+    def _writing(self, line: _Line) -> Put:
+        if not line.pieces:
+            return putter(line.theirs)
+        return piece_putter([putter(place) for place in line.pieces], line.rule.split, self._whole)
 
     def _value(self, line: _Line, get: Get, put: Put, convert: Convert) -> Move:
         name, absent = self._label(line), self._absent(line)
 
         def move(source: Tree, target: Tree, at: str, problems: Problems) -> None:
-            value = get(source)
-            if value is None or (value.__class__ is str and value in absent):
-                return
-            if value is BROKEN:
-                problems.append(FieldProblem(at + name, "lies inside something that is no object", "type"))
-                return
             try:
+                value = get(source)
+                if value is None or (value.__class__ is str and value in absent):
+                    return
+                if value is BROKEN:
+                    raise Wrong(_INSIDE, "type")  # noqa: TRY301 - one place turns a fault into a problem
                 put(target, convert(value))
             except Wrong as wrong:
-                problems.append(FieldProblem(at + name, wrong.reason, wrong.code))
+                note(problems, item_at(at, name), wrong)
 
         return move
 
-    def _absent(self, line: _Line) -> frozenset[str]:
-        return self.absent - {""} if line.rule.field.empty else self.absent
+    def _absent(self, line: _Line) -> tuple[str, ...]:
+        return self.absent[1:] if line.rule.field.empty else self.absent
 
-    def _reading(self, line: _Line) -> Get:
-        """Read their place, or the other one that the rule names when the first is empty."""
-        first, absent = getter(line.theirs), self._absent(line)
-        if not line.also:
+    def _ours(self, line: _Line) -> Get:
+        """Read our field, or the first one that stands in for it."""
+        return self._first_of([line.ours, *line.instead], ("",))
+
+    def _theirs(self, line: _Line) -> Get:
+        """Read their place, or the first other one that the rule names when it is empty."""
+        if line.pieces:
+            return piece_getter([getter(place) for place in line.pieces], line.rule.split)
+        return self._first_of([line.theirs, *line.also], self._absent(line))
+
+    def _first_of(self, places: Sequence[Place], absent: tuple[str, ...]) -> Get:
+        first, *others = [getter(place) for place in places]
+        if not others:
             return first
-        second = getter(line.also)
 
         def get(source: Tree) -> Any:
             value = first(source)
-            return second(source) if value is None or (value.__class__ is str and value in absent) else value
+            for other in others:
+                if value is not None and not (value.__class__ is str and value in absent):
+                    break
+                value = other(source)
+            return value
 
         return get
 
     def _told_apart(self, line: _Line, by_shape: Callable[[Any, Any], str]) -> Move:
-        code, number, absent = getter(line.theirs), getter(line.number), self._absent(line)
+        absent = self._absent(line)
+        code, number = self._theirs(line), self._first_of(line.numbers, absent)
+
+        reads = line.rule.column.reads if line.rule.column else {}
+        alone = {theirs: ours[0] for theirs, ours in reads.items() if len(ours) == 1}
 
         def both(source: Tree) -> Any:
             value = code(source)
             nothing = value is None or value is BROKEN or (value.__class__ is str and value in absent)
             return (value if value is BROKEN else None) if nothing else (value, number(source))
 
-        return self._value(line, both, putter(line.ours), lambda pair: by_shape(*pair))
+        apart = self._value(line, both, putter(line.ours), self._noticed(line.rule, lambda pair: by_shape(*pair)))
+        put = putter(line.ours)
+
+        def move(source: Tree, target: Tree, at: str, problems: Problems) -> None:
+            value = code(source)
+            found = alone.get(value) if value.__class__ is str else None
+            if found is not None and value not in absent:
+                put(target, found)
+            else:
+                apart(source, target, at, problems)
+
+        return move
+
+    def _noticed(self, rule: Rule, convert: Convert) -> Convert:
+        """Tell of codes that nobody knows."""
+        if rule.field.type != "code":
+            return convert
+        name, notice = rule.field.name, self.notice
+        reads = rule.column.reads if rule.column else {}
+        known = {theirs: ours[0] for theirs, ours in reads.items() if len(ours) == 1}
+
+        def hear(value: Any) -> Any:
+            found = known.get(value) if value.__class__ is str else None
+            if found is not None:
+                return found
+            code = convert(value)
+            if code.startswith(UNKNOWN):
+                notice(name)
+            return code
+
+        return hear
+
+    def _checked(self, convert: Convert) -> Convert:
+        """Refuse what the region could not read back as it was."""
+        return (lambda value: self._whole(convert(value))) if self.charset or self.reserved else convert
+
+    def _held(self, convert: Convert) -> Convert:
+        """Refuse characters that the region's character set cannot hold."""
+        return convert if self.charset is None else lambda value: self._said(convert(value))
+
+    def _whole(self, value: Any) -> Any:
+        """Return what fills a place of theirs, if it does not mean "nothing given" there."""
+        if value.__class__ is str and value in self.reserved:
+            raise reserved_text()
+        return self._said(value)
+
+    def _said(self, value: Any) -> Any:
+        if self.charset is not None:
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str):
+                    self.charset.check(text)
+        return value
+
+    # --- several rules for one field, conditions ---
+
+    def _chosen(self, group: Sequence[_Line]) -> Move:
+        """Run the rules whose condition holds. A value of ours that none of them takes is refused, never dropped."""
+        lines = [(self._holds(line), self._one(line)) for line in group]
+        refuse = self._without_place(group[0]) if self._outward and all(line.when for line in group) else None
+
+        def move(source: Tree, target: Tree, at: str, problems: Problems) -> None:
+            known = source if self._outward else target
+            taken = False
+            for holds, one in lines:
+                if holds is None or holds(known):
+                    one(source, target, at, problems)
+                    taken = True
+            if refuse and not taken:
+                refuse(source, target, at, problems)
+
+        return move
+
+    def _holds(self, line: _Line) -> Holds | None:
+        if line.rule.when is None:
+            return None
+        get, values = getter(line.when), line.rule.when.values
+        return lambda tree: get(tree) in values
+
+    def _without_place(self, line: _Line) -> Move:
+        get, name = getter(line.ours), self._label(line)
+        asked = label(line.when, OURS)
+
+        def move(source: Tree, _target: Tree, at: str, problems: Problems) -> None:
+            value = get(source)
+            if value is not None and value != "":
+                reason = f"has no place in this format with this {asked}"
+                problems.append(FieldProblem(item_at(at, name), reason, "no_place"))
+
+        return move
 
     # --- constants ---
 
@@ -223,36 +474,61 @@ class _Direction:
 
     # --- what was not given ---
 
-    def _may_lack(self, line: _Line) -> bool:
-        """Whether the line needs a look after its level is done."""
-        rule = line.rule
-        if any(line.heads) or (rule.constant is not None and not self._outward):
-            return False
-        return rule.required or (rule.default is not None and not self._outward)
-
-    def _gap(self, line: _Line) -> Move:
-        """Fill a default in, or name a required field that is missing.
+    def _gaps(self, groups: Sequence[Sequence[_Line]]) -> list[Move]:
+        """Fill defaults in, and name required fields that are missing.
 
         A field inside an optional object is missing only when the rest of that object is there.
         """
-        get, absent, name = (
-            getter(line.ours) if self._outward else self._reading(line),
-            self._absent(line),
-            self._label(line),
-        )
-        there, put = self._object_there(line), putter(line.ours)
-        default = None if self._outward else line.rule.default
+        gaps = [self._gap(group) for group in groups if self._may_lack(group)]
 
         def move(source: Tree, target: Tree, at: str, problems: Problems) -> None:
-            value = get(source)
-            if not (value is None or (value.__class__ is str and value in absent)) or not there(source, target):
-                return
-            if default is None:
-                problems.append(FieldProblem(at + name, "is missing", "required"))
-            else:
-                put(target, default)
+            for gap in gaps:
+                if gap.get(target) is None and not gap.given(source, target) and gap.there(source, target):
+                    gap.fill(target, at, problems)
 
-        return move
+        return [move] if gaps else []
+
+    def _may_lack(self, group: Sequence[_Line]) -> bool:
+        line = group[0]
+        given_anyway = line.rule.constant is not None and not self._outward
+        if any(line.heads) or given_anyway:
+            return False
+        required = any(one.rule.required for one in group) or line.ours == _ITSELF
+        return required or (not self._outward and any(one.rule.default is not None for one in group))
+
+    def _gap(self, group: Sequence[_Line]) -> _Gap:
+        line = group[0]
+        defaults = [one.rule.default for one in group if one.rule.default is not None and not self._outward]
+        target = line.theirs if self._outward else line.ours
+        return _Gap(
+            get=getter(target) if target else lambda _tree: None,
+            given=self._given(group),
+            there=self._object_there(line),
+            name=self._label(line),
+            put=putter(line.ours),
+            default=defaults[0] if defaults else None,
+        )
+
+    def _given(self, group: Sequence[_Line]) -> Callable[[Tree, Tree], bool]:
+        """Return the look whether any rule of the field has something to read, right or wrong."""
+        absent = self._absent(group[0])
+        reads = [(None if self._outward else self._holds(line), self._looked_at(line)) for line in group]
+
+        def given(source: Tree, target: Tree) -> bool:
+            for holds, get in reads:
+                value = get(source)
+                nothing = value is None or (value.__class__ is str and value in absent)
+                if not nothing and (holds is None or holds(target)):
+                    return True
+            return False
+
+        return given
+
+    def _looked_at(self, line: _Line) -> Get:
+        """Return the getter of whatever stands there first, right or wrong."""
+        if self._outward:
+            return self._ours(line)
+        return self._first_of(line.pieces or [line.theirs, *line.also], self._absent(line))
 
     def _object_there(self, line: _Line) -> Callable[[Tree, Tree], bool]:
         name = self.message.optional_object(line.rule.field.name)
@@ -269,120 +545,91 @@ class _Direction:
     def _list(self, heads: tuple[Place, Place], group: Sequence[_Line], fixed: Sequence[_Fixed]) -> Move:
         ours, theirs = heads
         inner = [replace(item, place=item.place[len(theirs) :]) for item in fixed if item.inside(theirs)]
-        moves = self.moves([line.inside(heads) for line in group], inner)
+        lines = [line.inside(heads) for line in group]
         source, target = (ours, theirs) if self._outward else (theirs, ours)
-        name = group[0].rule.field.name
-        required = self.message.list_is_required(name[: name.index("[]")])
-        return self._each(getter(source), putter(target), label(source, self.source), moves, required=required)
+        plain = [any((line.ours if side else line.theirs) == _ITSELF for line in lines) for side in (True, False)]
+        source_plain, target_plain = plain if self._outward else reversed(plain)
+        items = _Items(label(source, self.source), self.source, source_plain, target_plain)
+        return items.move(getter(source), putter(target), self.moves(lines, inner), required=self._list_required(group))
 
-    def _each(self, get: Get, put: Put, name: str, moves: Sequence[Move], *, required: bool) -> Move:
+    def _list_required(self, group: Sequence[_Line]) -> bool:
+        name = group[0].rule.field.name
+        head = name[: name.index("[]")] if "[]" in name else name
+        return self.message.list_is_required(head)
+
+    def _joined(self, ours: Place, group: Sequence[_Line]) -> Move:
+        """One list of ours that is one text of theirs for each of its members."""
+        lines = [line.inside((ours, ())) for line in group]
+        notation = self.target if self._outward else self.source
+        columns = [Column(line.theirs, line.rule.join, label(line.theirs, notation)) for line in lines]
+        inner = [replace(line, theirs=(Step(str(number)),)) for number, line in enumerate(lines)]
+        plain, required = lines[0].ours == _ITSELF, self._list_required(group)
+        moves, name = self.moves(inner, []), label(ours, OURS)
+        if self._outward:
+            return say_joined(getter(ours), columns, moves, _Items(name, OURS, plain, target_plain=False), self._whole)
+        return hear_joined(putter(ours), columns, moves, self.absent, plain=plain, required=required)
+
+
+_ITSELF: Final = (Step(ITSELF),)
+
+
+class _Gap(NamedTuple):
+    """A field that may lack: where it was written, whether anything was given, and what to do when not."""
+
+    get: Get
+    given: Callable[[Tree, Tree], bool]
+    there: Callable[[Tree, Tree], bool]
+    name: str
+    put: Put
+    default: Any
+
+    def fill(self, target: Tree, at: str, problems: Problems) -> None:
+        """Put the default, or name the field."""
+        if self.default is None:
+            problems.append(FieldProblem(item_at(at, self.name), "is missing", "required"))
+        else:
+            self.put(target, self.default)
+
+
+@dataclass(frozen=True, slots=True)
+class _Items:
+    """Walks a list. Items of a plain list are values: they are walked as objects with one member, ITSELF."""
+
+    name: str
+    notation: Notation
+    source_plain: bool
+    target_plain: bool
+
+    def move(self, get: Get, put: Put, moves: Sequence[Move], *, required: bool) -> Move:
+        """Return the move of a list that is a list on both sides."""
+
         def move(source: Tree, target: Tree, at: str, problems: Problems) -> None:
             items = get(source)
             if items is None:
                 if required:
-                    problems.append(FieldProblem(at + name, "is missing", "required"))
-            elif is_short_list(items, at + name, problems):
-                made: list[Tree] = [{} for _ in items]
-                put(target, made)
-                for item, result, place in zip(items, made, _numbered(at + name, items, self.source), strict=True):
-                    _item(item, result, place, moves, self.source.separator, problems)
+                    problems.append(FieldProblem(at + self.name, "is missing", "required"))
+                return
+            made = self.each(items, at, moves, problems)
+            if made is not None:
+                put(target, [item.get(ITSELF) for item in made] if self.target_plain else made)
 
         return move
 
+    def each(self, items: Any, at: str, moves: Sequence[Move], problems: Problems) -> list[Tree] | None:
+        """Return what the moves make of every item; None when there is no list."""
+        if not is_short_list(items, at + self.name, problems):
+            return None
+        made: list[Tree] = [{} for _ in items]
+        for item, result, place in zip(items, made, numbered(at + self.name, items, self.notation), strict=True):
+            if self.source_plain:
+                _run({ITSELF: item}, result, place, moves, problems)
+            elif item.__class__ is not dict:
+                problems.append(FieldProblem(place, "is no object", "type"))
+            else:
+                _run(item, result, place + self.notation.separator, moves, problems)
+        return made
 
-def _item(item: Any, result: Tree, place: str, moves: Sequence[Move], separator: str, problems: Problems) -> None:
-    if item.__class__ is not dict:
-        problems.append(FieldProblem(place, "is no object", "type"))
-        return
+
+def _run(item: Tree, result: Tree, at: str, moves: Sequence[Move], problems: Problems) -> None:
     for move in moves:
-        move(item, result, place + separator, problems)
-
-
-def _numbered(name: str, items: Sequence[Any], notation: Notation) -> Iterable[str]:
-    return (f"{name}[{number}]" for number in range(notation.first, notation.first + len(items)))
-
-
-def is_short_list(items: Any, name: str, problems: Problems) -> bool:
-    """Return whether this is a list within the limit; otherwise say so in `problems`."""
-    if items.__class__ is not list:
-        problems.append(FieldProblem(name, "is no list", "type"))
-        return False
-    if len(items) > MAX_ITEMS:
-        problems.append(FieldProblem(name, f"has more than {MAX_ITEMS} items", "too_long"))
-        return False
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class _Entries:
-    """An object of ours, name → text, that is a list of {name, value} objects on their side."""
-
-    line: _Line
-    label: str
-    notation: Notation
-
-    def move(self, *, outward: bool) -> Move:
-        return self._say() if outward else self._hear()
-
-    def _say(self) -> Move:
-        get, put = getter(self.line.ours), putter(self.line.theirs)
-        put_name, put_value = self._ends(putter)
-
-        def move(source: Tree, target: Tree, at: str, problems: Problems) -> None:
-            entries = get(source)
-            if entries is None or not self._is_object(entries, at, problems):
-                return
-            made: list[Tree] = []
-            for name, value in entries.items():
-                item: Tree = {}
-                made.append(item)
-                place = at + self.label
-                try:
-                    put_name(item, text(name))
-                    place = f"{place}.{name[:_NAME_IN_MESSAGE]}"
-                    put_value(item, text(value))
-                except Wrong as wrong:
-                    problems.append(FieldProblem(place, wrong.reason, wrong.code))
-            put(target, made)
-
-        return move
-
-    def _hear(self) -> Move:
-        get, put = getter(self.line.theirs), putter(self.line.ours)
-
-        def move(source: Tree, target: Tree, at: str, problems: Problems) -> None:
-            items = get(source)
-            if items is None or not is_short_list(items, at + self.label, problems):
-                return
-            found: Tree = {}
-            put(target, found)
-            for item, place in zip(items, _numbered(at + self.label, items, self.notation), strict=True):
-                self._hear_one(item, found, place, problems)
-
-        return move
-
-    def _hear_one(self, item: Any, found: Tree, place: str, problems: Problems) -> None:
-        get_name, get_value = self._ends(getter)
-        try:
-            if item.__class__ is not dict:
-                raise Wrong("is no object", "type")  # noqa: TRY301 - one place turns a fault into a problem
-            name, value = text(get_name(item)), text(get_value(item))
-        except Wrong as wrong:
-            problems.append(FieldProblem(place, wrong.reason, wrong.code))
-            return
-        if name in found:
-            problems.append(FieldProblem(place, "has a name that was given before", "repeated"))
-        found[name] = value
-
-    def _ends(self, make: Callable[[Place], Any]) -> tuple[Any, Any]:
-        entries = self.line.rule.entries
-        return (make(entries.name), make(entries.value)) if entries else (None, None)
-
-    def _is_object(self, entries: Any, at: str, problems: Problems) -> bool:
-        if entries.__class__ is not dict:
-            problems.append(FieldProblem(at + self.label, "is no object", "type"))
-            return False
-        if len(entries) > MAX_ITEMS:
-            problems.append(FieldProblem(at + self.label, f"has more than {MAX_ITEMS} entries", "too_long"))
-            return False
-        return True
+        move(item, result, at, problems)

@@ -41,12 +41,12 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What an example is tried with: both directions, and the fields of ours that the format cannot say."""
+    """What an example is tried with: both directions, and the fields of ours that no rule reads."""
 
     to_region: Callable[[Mapping[str, Any]], RegionDocument]
     to_canonical: Callable[[RegionDocument], dict[str, Any]]
     form: Form
-    lost: frozenset[str]
+    unheard: frozenset[str]
 
 
 def read_examples(files: Files, folder: str, form: Form, faults: Faults) -> list[Example]:
@@ -117,7 +117,7 @@ def _try_hearing(example: Example, trial: Trial, faults: Faults) -> None:
     except MappingFailed as failure:
         _note(failure, example.paths[1], faults)
         return
-    expected = without(example.canonical, trial.lost)
+    expected = without(example.canonical, trial.unheard)
     if heard != expected:
         _note_difference(example.paths[::-1], heard, expected, faults)
 

@@ -31,3 +31,22 @@ MAX_INTEGER: Final = 2**53 - 1
 
 MAX_DIGITS: Final = 32
 """Digits of a code of fixed length."""
+
+MAX_DECIMAL: Final = 34
+"""Digits of a decimal, on both sides of its point: what IEEE 754 decimal128 keeps."""
+
+MAX_UNKNOWN_CODE: Final = 64
+"""Characters of a code that is kept although no table has it: it reaches pages and counters."""
+
+MAX_PROBLEMS: Final = 100
+"""Faults that a format names in one document. A person needs no more, and a hostile document could hold a million."""
+
+MAX_PLACES: Final = 10_000
+"""Places of one schema, counted where types are used: a few lines of types in types can stand for billions."""
+
+MAX_FIELDS: Final = 2_000
+"""Fields of one form, columns of one CSV header."""
+
+MAX_EXPLAINED_BYTES: Final = 256 * 1024
+"""Bytes of a JSON document whose faults are all named. Of a larger one it is the first: to name one costs a thousand
+times what it costs to find it."""

@@ -9,27 +9,36 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any, Final
 
 from gateway.errors import FieldProblem, MappingFailed
-from gateway.mapping.compiler import Translator, compile_rules
+from gateway.mapping.compiler import compile_rules
 from gateway.mapping.converters import Wrong
 from gateway.mapping.examples import Trial, read_examples, try_examples
 from gateway.mapping.formats import open_form
 from gateway.mapping.forms import Form
 from gateway.mapping.losses import Loss, check_losses, read_losses
+from gateway.mapping.moves import Translator
 from gateway.mapping.paths import OURS
 from gateway.mapping.rules import RuleSet, Setting, read_rules
 from gateway.mapping.source import Faults, Files, TomlFile, closest, read_files, read_toml
 from gateway.mapping.tables import Tables, read_tables
+from gateway.mapping.vocabulary import FILE as VOCABULARY
 from gateway.mapping.vocabulary import Message, Vocabulary, read_vocabulary
 from gateway.ports import RegionDocument
 
 _INDEX: Final = re.compile(r"\[(\d+)\]")
 
+
+LANGUAGE: Final = "1"
+"""The version of the rule language: a change of what a rule means makes every pack another one."""
+
+_NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
 _WHOLE: Final = "document"
 """The field name of a problem that concerns the whole document."""
@@ -39,16 +48,23 @@ _WHOLE: Final = "document"
 class Pack:
     """One message of one region, in both directions.
 
-    `version` is the hex SHA-256 of rules, schema and the tables used: what a case is pinned to. `losses` is what the
-    region's format cannot say; `lost` are the fields of ours that it has no place for at all.
+    `version` is the hex SHA-256 of all that decides what it does (rules, schema, tables used, its message in the
+    vocabulary): what a case is pinned to. `fingerprint` is that of everything in its folder. `losses` is what gets
+    lost; `unheard` are the fields of ours that no rule reads, `lost` those that do not come back. `files` are the few
+    files that it consists of, enough to compile it again; `rules`, `about` and `form` are for tools that explain it.
     """
 
     region: str
     message: str
     version: str
+    fingerprint: str
     losses: tuple[Loss, ...]
     lost: frozenset[str]
-    _form: Form = field(repr=False)
+    unheard: frozenset[str]
+    files: Files = field(repr=False)
+    rules: RuleSet = field(repr=False)
+    about: Message = field(repr=False)
+    form: Form = field(repr=False)
     _translator: Translator = field(repr=False)
     _ours_for: Mapping[str, str] = field(repr=False)
 
@@ -58,7 +74,7 @@ class Pack:
         Raises MappingFailed with every wrong field at once, named by its canonical path, never by its value.
         """
         tree, problems = self._translator.say(dict(canonical))
-        document, faults = self._form.write(tree)
+        document, faults = self.form.write(tree)
         if problems:  # what could not be said is missing now: only faults of values are news
             faults = [fault for fault in faults if fault.code != "required"]
         self._refuse(
@@ -72,7 +88,7 @@ class Pack:
         Raises MappingFailed with every wrong field at once, named by its place in the region's format.
         """
         try:
-            tree, faults = self._form.read(document)
+            tree, faults = self.form.read(document)
         except Wrong as wrong:
             self._refuse([FieldProblem(_WHOLE, wrong.reason, wrong.code)], "cannot be read")
             raise
@@ -93,7 +109,7 @@ class Pack:
         if ours is None:
             return fault
         for number in _INDEX.findall(fault.field):
-            ours = ours.replace("[]", f"[{int(number) - self._form.notation.first + OURS.first}]", 1)
+            ours = ours.replace("[]", f"[{int(number) - self.form.notation.first + OURS.first}]", 1)
         return FieldProblem(ours, fault.reason, fault.code)
 
 
@@ -123,57 +139,130 @@ def load_packs(root: Path, region: str) -> Mapping[str, Pack]:
     return packs_of(read_ground(read_files(root)), region)
 
 
-def packs_of(ground: Ground, region: str, folder: str = "") -> Mapping[str, Pack]:
+Notice = Callable[[str, str, str], None]
+"""Is told region, message and field of every code of theirs that nobody knows."""
+
+
+def unnoticed(_region: str, _message: str, _field: str) -> None:
+    """Tell nobody."""
+
+
+def packs_of(
+    ground: Ground, region: str, folder: str = "", *, notice: Notice = unnoticed, earlier: Mapping[str, Pack] = _NONE
+) -> Mapping[str, Pack]:
     """Return the packs of a region by message. `folder` is where they are, when several regions share them.
 
-    Raises StartRefused with everything that is wrong in them.
+    `earlier` are packs by fingerprint: one that has not changed is not compiled again. Raises StartRefused with
+    everything that is wrong in them.
     """
     faults = Faults(ground.files.name)
     place = folder or region
-    packs = [_pack(region, f"{place}/{message}", ground, faults) for message in ground.files.folders(place)]
+    found = [
+        _pack(_Origin(region, f"{place}/{message}", ground, notice), earlier, faults)
+        for message in ground.files.folders(place)
+    ]
     faults.refuse()
-    return {pack.message: pack for pack in packs if pack}
+    return {pack.message: pack for pack in found if pack}
 
 
-def _pack(region: str, folder: str, ground: Ground, faults: Faults) -> Pack | None:
-    name = PurePosixPath(folder).name
-    message = ground.vocabulary.get(name)
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where a pack comes from, and who is told of unknown codes."""
+
+    region: str
+    folder: str
+    ground: Ground
+    notice: Notice
+
+    @property
+    def message(self) -> str:
+        return PurePosixPath(self.folder).name
+
+
+def _pack(origin: _Origin, earlier: Mapping[str, Pack], faults: Faults) -> Pack | None:
+    vocabulary = origin.ground.vocabulary
+    message = vocabulary.get(origin.message)
     if message is None:
-        faults.add(folder, f"is no message of vocabulary.toml{closest(name, ground.vocabulary)}")
+        faults.add(origin.folder, f"is no message of vocabulary.toml{closest(origin.message, vocabulary)}")
         return None
+    fingerprint = _digest([origin.region.encode(), *_pairs(_own_files(origin))])
+    if fingerprint in earlier:
+        return earlier[fingerprint]
     own = Faults(faults.folder)
-    pack = _sound_pack(region, folder, message, ground, own)
+    pack = _sound_pack(origin, message, fingerprint, own)
     faults.problems += own.problems
     return pack
 
 
-def _sound_pack(region: str, folder: str, message: Message, ground: Ground, faults: Faults) -> Pack | None:
+def _sound_pack(origin: _Origin, message: Message, fingerprint: str, faults: Faults) -> Pack | None:
     """Read, check and try one pack; None when it has faults. Examples run only when the rules are sound."""
-    source = read_toml(ground.files, f"{folder}/rules.toml", faults)
-    losses = read_losses(ground.files, f"{folder}/losses.toml", faults)
-    form = open_form(ground.files, folder, source, faults) if source else None
+    folder, files, tables = origin.folder, origin.ground.files, origin.ground.tables
+    source = read_toml(files, f"{folder}/rules.toml", faults)
+    losses = read_losses(files, f"{folder}/losses.toml", faults)
+    form = open_form(files, folder, source, faults) if source else None
     if form is None or source is None:
         return None
-    setting = Setting(message, ground.tables, form, faults)
+    setting = Setting(message, tables, form, faults)
     rules = read_rules(source, setting)
     lost = check_losses(losses, rules, setting, f"{folder}/losses.toml")
-    examples = read_examples(ground.files, f"{folder}/examples", form, faults)
+    examples = read_examples(files, f"{folder}/examples", form, faults)
     if faults.problems:
         return None
-    version = _version(source, form, rules, ground.tables)
-    translator = compile_rules(rules, message, form.notation)
-    pack = Pack(region, message.name, version, losses, lost, form, translator, _ours_for(rules))
-    try_examples(examples, Trial(pack.to_region, pack.to_canonical, form, lost), faults)
+    teller = _Teller(partial(origin.notice, origin.region, message.name))
+    pack = Pack(
+        region=origin.region,
+        message=message.name,
+        version=_version(source, form, rules, origin.ground),
+        fingerprint=fingerprint,
+        losses=losses,
+        lost=lost.unsaid | lost.unheard,
+        unheard=lost.unheard,
+        files=_own_files(origin),
+        rules=rules,
+        about=message,
+        form=form,
+        _translator=compile_rules(rules, message, form, teller.tell),
+        _ours_for={rule.at: rule.field.name for rule in rules.rules if rule.at},
+    )
+    try_examples(examples, Trial(pack.to_region, pack.to_canonical, form, lost.unheard), faults)
+    teller.in_service = True
     return None if faults.problems else pack
 
 
-def _version(source: TomlFile, form: Form, rules: RuleSet, tables: Tables) -> str:
+@dataclass
+class _Teller:
+    """Tells of unknown codes, but not of those in the examples."""
+
+    notice: Callable[[str], None]
+    in_service: bool = False
+
+    def tell(self, name: str) -> None:
+        if self.in_service:
+            self.notice(name)
+
+
+def _own_files(origin: _Origin) -> Files:
+    """Return the files that a pack consists of: its folder, the tables, the vocabulary."""
+    prefix = f"{origin.folder}/"
+    contents = origin.ground.files.contents
+    own = {path: raw for path, raw in contents.items() if path.startswith((prefix, "tables/")) or path == VOCABULARY}
+    return Files(origin.ground.files.name, own)
+
+
+def _pairs(files: Files) -> Iterator[bytes]:
+    for path, raw in sorted(files.contents.items()):
+        yield path.encode()
+        yield raw
+
+
+def _version(source: TomlFile, form: Form, rules: RuleSet, ground: Ground) -> str:
+    about = repr(ground.vocabulary[PurePosixPath(source.path).parent.name]).encode()
+    used = [ground.tables[name].raw for name in rules.tables]
+    return _digest([LANGUAGE.encode(), source.raw, form.raw, about, *used])
+
+
+def _digest(parts: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
-    for part in (source.raw, form.raw, *(tables[name].raw for name in rules.tables)):
+    for part in parts:
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
-
-
-def _ours_for(rules: RuleSet) -> dict[str, str]:
-    """Their places, as messages write them, and the field of ours that goes there."""
-    return {rule.at: rule.field.name for rule in rules.rules if rule.at}

@@ -15,6 +15,15 @@ Tree = dict[str, Any]
 OWN_TEXT: Final = "#text"
 """The key under which the tree of an XML element keeps the element's own text."""
 
+ITSELF: Final = ""
+"""The key of an item that is no object but a value: lists of plain values are walked like lists of objects."""
+
+VIEW: Final = "\0"
+"""How the key of a view begins: a text or a list of texts that the rules see as an object (`gateway.mapping.views`)."""
+
+PAIRS: Final = "[=]"
+"""How a step ends whose list of "key=value" texts is seen as an object."""
+
 BROKEN: Final = object()
 """What a getter gives when the path runs through something that is no object."""
 
@@ -30,7 +39,7 @@ class Step(NamedTuple):
     """One step of a path; `many` marks a list, written with `[]`."""
 
     key: str
-    many: bool
+    many: bool = False
 
 
 Place = tuple[Step, ...]
@@ -48,7 +57,8 @@ def split(path: str, notation: Notation) -> Place:
 
 def label(place: Iterable[Step], notation: Notation) -> str:
     """Write a path for a message: without list marks, which get their numbers later."""
-    return notation.separator.join(step.key for step in place if step.key != OWN_TEXT)
+    keys = (step.key.removeprefix(VIEW) for step in place if step.key not in {OWN_TEXT, ITSELF})
+    return notation.separator.join(keys)
 
 
 def list_heads(place: Place) -> list[Place]:
@@ -66,6 +76,8 @@ def getter(place: Place) -> Get:
     *parents, last = [step.key for step in place]
     if not parents:
         return lambda tree: tree.get(last)
+    if len(parents) == 1:
+        return _getter_in_object(parents[0], last)
 
     def get(tree: Tree) -> Any:
         node: Any = tree
@@ -80,14 +92,29 @@ def getter(place: Place) -> Get:
     return get
 
 
+def _getter_in_object(key: str, last: str) -> Get:
+    def get(tree: Tree) -> Any:
+        node = tree.get(key)
+        if node is None:
+            return None
+        return node.get(last) if node.__class__ is dict else BROKEN
+
+    return get
+
+
 def putter(place: Place) -> Put:
     """Return a closure that sets the value at a path and makes the objects on the way."""
     *parents, last = [step.key for step in place]
+    if not parents:
+        return lambda tree, value: tree.__setitem__(last, value)
 
     def put(tree: Tree, value: Any) -> None:
         node = tree
         for key in parents:
-            node = node.setdefault(key, {})
+            inner = node.get(key)
+            if inner is None:
+                inner = node[key] = {}
+            node = inner
         node[last] = value
 
     return put

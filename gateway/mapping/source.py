@@ -107,6 +107,17 @@ class TomlFile:
         """Return the line where `key` stands in `[section]`, counted from 1."""
         return self._lines.get((section, key))
 
+    def line_of_item(self, key: str, section: str, count: int) -> int | None:
+        """Return the line of the `count`-th (from 0) item of a list under `key`; items may have lines of their own."""
+        first = self.line_of(key, section)
+        lines = self.raw.decode().splitlines()
+        if first is None or not lines[first - 1].rstrip().endswith("["):
+            return first
+        own = [
+            number for number, text in enumerate(lines[first:], start=first + 1) if text.strip()[:1] in {"{", '"', "'"}
+        ]
+        return own[count] if count < len(own) else first
+
     def line_of_table(self, name: str, count: int) -> int | None:
         """Return the line of the `count`-th (from 0) `[[name]]`."""
         lines = [

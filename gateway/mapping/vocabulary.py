@@ -20,7 +20,8 @@ DIRECTIONS: Final = (OURS_TO_THEIRS, THEIRS_TO_OURS)
 FILE: Final = "vocabulary.toml"
 
 TYPES: Final = (
-    "string", "integer", "decimal", "money", "boolean", "date", "datetime", "code", "texts", "list", "object", "entries",
+    "string", "integer", "decimal", "money", "boolean", "date", "datetime", "code", "texts",
+    "list", "object", "entries",
 )  # fmt: skip
 SENSITIVITIES: Final = ("none", "personal", "sensitive")
 

@@ -14,6 +14,8 @@ from lxml import etree
 from gateway.errors import MappingFailed
 from gateway.mapping import Pack, load_packs
 from gateway.mapping.limits import MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_ITEMS
+from gateway.mapping.packs import packs_of, read_ground
+from gateway.mapping.source import read_files
 
 ROOT = Path(__file__).parents[2] / "mappings"
 NS = "urn:gov:foshan:exchange:v1"
@@ -159,7 +161,6 @@ def test_wrong_fields_of_a_json_answer_are_named_by_their_place(guangdong: Mappi
         guangdong["event"].to_canonical(answer)
     assert problems(failure) == {
         "sblsh": "required",
-        "ztdm": "unknown_code",
         "fssj": "invalid",
         "bjjgdm": "required",
         "bz": "schema",
@@ -171,7 +172,7 @@ def test_wrong_fields_of_an_xml_answer_are_named_by_their_place(foshan: Mapping[
     answer = event("<Result><Code>9-secret</Code><Text/></Result>").replace(b"2026-03-30T", b"secret")
     with pytest.raises(MappingFailed) as failure:
         foshan["event"].to_canonical(answer)
-    assert problems(failure) == {"OccurredAt": "schema", "Result/Code": "unknown_code"}
+    assert problems(failure) == {"OccurredAt": "schema"}
     assert "secret" not in f"{failure.value} {failure.value.problems}"
 
 
@@ -208,12 +209,19 @@ def test_a_name_given_twice_in_a_form_is_refused(guangdong: Mapping[str, Pack]) 
     assert problems(failure) == {"bdxx[1]": "repeated"}
 
 
-def test_a_document_number_of_no_known_shape_is_refused(guangdong: Mapping[str, Pack]) -> None:
+def test_a_document_number_of_no_known_shape_leaves_its_kind_unknown(guangdong: Mapping[str, Pack]) -> None:
+    """40 is "other": guessing which other would make two people one."""
     claims = {"useridcode": "u", "usertype": "1", "cn": "测试", "idcardtype": "40", "idcardnumber": "军字第0001号"}
-    with pytest.raises(MappingFailed) as failure:
-        guangdong["person"].to_canonical(claims)
-    assert problems(failure) == {"idcardtype": "unknown_code"}
-    assert "军字" not in f"{failure.value} {failure.value.problems}"
+    assert guangdong["person"].to_canonical(claims)["document"]["type"] == "unknown:40"
+
+
+def test_an_unknown_code_is_kept_and_told() -> None:
+    """A region that adds a code must not stop the cases that carry it; somebody has to be told."""
+    told: list[tuple[str, str, str]] = []
+    packs = packs_of(read_ground(read_files(ROOT)), "guangdong", notice=lambda *where: told.append(where))
+    answer = {"sjbh": "E", "wwbh": "W", "sblsh": "S", "ztdm": "XX-1", "fssj": "20260301000000"}
+    assert packs["event"].to_canonical(answer)["state"] == "unknown:XX-1"
+    assert told == [("guangdong", "event", "state")]
 
 
 # --- hostile documents -------------------------------------------------------------------------------------------
