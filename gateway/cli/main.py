@@ -13,9 +13,8 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine
-from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -23,39 +22,25 @@ from gateway import __version__
 from gateway.cli.check import check_all, check_live
 from gateway.cli.clients import clients
 from gateway.cli.deliveries import retry, unsettled
+from gateway.cli.mappings import mappings
+from gateway.cli.refusals import refusals_in_words
 from gateway.config import Config
 from gateway.data import load_data, read_config
-from gateway.errors import GatewayError
 from gateway.opening import opened_store
 from gateway.regions import read_manifests
 from gateway.sandbox.command import run_authorities, run_sandbox
 from gateway.sandbox.layout import Choices, lay_out
-from gateway.sandbox.neighbourhood import NotReadyError, free_ports, usual_ports
+from gateway.sandbox.neighbourhood import free_ports, usual_ports
 from gateway.serve import serve as serve_gateway
 from gateway.storage.migrations import newest
 from gateway.telemetry import configure_logging
 from gateway.waiting import new_event_loop
 
-P = ParamSpec("P")
 T = TypeVar("T")
 ConfigPath = click.Path(exists=True, dir_okay=False, path_type=Path)
 config_option = click.option(
     "--config", type=ConfigPath, default="pearl.toml", show_default=True, help="The configuration file."
 )
-
-
-def refusals_in_words(command: Callable[P, None]) -> Callable[P, None]:
-    """Print why something was refused, without a traceback, and exit with 1."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except (GatewayError, NotReadyError) as refused:
-            click.echo(str(refused), err=True)
-            sys.exit(1)
-
-    return wrapped
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -65,6 +50,7 @@ def main() -> None:
 
 
 main.add_command(clients)
+main.add_command(mappings)
 
 
 @main.command()
