@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from gateway.errors import FieldProblem
 from gateway.mapping.blocks import Silent, Single, block, reserved_text
@@ -19,8 +19,9 @@ from gateway.mapping.charsets import Charset, charset_named
 from gateway.mapping.converters import UNKNOWN, Convert, Wrong
 from gateway.mapping.entries import entries_move
 from gateway.mapping.forms import Form
+from gateway.mapping.items import PLAIN, Gap, Items
 from gateway.mapping.joined import Column, hear_joined, say_joined
-from gateway.mapping.moves import Move, Problems, Translate, Translator, is_short_list, item_at, note, numbered
+from gateway.mapping.moves import Move, Problems, Translate, Translator, item_at, note
 from gateway.mapping.paths import (
     BROKEN,
     ITSELF,
@@ -35,10 +36,10 @@ from gateway.mapping.paths import (
     getter,
     label,
     list_head,
-    list_heads,
     putter,
 )
 from gateway.mapping.pieces import piece_getter, piece_putter
+from gateway.mapping.rule_lines import Fixed, Line, line_of
 from gateway.mapping.rules import Rule, RuleSet
 from gateway.mapping.views import View
 from gateway.mapping.vocabulary import OURS_TO_THEIRS, THEIRS_TO_OURS, Message
@@ -54,8 +55,8 @@ _UTF8: Final = "utf-8"
 
 def compile_rules(rules: RuleSet, message: Message, form: Form, notice: Notice) -> Translator:
     """Return the two closures of a rule file that was read without faults."""
-    lines = [_line(rule) for rule in rules.rules]
-    fixed = [_Fixed(place, value) for place, value in rules.fixed]
+    lines = [line_of(rule) for rule in rules.rules]
+    fixed = [Fixed(place, value) for place, value in rules.fixed]
     charset = None if form.charset == _UTF8 else charset_named(form.charset)
     absent = ("", *rules.absent)
     out = _Direction(OURS_TO_THEIRS, OURS, form.notation, ("",), absent[1:], charset, message, rules.views, notice)
@@ -72,60 +73,6 @@ def _runner(moves: Sequence[Move]) -> Translate:
         return target, problems
 
     return run
-
-
-@dataclass(frozen=True, slots=True)
-class _Fixed:
-    """A value of theirs that is always the same; `place` is relative to the list item around."""
-
-    place: Place
-    value: Any
-
-    def inside(self, head: Place) -> bool:
-        return self.place[: len(head)] == head
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A rule with its places relative to the list item around."""
-
-    rule: Rule
-    ours: Place
-    theirs: Place
-    pieces: tuple[Place, ...]
-    also: tuple[Place, ...]
-    instead: tuple[Place, ...]
-    numbers: tuple[Place, ...]
-    when: Place
-
-    @property
-    def heads(self) -> tuple[Place, Place]:
-        """The lists that this line lies in, on both sides; nothing when it lies in none.
-
-        A list that is one text there has none on their side, and the list of form fields lies around nothing.
-        """
-        ours, theirs = list_heads(self.ours), list_heads(self.theirs)
-        listed = self.rule.entries is not None and self.rule.entries.how in {"list", "pairs"}
-        joined = bool(self.rule.join) and len(ours) == 1
-        return ours[0] if ours else (), theirs[0] if len(theirs) > listed and not joined else ()
-
-    def inside(self, heads: tuple[Place, Place]) -> _Line:
-        ours, theirs = map(len, heads)
-        return replace(
-            self,
-            ours=self.ours[ours:],
-            theirs=self.theirs[theirs:],
-            pieces=tuple(place[theirs:] for place in self.pieces),
-            also=tuple(place[theirs:] for place in self.also),
-            instead=tuple(place[ours:] for place in self.instead),
-            numbers=tuple(place[theirs:] for place in self.numbers),
-            when=self.when[ours:],
-        )
-
-
-def _line(rule: Rule) -> _Line:
-    when = rule.when.place if rule.when else ()
-    return _Line(rule, rule.ours, rule.theirs, rule.pieces, rule.also_at, rule.instead, rule.by_places, when)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +100,7 @@ class _Direction:
 
     # --- one level: the document itself, or one item of a list ---
 
-    def moves(self, lines: Iterable[_Line], fixed: Sequence[_Fixed]) -> list[Move]:
+    def moves(self, lines: Iterable[Line], fixed: Sequence[Fixed]) -> list[Move]:
         """Compile one level: values in file order, lists where their first line stands, gaps last.
 
         When reading, rules with a condition come after the others, which give the field that the condition asks for.
@@ -161,7 +108,7 @@ class _Direction:
         active = [line for line in lines if line.rule.runs(self.name)]
         if not self._outward:
             active.sort(key=lambda line: line.rule.when is not None)
-        groups: dict[Any, list[_Line]] = {}
+        groups: dict[Any, list[Line]] = {}
         for line in active:
             groups.setdefault(line.heads if any(line.heads) else line.rule.field.name, []).append(line)
         made = list(self._compiled(list(groups.values()), fixed))
@@ -169,7 +116,7 @@ class _Direction:
         made += self._gaps(list(groups.values()))
         return self._seen(made, active)
 
-    def _compiled(self, groups: Sequence[Sequence[_Line]], fixed: Sequence[_Fixed]) -> Iterator[Move]:
+    def _compiled(self, groups: Sequence[Sequence[Line]], fixed: Sequence[Fixed]) -> Iterator[Move]:
         """Compile the groups in order; neighbours that are plain values of the same two objects go in one block."""
         silent = Silent(frozenset(self.absent), frozenset(self.reserved))
         for ends, neighbours in self._neighbours(groups):
@@ -180,17 +127,17 @@ class _Direction:
                 apart = [self._one(line) for line in lines]
                 yield block([self._single(line) for line in lines], ends, silent, apart)
 
-    def _neighbours(self, groups: Sequence[Sequence[_Line]]) -> Iterable[tuple[Any, Iterable[Sequence[_Line]]]]:
+    def _neighbours(self, groups: Sequence[Sequence[Line]]) -> Iterable[tuple[Any, Iterable[Sequence[Line]]]]:
         """Gather what goes between the same two objects: neighbours only, where what is written keeps its order."""
         if self._outward and self.target != OURS:
             return groupby(groups, key=self._ends)
-        gathered: dict[Any, list[Sequence[_Line]]] = {}
+        gathered: dict[Any, list[Sequence[Line]]] = {}
         for number, group in enumerate(groups):
             ends = self._ends(group)
             gathered.setdefault(number if ends is None else ends, []).append(group)
         return ((None if isinstance(ends, int) else ends, group) for ends, group in gathered.items())
 
-    def _ends(self, group: Sequence[_Line]) -> tuple[Place, Place] | None:
+    def _ends(self, group: Sequence[Line]) -> tuple[Place, Place] | None:
         """Return the objects that a plain value is read from and written into; None for anything else."""
         line, rule = group[0], group[0].rule
         odd = (
@@ -205,24 +152,24 @@ class _Direction:
         source, target = (line.ours, line.theirs) if self._outward else (line.theirs, line.ours)
         return source[:-1], target[:-1]
 
-    def _single(self, line: _Line) -> Single:
+    def _single(self, line: Line) -> Single:
         rule = line.rule
         source, target = (line.ours, line.theirs) if self._outward else (line.theirs, line.ours)
         convert = self._held(rule.converter.say) if self._outward else self._noticed(rule, rule.converter.hear)
         return Single(source[-1].key, target[-1].key, convert, self._label(line))
 
-    def _group(self, group: Sequence[_Line], fixed: Sequence[_Fixed]) -> Move:
+    def _group(self, group: Sequence[Line], fixed: Sequence[Fixed]) -> Move:
         heads = group[0].heads
         if any(heads):
             return self._list(heads, group, fixed) if heads[1] else self._joined(heads[0], group)
         return self._one(group[0]) if len(group) == 1 and not group[0].when else self._chosen(group)
 
-    def _label(self, line: _Line) -> str:
+    def _label(self, line: Line) -> str:
         return label(line.ours if self._outward else line.theirs, self.source)
 
     # --- views ---
 
-    def _seen(self, moves: list[Move], lines: Sequence[_Line]) -> list[Move]:
+    def _seen(self, moves: list[Move], lines: Sequence[Line]) -> list[Move]:
         """Lay the views of this level over the source, or fold them into the target."""
         places = [place[:1] for line in lines for place in (line.theirs, *line.also, *line.numbers)]
         keys = {step.key for first in places for step in first if step.key.startswith(VIEW)}
@@ -266,7 +213,7 @@ class _Direction:
 
     # --- single values ---
 
-    def _one(self, line: _Line) -> Move:
+    def _one(self, line: Line) -> Move:
         rule = line.rule
         if rule.constant is not None:
             return self._check_constant(line) if self._outward else self._give_constant(line)
@@ -279,12 +226,12 @@ class _Direction:
             return self._told_apart(line, rule.by_shape)
         return self._value(line, self._theirs(line), putter(line.ours), self._noticed(rule, rule.converter.hear))
 
-    def _writing(self, line: _Line) -> Put:
+    def _writing(self, line: Line) -> Put:
         if not line.pieces:
             return putter(line.theirs)
         return piece_putter([putter(place) for place in line.pieces], line.rule.split, self._whole)
 
-    def _value(self, line: _Line, get: Get, put: Put, convert: Convert) -> Move:
+    def _value(self, line: Line, get: Get, put: Put, convert: Convert) -> Move:
         name, absent = self._label(line), self._absent(line)
 
         def move(source: Tree, target: Tree, at: str, problems: Problems) -> None:
@@ -300,14 +247,14 @@ class _Direction:
 
         return move
 
-    def _absent(self, line: _Line) -> tuple[str, ...]:
+    def _absent(self, line: Line) -> tuple[str, ...]:
         return self.absent[1:] if line.rule.field.empty else self.absent
 
-    def _ours(self, line: _Line) -> Get:
+    def _ours(self, line: Line) -> Get:
         """Read our field, or the first one that stands in for it."""
         return self._first_of([line.ours, *line.instead], ("",))
 
-    def _theirs(self, line: _Line) -> Get:
+    def _theirs(self, line: Line) -> Get:
         """Read their place, or the first other one that the rule names when it is empty."""
         if line.pieces:
             return piece_getter([getter(place) for place in line.pieces], line.rule.split)
@@ -328,7 +275,7 @@ class _Direction:
 
         return get
 
-    def _told_apart(self, line: _Line, by_shape: Callable[[Any, Any], str]) -> Move:
+    def _told_apart(self, line: Line, by_shape: Callable[[Any, Any], str]) -> Move:
         absent = self._absent(line)
         code, number = self._theirs(line), self._first_of(line.numbers, absent)
 
@@ -395,7 +342,7 @@ class _Direction:
 
     # --- several rules for one field, conditions ---
 
-    def _chosen(self, group: Sequence[_Line]) -> Move:
+    def _chosen(self, group: Sequence[Line]) -> Move:
         """Run the rules whose condition holds. A value of ours that none of them takes is refused, never dropped."""
         lines = [(self._holds(line), self._one(line)) for line in group]
         refuse = self._without_place(group[0]) if self._outward and all(line.when for line in group) else None
@@ -412,13 +359,13 @@ class _Direction:
 
         return move
 
-    def _holds(self, line: _Line) -> Holds | None:
+    def _holds(self, line: Line) -> Holds | None:
         if line.rule.when is None:
             return None
         get, values = getter(line.when), line.rule.when.values
         return lambda tree: get(tree) in values
 
-    def _without_place(self, line: _Line) -> Move:
+    def _without_place(self, line: Line) -> Move:
         get, name = getter(line.ours), self._label(line)
         asked = label(line.when, OURS)
 
@@ -432,7 +379,7 @@ class _Direction:
 
     # --- constants ---
 
-    def _check_constant(self, line: _Line) -> Move:
+    def _check_constant(self, line: Line) -> Move:
         get, name, constant = getter(line.ours), self._label(line), line.rule.constant
 
         def move(source: Tree, _target: Tree, at: str, problems: Problems) -> None:
@@ -442,14 +389,14 @@ class _Direction:
 
         return move
 
-    def _give_constant(self, line: _Line) -> Move:
+    def _give_constant(self, line: Line) -> Move:
         put, constant = putter(line.ours), line.rule.constant
         return lambda _source, target, _at, _problems: put(target, constant)
 
-    def _fix(self, fixed: _Fixed) -> Move:
+    def _fix(self, fixed: Fixed) -> Move:
         return self._write_fixed(fixed) if self._outward else self._check_fixed(fixed)
 
-    def _write_fixed(self, fixed: _Fixed) -> Move:
+    def _write_fixed(self, fixed: Fixed) -> Move:
         """Write it where the object around it is written, so that an optional object does not appear by itself."""
         put, value = putter(fixed.place), fixed.value
         if len(fixed.place) == 1:
@@ -462,7 +409,7 @@ class _Direction:
 
         return move
 
-    def _check_fixed(self, fixed: _Fixed) -> Move:
+    def _check_fixed(self, fixed: Fixed) -> Move:
         get, name, expected = getter(fixed.place), label(fixed.place, self.source), fixed.value
 
         def move(source: Tree, _target: Tree, at: str, problems: Problems) -> None:
@@ -474,7 +421,7 @@ class _Direction:
 
     # --- what was not given ---
 
-    def _gaps(self, groups: Sequence[Sequence[_Line]]) -> list[Move]:
+    def _gaps(self, groups: Sequence[Sequence[Line]]) -> list[Move]:
         """Fill defaults in, and name required fields that are missing.
 
         A field inside an optional object is missing only when the rest of that object is there.
@@ -488,19 +435,19 @@ class _Direction:
 
         return [move] if gaps else []
 
-    def _may_lack(self, group: Sequence[_Line]) -> bool:
+    def _may_lack(self, group: Sequence[Line]) -> bool:
         line = group[0]
         given_anyway = line.rule.constant is not None and not self._outward
         if any(line.heads) or given_anyway:
             return False
-        required = any(one.rule.required for one in group) or line.ours == _ITSELF
+        required = any(one.rule.required for one in group) or line.ours == PLAIN
         return required or (not self._outward and any(one.rule.default is not None for one in group))
 
-    def _gap(self, group: Sequence[_Line]) -> _Gap:
+    def _gap(self, group: Sequence[Line]) -> Gap:
         line = group[0]
         defaults = [one.rule.default for one in group if one.rule.default is not None and not self._outward]
         target = line.theirs if self._outward else line.ours
-        return _Gap(
+        return Gap(
             get=getter(target) if target else lambda _tree: None,
             given=self._given(group),
             there=self._object_there(line),
@@ -509,7 +456,7 @@ class _Direction:
             default=defaults[0] if defaults else None,
         )
 
-    def _given(self, group: Sequence[_Line]) -> Callable[[Tree, Tree], bool]:
+    def _given(self, group: Sequence[Line]) -> Callable[[Tree, Tree], bool]:
         """Return the look whether any rule of the field has something to read, right or wrong."""
         absent = self._absent(group[0])
         reads = [(None if self._outward else self._holds(line), self._looked_at(line)) for line in group]
@@ -524,13 +471,13 @@ class _Direction:
 
         return given
 
-    def _looked_at(self, line: _Line) -> Get:
+    def _looked_at(self, line: Line) -> Get:
         """Return the getter of whatever stands there first, right or wrong."""
         if self._outward:
             return self._ours(line)
         return self._first_of(line.pieces or [line.theirs, *line.also], self._absent(line))
 
-    def _object_there(self, line: _Line) -> Callable[[Tree, Tree], bool]:
+    def _object_there(self, line: Line) -> Callable[[Tree, Tree], bool]:
         name = self.message.optional_object(line.rule.field.name)
         if not name:
             return lambda _source, _target: True
@@ -542,94 +489,29 @@ class _Direction:
 
     # --- lists ---
 
-    def _list(self, heads: tuple[Place, Place], group: Sequence[_Line], fixed: Sequence[_Fixed]) -> Move:
+    def _list(self, heads: tuple[Place, Place], group: Sequence[Line], fixed: Sequence[Fixed]) -> Move:
         ours, theirs = heads
         inner = [replace(item, place=item.place[len(theirs) :]) for item in fixed if item.inside(theirs)]
         lines = [line.inside(heads) for line in group]
         source, target = (ours, theirs) if self._outward else (theirs, ours)
-        plain = [any((line.ours if side else line.theirs) == _ITSELF for line in lines) for side in (True, False)]
+        plain = [any((line.ours if side else line.theirs) == PLAIN for line in lines) for side in (True, False)]
         source_plain, target_plain = plain if self._outward else reversed(plain)
-        items = _Items(label(source, self.source), self.source, source_plain, target_plain)
+        items = Items(label(source, self.source), self.source, source_plain, target_plain)
         return items.move(getter(source), putter(target), self.moves(lines, inner), required=self._list_required(group))
 
-    def _list_required(self, group: Sequence[_Line]) -> bool:
+    def _list_required(self, group: Sequence[Line]) -> bool:
         name = group[0].rule.field.name
         head = name[: name.index("[]")] if "[]" in name else name
         return self.message.list_is_required(head)
 
-    def _joined(self, ours: Place, group: Sequence[_Line]) -> Move:
+    def _joined(self, ours: Place, group: Sequence[Line]) -> Move:
         """One list of ours that is one text of theirs for each of its members."""
         lines = [line.inside((ours, ())) for line in group]
         notation = self.target if self._outward else self.source
         columns = [Column(line.theirs, line.rule.join, label(line.theirs, notation)) for line in lines]
         inner = [replace(line, theirs=(Step(str(number)),)) for number, line in enumerate(lines)]
-        plain, required = lines[0].ours == _ITSELF, self._list_required(group)
+        plain, required = lines[0].ours == PLAIN, self._list_required(group)
         moves, name = self.moves(inner, []), label(ours, OURS)
         if self._outward:
-            return say_joined(getter(ours), columns, moves, _Items(name, OURS, plain, target_plain=False), self._whole)
+            return say_joined(getter(ours), columns, moves, Items(name, OURS, plain, target_plain=False), self._whole)
         return hear_joined(putter(ours), columns, moves, self.absent, plain=plain, required=required)
-
-
-_ITSELF: Final = (Step(ITSELF),)
-
-
-class _Gap(NamedTuple):
-    """A field that may lack: where it was written, whether anything was given, and what to do when not."""
-
-    get: Get
-    given: Callable[[Tree, Tree], bool]
-    there: Callable[[Tree, Tree], bool]
-    name: str
-    put: Put
-    default: Any
-
-    def fill(self, target: Tree, at: str, problems: Problems) -> None:
-        """Put the default, or name the field."""
-        if self.default is None:
-            problems.append(FieldProblem(item_at(at, self.name), "is missing", "required"))
-        else:
-            self.put(target, self.default)
-
-
-@dataclass(frozen=True, slots=True)
-class _Items:
-    """Walks a list. Items of a plain list are values: they are walked as objects with one member, ITSELF."""
-
-    name: str
-    notation: Notation
-    source_plain: bool
-    target_plain: bool
-
-    def move(self, get: Get, put: Put, moves: Sequence[Move], *, required: bool) -> Move:
-        """Return the move of a list that is a list on both sides."""
-
-        def move(source: Tree, target: Tree, at: str, problems: Problems) -> None:
-            items = get(source)
-            if items is None:
-                if required:
-                    problems.append(FieldProblem(at + self.name, "is missing", "required"))
-                return
-            made = self.each(items, at, moves, problems)
-            if made is not None:
-                put(target, [item.get(ITSELF) for item in made] if self.target_plain else made)
-
-        return move
-
-    def each(self, items: Any, at: str, moves: Sequence[Move], problems: Problems) -> list[Tree] | None:
-        """Return what the moves make of every item; None when there is no list."""
-        if not is_short_list(items, at + self.name, problems):
-            return None
-        made: list[Tree] = [{} for _ in items]
-        for item, result, place in zip(items, made, numbered(at + self.name, items, self.notation), strict=True):
-            if self.source_plain:
-                _run({ITSELF: item}, result, place, moves, problems)
-            elif item.__class__ is not dict:
-                problems.append(FieldProblem(place, "is no object", "type"))
-            else:
-                _run(item, result, place + self.notation.separator, moves, problems)
-        return made
-
-
-def _run(item: Tree, result: Tree, at: str, moves: Sequence[Move], problems: Problems) -> None:
-    for move in moves:
-        move(item, result, at, problems)
