@@ -196,37 +196,32 @@ def _pack(origin: _Origin, earlier: Mapping[str, Pack], faults: Faults) -> Pack 
 
 def _sound_pack(origin: _Origin, message: Message, fingerprint: str, faults: Faults) -> Pack | None:
     """Read, check and try one pack; None when it has faults. Examples run only when the rules are sound."""
-    folder, files, tables = origin.folder, origin.ground.files, origin.ground.tables
-    source = read_toml(files, f"{folder}/rules.toml", faults)
-    losses = read_losses(files, f"{folder}/losses.toml", faults)
-    form = open_form(files, folder, source, faults) if source else None
+    source = read_toml(origin.ground.files, f"{origin.folder}/rules.toml", faults)
+    losses = read_losses(origin.ground.files, f"{origin.folder}/losses.toml", faults)
+    form = open_form(origin.ground.files, origin.folder, source, faults) if source else None
     if form is None or source is None:
         return None
-    setting = Setting(message, tables, form, faults)
+    setting = Setting(message, origin.ground.tables, form, faults)
     rules = read_rules(source, setting)
-    lost = check_losses(losses, rules, setting, f"{folder}/losses.toml")
-    examples = read_examples(files, f"{folder}/examples", form, faults)
+    lost = check_losses(losses, rules, setting, f"{origin.folder}/losses.toml")
+    examples = read_examples(origin.ground.files, f"{origin.folder}/examples", form, faults)
     if faults.problems:
         return None
     teller = _Teller(partial(origin.notice, origin.region, message.name))
+    version = _version(source, form, rules, origin.ground)
+    translator = compile_rules(rules, message, form, teller.tell)
     pack = Pack(
-        region=origin.region,
-        message=message.name,
-        version=_version(source, form, rules, origin.ground),
-        fingerprint=fingerprint,
-        losses=losses,
-        lost=lost.unsaid | lost.unheard,
-        unheard=lost.unheard,
-        files=_own_files(origin),
-        rules=rules,
-        about=message,
-        form=form,
-        _translator=compile_rules(rules, message, form, teller.tell),
-        _ours_for={rule.at: rule.field.name for rule in rules.rules if rule.at},
-    )
+        origin.region, message.name, version, fingerprint, losses, lost.unsaid | lost.unheard, lost.unheard,
+        _own_files(origin), rules, message, form, translator, _ours_for(rules),
+    )  # fmt: skip
     try_examples(examples, Trial(pack.to_region, pack.to_canonical, form, lost.unheard), faults)
     teller.in_service = True
     return None if faults.problems else pack
+
+
+def _ours_for(rules: RuleSet) -> dict[str, str]:
+    """Their places, as messages write them, and the field of ours that goes there."""
+    return {rule.at: rule.field.name for rule in rules.rules if rule.at}
 
 
 @dataclass
