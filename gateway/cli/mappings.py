@@ -38,9 +38,6 @@ from gateway.mapping.vocabulary import OURS_TO_THEIRS, THEIRS_TO_OURS
 
 P = ParamSpec("P")
 Folder = click.Path(path_type=Path)
-PROOFS: Final[tuple[Prove, ...]] = (there_and_back,)
-"""What `test` tries beyond `check`."""
-
 _TITLE: Final = Words("泛珠通办网关映射手册", "Pearl Gateway mapping book")
 
 
@@ -77,16 +74,25 @@ def check(regions: tuple[str, ...], root: Path, as_json: bool) -> None:
 @mappings.command()
 @regions_argument
 @root_option
+@click.option("--documents", default=50, show_default=True, help="How many documents to make up for a pack, each way.")
 @json_option
 @wrong_names_in_words
-def test(regions: tuple[str, ...], root: Path, as_json: bool) -> None:
-    """Check, and prove with documents sent there and back."""
+def test(regions: tuple[str, ...], root: Path, documents: int, as_json: bool) -> None:
+    """Check, and prove with documents sent there and back: the examples, and others made up."""
     begun = time.perf_counter()
     opened, problems = inspect(root, regions)
-    proof = prove_all(opened, PROOFS) if opened else Proof(0, ())
+    proof = prove_all(opened, _proofs(documents)) if opened else Proof(0, ())
     if opened and not as_json:
         click.echo(f"{proof.documents} documents went there and back.")
     _verdict(opened, [*problems, *proof.problems], begun, as_json=as_json)
+
+
+def _proofs(documents: int) -> tuple[Prove, ...]:
+    """Return what `test` tries beyond `check`."""
+    # Imported here because hypothesis is large, and neither serving nor any other command needs it.
+    from gateway.mapping.tools.generated import generated  # noqa: PLC0415
+
+    return there_and_back, generated(documents)
 
 
 def _verdict(opened: Opened | None, problems: Sequence[FieldProblem], begun: float, *, as_json: bool) -> None:
