@@ -52,7 +52,7 @@ def read_example(region: str, message: str, name: str) -> tuple[dict[str, Any], 
     raw = theirs.read_bytes()
     if theirs.suffix == ".json":
         return ours, orjson.loads(raw)
-    return ours, raw.rstrip(b"\n") if theirs.suffix == ".form" else raw  # the file's last line break is the editor's
+    return ours, raw.replace(b"\n", b"") if theirs.suffix == ".form" else raw  # line breaks are for people
 
 
 def flat(document: dict[str, Any] | bytes, pack: Pack) -> Any:
