@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -21,8 +22,10 @@ from gateway.config import Config
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
 from gateway.identity.service import IdentityService
+from gateway.mapping.library import Library
 from gateway.opening import data_and_regions, opened_store, outgoing_session, own_keys, prepare_store
 from gateway.ports import Clock
+from gateway.regions import following, read_again
 from gateway.storage.blobs import Blobs, open_blob_store
 from gateway.submissions.attempt import Attempts, StepObserver, unobserved
 from gateway.submissions.cases import Cases
@@ -34,9 +37,9 @@ from gateway.submissions.materials import Materials
 from gateway.submissions.parcels import Parcels
 from gateway.submissions.retry import RetryPolicy
 from gateway.telemetry import Metrics
+from gateway.versions import Versions
 from gateway.web import middlewares, routes
 from gateway.web.api.handlers import ApiServices
-from gateway.web.ops import handlers as ops
 from gateway.web.pages import Pages
 from gateway.web.window.refusals import error_page
 from gateway.web.window.services import WindowServices
@@ -54,6 +57,7 @@ class Gateway:
     public: web.Application
     admin: web.Application
     worker: DeliveryWorker
+    versions: Versions
     stopping: asyncio.Event
 
     def stop_accepting(self) -> None:
@@ -74,20 +78,27 @@ async def build_app(
         metrics = Metrics(CollectorRegistry())
         sealer, references, signer = own_keys(config)
         session = await down.enter_async_context(outgoing_session())
-        data, regions, lines = data_and_regions(config, session, clock, metrics)
+        data, opened, lines = data_and_regions(config, session, clock, metrics)
+        library = Library({region.id: region.packs.now() for region in opened.values()}, clock())
+        regions = following(opened, library)
 
         store = await down.enter_async_context(opened_store(config))
         await prepare_store(store, config)
+        versions = Versions(
+            library=library, store=store, clock=clock, metrics=metrics, notice=metrics.unknown_code,
+            read=partial(read_again, config.path(config.mappings), regions, library, metrics.unknown_code),
+        )  # fmt: skip
+        await versions.keep()
 
         materials = Materials(
             store, Blobs(open_blob_store(config.store.blobs, config.folder), sealer), sealer, clock,
             config.limits.upload_bytes,
         )  # fmt: skip
         events = EventLog(sealer)
-        inbox = Inbox(store, regions, events, clock, metrics)
+        inbox = Inbox(store, regions, events, clock, metrics, versions)
         attempts = Attempts(
-            store=store, parcels=Parcels(store, sealer, materials), events=events, retry=_retry(config),
-            clock=clock, metrics=metrics, observe=observe,
+            store=store, parcels=Parcels(store, sealer, materials), pinned=versions.pinned, events=events,
+            retry=_retry(config), clock=clock, metrics=metrics, observe=observe,
         )  # fmt: skip
         worker = DeliveryWorker(
             store=store, regions=regions, lines=lines, attempts=attempts, timing=_timing(config), clock=clock
@@ -134,11 +145,16 @@ async def build_app(
             )
         )  # fmt: skip
         admin = web.Application()
-        admin.add_routes(ops.routes(store, lines, metrics, clock, lambda: not stopping.is_set()))
+        admin.add_routes(
+            routes.admin(
+                store=store, lines=lines, metrics=metrics, clock=clock, accepting=lambda: not stopping.is_set(),
+                versions=versions,
+            )
+        )  # fmt: skip
 
-        feeds, janitor = feed_readers(inbox, regions, stopping), janitor_of(store, clock, stopping)
+        feeds, janitor = feed_readers(inbox, regions, stopping), janitor_of(store, versions, clock, stopping)
         await down.enter_async_context(in_background(worker, feeds, janitor, stopping))
-        yield Gateway(public, admin, worker, stopping)
+        yield Gateway(public, admin, worker, versions, stopping)
 
 
 # --- the pieces ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Work that goes on beside the requests: deliveries, feeds, and forgetting what has expired.
+"""Work that goes on beside the requests: deliveries, feeds, forgetting what has expired, reloads when a signal asks.
 
 Owns: starting it, beginning again when a bug ended it, and letting it finish on the way out. Leaves the work itself to
 the objects that are handed in.
@@ -22,6 +22,7 @@ from gateway.regions import Region
 from gateway.storage import Store
 from gateway.submissions.delivery import DeliveryWorker
 from gateway.submissions.inbox import Inbox
+from gateway.versions import Versions
 from gateway.waiting import wait
 from gateway.web.window.sessions import forget_expired as forget_window_sessions
 
@@ -73,15 +74,38 @@ def _forget(tx: Connection, now: datetime) -> None:
     forget_window_sessions(tx, now)
 
 
-def janitor_of(store: Store, clock: Clock, stopping: asyncio.Event) -> Work:
-    """Return the endless work of forgetting what has expired: interactions, sessions, codes, nonces."""
+def janitor_of(store: Store, versions: Versions, clock: Clock, stopping: asyncio.Event) -> Work:
+    """Return the endless work of forgetting what has expired: interactions, sessions, codes, nonces, old mappings."""
 
     async def sweep() -> None:
         while not stopping.is_set():
             try:
                 await store.write(partial(_forget, now=clock()))
+                await versions.tidy()
             except GatewayError as error:
                 log.warning("nothing forgotten", code=error.stable_code, detail=error.detail)
             await wait(stopping, JANITOR_SECONDS)
 
     return sweep
+
+
+@asynccontextmanager
+async def reloading(versions: Versions, asked: asyncio.Event) -> AsyncIterator[None]:
+    """Read the mappings again whenever it is asked for; what is asked for meanwhile is done once more afterwards."""
+
+    async def reload() -> None:
+        while await asked.wait():
+            asked.clear()
+            try:
+                await versions.reload({"signal": "SIGHUP"})
+            except GatewayError as error:  # everything that is wrong stands in the log already
+                log.warning("not reloaded", code=error.stable_code, detail=error.detail)
+            except Exception:
+                log.exception("reload ended unexpectedly")
+
+    task = asyncio.create_task(reload())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

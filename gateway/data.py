@@ -17,7 +17,7 @@ from gateway.config import Config, Problems, load_config, read_toml
 from gateway.domain.item import Item
 from gateway.errors import StartRefused
 from gateway.identity.clients import Client, load_clients
-from gateway.mapping import load_packs
+from gateway.mapping.library import read_sets
 from gateway.policy.grants import Grants, Known, load_grants
 from gateway.policy.transfer import Basis, load_bases
 from gateway.windows import WindowRegistry, load_windows
@@ -87,18 +87,27 @@ def read_config(path: Path) -> Config:
     problems = Problems()
     with problems.collect():
         return load_config(path)
-    for region, mappings in _regions_of(path):
-        with problems.collect():
-            load_packs(mappings, region)
+    mappings, folders = _mappings_of(path)
+    problems.found.extend(read_sets(mappings, folders)[1] if folders else ())
     raise StartRefused("The gateway refuses to start.", problems=problems.found)
 
 
-def _regions_of(path: Path) -> list[tuple[str, Path]]:
-    """Return what a broken configuration still says about regions and where their mappings are."""
+def _mappings_of(path: Path) -> tuple[Path, dict[str, str]]:
+    """Return what a broken configuration still says: where the mappings are, and in which folder each region's."""
+    fields = Config.model_fields
     try:
         data = read_toml(path)
     except StartRefused:
-        return []
-    named = data.get("regions")
-    root = data.get("mappings", Config.model_fields["mappings"].default)
-    return [(region, path.parent / root) for region in named] if isinstance(named, dict) else []
+        return fields["mappings"].default, {}
+    adapters = path.parent / str(data.get("adapters", fields["adapters"].default))
+    regions = data.get("regions")
+    folders = {region: _folder_of(adapters / region) for region in regions} if isinstance(regions, dict) else {}
+    return path.parent / str(data.get("mappings", fields["mappings"].default)), folders
+
+
+def _folder_of(adapter: Path) -> str:
+    """Return in which folder of mappings/ a region's packs are, as far as its region.toml can be read."""
+    try:
+        return str(read_toml(adapter / "region.toml").get("mappings") or adapter.name)
+    except StartRefused:
+        return adapter.name

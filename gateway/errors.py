@@ -121,6 +121,13 @@ class Conflict(CallerError):
     title = "The request contradicts what is recorded"
 
 
+class MappingsRefused(InvalidRequest):
+    """An operator's mapping files have faults, so that the ones in use stay; `problems` lists all of them."""
+
+    code = "mapping.refused"
+    title = "The mapping files are not taken"
+
+
 class SignOnFailed(CallerError):
     """A sign-on could not be completed; the interaction is over and must be started again."""
 

@@ -86,7 +86,7 @@ def data_and_regions(
     with problems.collect():
         data = load_data(config)
     with problems.collect():
-        regions = open_regions(config, kit, behind_line)
+        regions = open_regions(config, kit, behind_line, metrics.unknown_code)
     problems.refuse()
     if data is None:
         raise AssertionError("no problem was found, so the data is there")

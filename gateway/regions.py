@@ -1,16 +1,16 @@
 """adapters/<id> and mappings/<id> become a `Region`, or a refusal that lists every problem.
 
 Owns: reading region.toml, loading the adapter of an *enabled* region by id at run time, and checking that declaration,
-adapter, mappings and deployment agree. A folder that is not enabled is not looked at: a stray folder is no trust
-relation. Opening makes no network call.
+adapter, mappings and deployment agree, at the start and whenever the mappings are read again. A folder that is not
+enabled is not looked at: a stray folder is no trust relation. Opening makes no network call.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -20,8 +20,9 @@ from pydantic import Field
 from gateway.config import Config, Problems, RegionSettings, Settings, parse, read_secret, read_toml
 from gateway.domain.identity import Assurance
 from gateway.domain.region import Place, RegionNames, Zone
-from gateway.errors import FieldProblem, NotOffered, StartRefused
-from gateway.mapping import Pack, load_packs
+from gateway.errors import FieldProblem, StartRefused
+from gateway.mapping.library import Library, Packs, PackSet, read_sets
+from gateway.mapping.packs import Notice, Pack, unnoticed
 from gateway.ports import Adapter, Kit, OpenAdapter
 
 
@@ -73,6 +74,8 @@ class Manifest(Settings):
     """region.toml as a whole."""
 
     id: str
+    mappings: str = ""
+    """The folder of mappings/ that holds the packs, where it is another than the id: several regions may share one."""
     code: str = Field(pattern=r"^\d{6}$")
     zone: Zone
     names: Names
@@ -88,7 +91,11 @@ class Manifest(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One enabled region, ready for use. `certificate_words` translates its certificate status codes into ours."""
+    """One enabled region, ready for use.
+
+    `certificate_words` translates its certificate status codes into ours. `packs` are the mapping packs in use, each
+    time that somebody looks; `folder` is where in mappings/ they are.
+    """
 
     id: str
     place: Place
@@ -97,13 +104,12 @@ class Region:
     assurance: Mapping[str, Assurance]
     certificate_words: Mapping[str, str]
     adapter: Adapter
-    packs: Mapping[str, Pack]
+    packs: Packs
+    folder: str = ""
 
     def pack(self, message: str) -> Pack:
-        """Return the mapping pack of a message. Raises NotOffered."""
-        if message not in self.packs:
-            raise NotOffered(f"Region {self.id} exchanges no {message} documents.", region=self.id)
-        return self.packs[message]
+        """Return the mapping pack of a message, for an exchange that needs no other. Raises NotOffered."""
+        return self.packs.now().need(message)
 
 
 MakeKit = Callable[[Manifest, RegionSettings], Kit]
@@ -122,37 +128,67 @@ PACKS_OF: Mapping[str, tuple[str, ...]] = {
 def read_manifests(config: Config) -> dict[str, Manifest]:
     """Read region.toml of every enabled region. Raises StartRefused with all problems of all regions."""
     problems = Problems()
+    manifests = _manifests(config, problems)
+    problems.refuse()
+    return manifests
+
+
+def _manifests(config: Config, problems: Problems) -> dict[str, Manifest]:
     manifests: dict[str, Manifest] = {}
     for region_id, chosen in config.regions.items():
         with problems.collect():
             manifests[region_id] = _manifest(config, region_id)
             problems.found.extend(_disagreements(manifests[region_id], chosen))
-    problems.refuse()
     return manifests
 
 
-def open_regions(config: Config, make_kit: MakeKit, guard: Guard) -> dict[str, Region]:
-    """Return every enabled region, ready for use. Raises StartRefused with all problems of all regions."""
+def open_regions(config: Config, make_kit: MakeKit, guard: Guard, notice: Notice = unnoticed) -> dict[str, Region]:
+    """Return every enabled region, ready for use. Raises StartRefused with all problems of all regions.
+
+    `notice` is told of every code of theirs that no table knows. The packs stay as they are read here; `following`
+    makes them follow a library.
+    """
     problems = Problems()
-    manifests: dict[str, Manifest] = {}
-    with problems.collect():
-        manifests = read_manifests(config)
+    manifests = _manifests(config, problems)
+    sound = not problems.found
+    folders = {region: _folder(region, manifests) for region in config.regions}
+    sets, found = read_sets(config.path(config.mappings), folders, notice=notice)
+    problems.found.extend(found)
     regions: dict[str, Region] = {}
-    for region_id in config.regions:
-        packs: Mapping[str, Pack] | None = None
+    for region in sets if sound else ():
         with problems.collect():
-            packs = load_packs(config.mappings, region_id)
-        if region_id in manifests and packs is not None:
-            with problems.collect():
-                regions[region_id] = _open(config, manifests[region_id], packs, make_kit, guard)
+            regions[region] = _open(config, manifests[region], sets[region], make_kit, guard)
     problems.refuse()
     return regions
 
 
+def following(regions: Mapping[str, Region], library: Library) -> dict[str, Region]:
+    """Return the regions with packs that are, whenever somebody looks, those that the library has in use."""
+    return {region.id: replace(region, packs=library.live(region.id)) for region in regions.values()}
+
+
+def read_again(
+    root: Path, regions: Mapping[str, Region], library: Library, notice: Notice = unnoticed
+) -> dict[str, PackSet]:
+    """Read the mappings folder as it is now, for regions that are open. Raises StartRefused with everything wrong.
+
+    No capability may lose a pack that it needs.
+    """
+    folders = {region.id: region.folder or region.id for region in regions.values()}
+    sets, found = read_sets(root, folders, notice=notice, earlier=library.current)
+    problems = Problems()
+    problems.found.extend(found)
+    for region in (regions[name] for name in sets):
+        needs = _needs(_offered(region.adapter), region.certificate_words)
+        problems.found.extend(_missing(region.id, folders[region.id], needs, sets[region.id]))
+    problems.refuse()
+    return sets
+
+
 def _manifest(config: Config, region_id: str) -> Manifest:
-    path = config.adapters / region_id / "region.toml"
+    path = config.path(config.adapters) / region_id / "region.toml"
     if not path.is_file():
-        known = ", ".join(sorted(p.parent.name for p in config.adapters.glob("*/region.toml")))
+        known = ", ".join(sorted(p.parent.name for p in config.path(config.adapters).glob("*/region.toml")))
         reason = f"there is no adapters/{region_id}/region.toml; regions that can be enabled: {known}"
         raise StartRefused("region", problems=[FieldProblem(f"regions.{region_id}", reason)])
     manifest = parse(Manifest, read_toml(path), f"adapters/{region_id}/region.toml")
@@ -160,6 +196,11 @@ def _manifest(config: Config, region_id: str) -> Manifest:
         reason = f"declares id {manifest.id!r}, but its folder is {region_id!r}"
         raise StartRefused("region", problems=[FieldProblem(f"adapters/{region_id}/region.toml: id", reason)])
     return manifest
+
+
+def _folder(region: str, manifests: Mapping[str, Manifest]) -> str:
+    """Return where in mappings/ a region's packs are, even while its region.toml cannot be read."""
+    return region if region not in manifests else manifests[region].mappings or region
 
 
 def _disagreements(manifest: Manifest, chosen: RegionSettings) -> Iterator[FieldProblem]:
@@ -178,7 +219,7 @@ def _disagreements(manifest: Manifest, chosen: RegionSettings) -> Iterator[Field
         yield FieldProblem(f"{place}.secrets.{name}", "is not a secret of this region; look at the spelling")
 
 
-def _open(config: Config, manifest: Manifest, packs: Mapping[str, Pack], make_kit: MakeKit, guard: Guard) -> Region:
+def _open(config: Config, manifest: Manifest, packs: PackSet, make_kit: MakeKit, guard: Guard) -> Region:
     open_adapter = _load_adapter(config, manifest.id)
     try:
         adapter = open_adapter(make_kit(manifest, config.regions[manifest.id]))
@@ -198,19 +239,40 @@ def _open(config: Config, manifest: Manifest, packs: Mapping[str, Pack], make_ki
         certificate_words=manifest.certificates.status,
         adapter=guard(manifest, adapter),
         packs=packs,
+        folder=manifest.mappings,
     )
 
 
-def _undeclared(manifest: Manifest, adapter: Adapter, packs: Mapping[str, Pack]) -> Iterator[FieldProblem]:
+def _undeclared(manifest: Manifest, adapter: Adapter, packs: PackSet) -> Iterator[FieldProblem]:
     """Say where declaration, adapter and mappings do not fit each other."""
-    for capability, declared in manifest.capabilities.model_dump().items():
-        place = f"adapters/{manifest.id}: {capability}"
+    said = manifest.capabilities.model_dump()
+    for capability, declared in said.items():
         if declared != (getattr(adapter, capability) is not None):
-            said = "declared but not offered by adapter.py" if declared else "offered by adapter.py but not declared"
-            yield FieldProblem(place, said)
-        for message in PACKS_OF.get(capability, ()) if declared else ():
-            if message not in packs:
-                yield FieldProblem(place, f"needs mappings/{manifest.id}/{message}/, which is missing")
+            wrong = "declared but not offered by adapter.py" if declared else "offered by adapter.py but not declared"
+            yield FieldProblem(f"adapters/{manifest.id}: {capability}", wrong)
+    needs = _needs({name for name, declared in said.items() if declared}, manifest.certificates.status)
+    yield from _missing(manifest.id, manifest.mappings or manifest.id, needs, packs)
+
+
+def _needs(capabilities: Container[str], certificate_words: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield capability and message for every pack without which a capability cannot be offered."""
+    for capability, messages in PACKS_OF.items():
+        if capability in capabilities:
+            yield from ((capability, message) for message in messages)
+    if "certificates" in capabilities and "found" in certificate_words.values():
+        yield "certificates", "certificate"
+
+
+def _missing(region: str, folder: str, needs: Iterable[tuple[str, str]], packs: PackSet) -> Iterator[FieldProblem]:
+    for capability, message in needs:
+        if message not in packs:
+            reason = f"needs mappings/{folder}/{message}/, which is missing"
+            yield FieldProblem(f"adapters/{region}: {capability}", reason)
+
+
+def _offered(adapter: Adapter) -> set[str]:
+    """Return the capabilities that an adapter has: those that it declares, since the start checked it."""
+    return {capability for capability in PACKS_OF if getattr(adapter, capability) is not None}
 
 
 def limits_of(config: Config, manifest: Manifest) -> RegionLimits:
@@ -221,7 +283,7 @@ def limits_of(config: Config, manifest: Manifest) -> RegionLimits:
 
 def _load_adapter(config: Config, region_id: str) -> OpenAdapter:
     """Load adapters/<id>/adapter.py by path and return its `open_adapter`."""
-    module = _module(f"adapters.{region_id}.adapter", config.adapters / region_id / "adapter.py")
+    module = _module(f"adapters.{region_id}.adapter", config.path(config.adapters) / region_id / "adapter.py")
     opener = getattr(module, "open_adapter", None)
     if not callable(opener):
         reason = "must define open_adapter(kit: Kit) -> Adapter"

@@ -1,7 +1,8 @@
 """Serving: the two listeners, the signals, and a shutdown that loses nothing.
 
 Owns: the process. On SIGTERM or SIGINT it says "going away" in /readyz, stops accepting, lets requests and deliveries
-under way finish for a bounded time, and closes. What is cut off is safe in its row: the next process asks first.
+under way finish for a bounded time, and closes. What is cut off is safe in its row: the next process asks first. On
+SIGHUP it takes the mappings as they are now, or stays with those in use when anything about them is wrong.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import structlog
 from aiohttp import web
 
 from gateway.app import Gateway, build_app, utc_now
+from gateway.background import reloading
 from gateway.config import Config
 from gateway.ports import Clock
 from gateway.submissions.attempt import StepObserver, unobserved
@@ -41,10 +43,15 @@ async def serve(
     observe: StepObserver = unobserved,
 ) -> None:
     """Serve until a signal says stop. `ready` is called once both listeners accept."""
-    stop = asyncio.Event()
+    stop, reread = asyncio.Event(), asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    async with build_app(config, clock=clock, observe=observe) as gateway, listening(config, gateway) as bound:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reread.set)  # before it could end a start
+    async with (
+        build_app(config, clock=clock, observe=observe) as gateway,
+        reloading(gateway.versions, reread),
+        listening(config, gateway) as bound,
+    ):
         _settle_memory()
         log.info("ready", public_port=bound.public_port, admin_port=bound.admin_port)
         ready(bound)

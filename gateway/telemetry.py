@@ -19,6 +19,8 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _FORBIDDEN = frozenset({"name", "number", "document", "applicant", "holder", "token", "secret", "password", "claims"})
 """Keys that never stand in a log line, whatever their value."""
 
+RELOAD_OUTCOMES = ("reloaded", "unchanged", "rolled_back", "refused", "failed")
+
 
 def configure_logging(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
     """Send structured JSON lines to `stream`. Called by the command line, never at import."""
@@ -97,7 +99,21 @@ class Metrics:
         self._sign_ons = Counter(
             "pearl_sign_ons_total", "Sign-ons by region and outcome.", ["region", "outcome"], registry=registry
         )
-
+        self._reloads = Counter(
+            "pearl_mapping_reloads_total", "Reloads and rollbacks of the mappings by outcome.", ["outcome"],
+            registry=registry,
+        )  # fmt: skip
+        for outcome in RELOAD_OUTCOMES:  # a figure that is there from the start is seen to rise
+            self._reloads.labels(outcome)
+        self._mapping_set = Gauge(
+            "pearl_mapping_set_info", "1 for the version of the mappings in use.", ["region", "version"],
+            registry=registry,
+        )  # fmt: skip
+        self._mapping_version: dict[str, str] = {}
+        self._unknown_codes = Counter(
+            "pearl_mapping_unknown_codes_total", "Codes of regions that no table knows.",
+            ["region", "message", "field"], registry=registry,
+        )  # fmt: skip
         self._store_up = Gauge("pearl_store_up", "1 when the store answered the last look.", registry=registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -113,7 +129,7 @@ class Metrics:
         self._deliveries.labels(region, outcome).inc()
 
     def event(self, region: str, outcome: str) -> None:
-        """Count one status event: recorded, late, duplicate, conflict, unreadable or refused."""
+        """Count one status event: recorded, late, duplicate, unknown, conflict, unreadable or refused."""
         self._events.labels(region, outcome).inc()
 
     def sign_on(self, region: str, outcome: str) -> None:
@@ -125,6 +141,23 @@ class Metrics:
         for state, count in counts.items():
             self._queue.labels(region, state).set(count)
         self._age.labels(region).set(oldest_seconds)
+
+    def mapping_reload(self, outcome: str) -> None:
+        """Count one reload or rollback; the outcome is one of `RELOAD_OUTCOMES`."""
+        self._reloads.labels(outcome).inc()
+
+    def mapping_set(self, region: str, version: str) -> None:
+        """Show which version of a region's mappings is in use, by its first twelve digits, and the former no more."""
+        shown = version[:12]
+        former = self._mapping_version.get(region, shown)
+        if former != shown:
+            self._mapping_set.remove(region, former)
+        self._mapping_version[region] = shown
+        self._mapping_set.labels(region, shown).set(1)
+
+    def unknown_code(self, region: str, message: str, field: str) -> None:
+        """Count one code that no table knows; `field` is a name of the vocabulary, so that there are not many."""
+        self._unknown_codes.labels(region, message, field).inc()
 
     def store_up(self, up: bool) -> None:
         """Set whether the store answered."""

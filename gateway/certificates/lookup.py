@@ -1,8 +1,9 @@
 """Looking a certificate up, live, at the region that issued it.
 
 Owns: the request with its five elements and purpose, the route to the issuer, and the closed list of answers. A region
-that cannot be asked or answers nonsense makes the answer `unverifiable` with the reason; it never becomes `not_found`.
-Leaves to `policy`: who may ask what about whom. Nothing of an answer is kept but its evidence.
+that cannot be asked, or answers nonsense, or in codes that nobody here knows, makes the answer `unverifiable` with the
+reason; it never becomes `not_found`. Leaves to `policy`: who may ask what about whom. Nothing of an answer is kept but
+its evidence.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from gateway.domain.region import place_of
 from gateway.errors import FieldProblem, GatewayError, InvalidRequest, RegionError
 from gateway.evidence import Exchange, record
 from gateway.evidence.record import refusal, who_is
+from gateway.mapping.library import PackSet
+from gateway.mapping.unknown import is_unknown
 from gateway.policy.grants import Ask, Capability, Grants
 from gateway.policy.transfer import Basis, ConsentGiven, HolderLookup, SubjectRole, Transfer, require
 from gateway.ports import CertificateReply, Clock, RegionDocument
@@ -76,6 +79,7 @@ class _Question:
     request: LookupRequest
     kind: CertificateType
     region: Region
+    packs: PackSet
     received_at: datetime
 
 
@@ -126,7 +130,7 @@ class CertificateLookup:
         region = self._issuer(kind, request, problems)
         if problems or kind is None or region is None:
             raise InvalidRequest("Some fields are not valid; see `problems`.", problems=problems)
-        return _Question(caller, request, kind, region, received_at)
+        return _Question(caller, request, kind, region, region.packs.now(), received_at)
 
     def _issuer(
         self, kind: CertificateType | None, request: LookupRequest, problems: list[FieldProblem]
@@ -192,7 +196,7 @@ class CertificateLookup:
             lookup=HolderLookup(name=True, number=True, document_type=True, roles=roles),
         )
         # A region without a pack for certificates answers match or no match: no number comes back.
-        tells_values = "certificate" in region.packs
+        tells_values = "certificate" in question.packs
         answered = replace(
             asked,
             origin=region.place,
@@ -233,7 +237,7 @@ class CertificateLookup:
             reply = await self._call(question, consent)
             answered_at = self._clock()
             raw = _raw(reply)
-            answers = self._judge(region, reply, answered_at)
+            answers = self._judge(question, reply, answered_at)
         except RegionError as error:
             answers = [_unverifiable(region, f"{error.stable_code}: {error.public}")]
         except GatewayError as error:
@@ -258,13 +262,14 @@ class CertificateLookup:
         }
         if consent is not None:
             query["consent"] = consent
-        return await source.lookup(question.region.pack("certificate-query").to_region(query))
+        return await source.lookup(question.packs.need("certificate-query").to_region(query))
 
-    def _judge(self, region: Region, reply: CertificateReply, now: datetime) -> list[CertificateAnswer]:
+    def _judge(self, question: _Question, reply: CertificateReply, now: datetime) -> list[CertificateAnswer]:
         """Translate the region's status and certificates into our closed list."""
+        region = question.region
         word = region.certificate_words.get(reply.status)
         if word == "found" and reply.certificates:
-            pack = region.pack("certificate")
+            pack = question.packs.need("certificate")
             return [_of_certificate(region, pack.to_canonical(document), now) for document in reply.certificates]
         if word == "found":
             return [_unverifiable(region, "the issuer says that there is a certificate and sends none")]
@@ -318,6 +323,11 @@ class CertificateLookup:
 
 
 def _of_certificate(region: Region, certificate: Mapping[str, Any], now: datetime) -> CertificateAnswer:
+    if is_unknown(certificate["state"]):
+        return _unverifiable(region, "the issuer gives the certificate a state that is not known here")
+    if is_unknown(certificate["holder"]["document"]["type"]):
+        # Of whom it speaks cannot be told: an unknown kind of document is never the kind that was asked about.
+        return _unverifiable(region, "the issuer names the holder by a kind of document that is not known here")
     judged = standing(
         certificate["state"],
         replaced_by=certificate.get("replaced_by"),

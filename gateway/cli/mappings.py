@@ -19,6 +19,7 @@ from typing import Any, Final, ParamSpec
 import click
 
 from gateway.cli import mapping_texts as texts
+from gateway.cli.mappings_live import LIVE_COMMANDS
 from gateway.cli.recorded import stored_submissions
 from gateway.cli.refusals import wrong_names_in_words
 from gateway.config import HOUSE
@@ -43,7 +44,11 @@ _TITLE: Final = Words("泛珠通办网关映射手册", "Pearl Gateway mapping b
 
 @click.group()
 def mappings() -> None:
-    """Mapping packs: check, explain, compare, try and begin them."""
+    """Mapping packs: check, explain, compare, try and begin them; what the running gateway uses."""
+
+
+for live in LIVE_COMMANDS:
+    mappings.add_command(live)
 
 
 def root_option(command: Callable[P, None]) -> Callable[P, None]:
@@ -90,7 +95,7 @@ def test(regions: tuple[str, ...], root: Path, documents: int, as_json: bool) ->
 def _proofs(documents: int) -> tuple[Prove, ...]:
     """Return what `test` tries beyond `check`."""
     # Imported here because hypothesis is large, and neither serving nor any other command needs it.
-    from gateway.mapping.tools.generated import generated  # noqa: PLC0415
+    from gateway.mapping.tools.generated import generated  # noqa: PLC0415 - as said above
 
     return there_and_back, generated(documents)
 

@@ -21,6 +21,7 @@ from gateway.identity import records
 from gateway.identity.persons import PersonVault
 from gateway.identity.records import Interaction, Session, new_handle
 from gateway.identity.upstream import PERSON, SignOnRegion, highest_assurance
+from gateway.mapping.unknown import is_unknown
 from gateway.ports import Clock, IdentityProvider, SignOnReturn, SignOnStart, UpstreamIdentity
 from gateway.storage import Store
 from gateway.telemetry import Metrics
@@ -120,7 +121,7 @@ class Broker:
         memory = orjson.loads(self._sealer.open(interaction.memory or b"", _place(interaction.id)))
         try:
             identity = await provider.complete(SignOnReturn(query, memory, self._callback_url(region_id)))
-            claims = self._regions[region_id].packs[PERSON].to_canonical(identity.claims)
+            claims = _known(region_id, self._regions[region_id].packs[PERSON].to_canonical(identity.claims))
         except (SignOnFailed, RegionError, MappingFailed) as error:
             raise self._interrupted(interaction, region_id, error) from error
         session, handle = self._session(region_id, identity, claims)
@@ -165,6 +166,18 @@ class Broker:
     def _callback_url(self, region_id: str) -> str:
         """Each region has its own address to return to."""
         return f"{self._settings.public_url}/sign-in/{region_id}/callback"
+
+
+def _known(region_id: str, claims: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what can be relied on. Raises SignOnFailed when nobody can say whether this is a person at all.
+
+    A kind of document that nobody here knows is no document: its number could be taken for another kind's.
+    """
+    if is_unknown(claims.get("kind")):
+        text = "The region signed on a kind of user that this gateway does not know."
+        raise SignOnFailed(text, code="signon.unknown_kind", region=region_id)
+    document = claims.get("document") or {}
+    return {name: value for name, value in claims.items() if name != "document" or not is_unknown(document.get("type"))}
 
 
 def _place(interaction_id: str) -> str:

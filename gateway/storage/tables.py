@@ -15,6 +15,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -81,6 +83,9 @@ metadata = MetaData(
 
 # --- submissions -------------------------------------------------------------------------------------------------
 
+OPEN_CASE = text("state NOT IN ('COMPLETED', 'DELIVERED', 'NOT_ACCEPTED')")
+"""A case that is still somebody's turn. In the very words of the index over such cases, or no engine would use it."""
+
 submissions = Table(
     "submissions",
     metadata,
@@ -99,12 +104,15 @@ submissions = Table(
     Column("handling_code", String(12), nullable=False),
     Column("applicant_ref", String(64), nullable=False),
     Column("body", Sealed, nullable=False),
-    Column("mapping_version", String(64), nullable=False),
+    Column("mapping_version", String(64), nullable=False),  # of mapping_sets; empty: of the one in use
     Column("last_seq", Integer, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("client_id", "item_code", "client_reference", name="uq_submissions_business_key"),
     Index("ix_submissions_recent", "client_id", "created_at"),
+    Index(
+        "ix_submissions_open", "handling_region", "mapping_version", sqlite_where=OPEN_CASE, postgresql_where=OPEN_CASE
+    ),
 )
 
 submission_events = Table(
@@ -179,6 +187,48 @@ feed_cursors = Table(
     Column("lease_until", Instant, nullable=False),
     Column("owner", String(64), nullable=False),
     Column("updated_at", Instant, nullable=False),
+)
+
+# --- mappings ----------------------------------------------------------------------------------------------------
+
+mapping_packs = Table(
+    "mapping_packs",
+    metadata,
+    Column("region", String(32), primary_key=True),
+    Column("message", String(64), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("files", LargeBinary, nullable=False),  # a ZIP archive of rule files and invented examples: no person
+    Column("seen_at", Instant, nullable=False),  # when a set with it was last written
+)
+
+mapping_sets = Table(
+    "mapping_sets",
+    metadata,
+    Column("region", String(32), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("kept_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=False),  # when it was last in use somewhere, or needed by an open case
+)
+
+mapping_set_packs = Table(
+    "mapping_set_packs",
+    metadata,
+    Column("region", String(32), primary_key=True),
+    Column("set_version", String(64), primary_key=True),
+    Column("message", String(64), primary_key=True),
+    Column("pack_version", String(64), nullable=False),
+    ForeignKeyConstraint(
+        ["region", "set_version"],
+        ["mapping_sets.region", "mapping_sets.version"],
+        name="fk_mapping_set_packs_set",
+        ondelete="CASCADE",
+    ),
+    ForeignKeyConstraint(
+        ["region", "message", "pack_version"],
+        ["mapping_packs.region", "mapping_packs.message", "mapping_packs.version"],
+        name="fk_mapping_set_packs_pack",
+    ),
+    Index("ix_mapping_set_packs_pack", "region", "message", "pack_version"),
 )
 
 # --- materials ---------------------------------------------------------------------------------------------------

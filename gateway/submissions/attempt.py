@@ -1,6 +1,7 @@
 """One attempt to deliver one case: claim → (ask, when in doubt) → note that it leaves → send → settle.
 
-Owns: the steps, their order, and what each outcome says about the case. Between the region's yes and our commit lies a
+Owns: the steps, their order, and what each outcome says about the case. A case goes out, and its receipt is read, with
+the mappings that it is pinned to, whatever has been loaded since. Between the region's yes and our commit lies a
 gap that no order can close; whoever dies there leaves a row that the next attempt treats as doubtful and asks about.
 Leaves to `delivery`: which deliveries are attempted, and keeping the lease meanwhile. To `retry`: when again.
 """
@@ -8,7 +9,8 @@ Leaves to `delivery`: which deliveries are attempted, and keeping the lease mean
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +22,7 @@ from sqlalchemy import Connection
 from gateway.domain.submission import State
 from gateway.errors import (
     GatewayError,
+    MappingFailed,
     RegionBusy,
     RegionRefused,
     RegionResting,
@@ -29,6 +32,7 @@ from gateway.errors import (
 )
 from gateway.evidence import Exchange, record
 from gateway.evidence.record import Outcome
+from gateway.mapping.library import PackSet
 from gateway.ports import Clock, RegionDocument, SubmissionOrder, SubmissionTarget
 from gateway.regions import Region
 from gateway.storage import Store
@@ -44,6 +48,9 @@ log = structlog.get_logger("delivery")
 StepObserver = Callable[[str, Claim], None]
 """Is told of every step of an attempt, before the next one: claimed, sending, answered, settling, settled."""
 
+Pinned = Callable[[Region, str], Awaitable[PackSet]]
+"""Finds the mappings of a region that a case is pinned to, by their version."""
+
 NOT_TRIED = (RegionSettling, RegionResting, RegionBusy)
 """Attempts that never came to talking to the region: they leave no evidence of an exchange."""
 
@@ -54,6 +61,16 @@ def unobserved(_step: str, _claim: Claim) -> None:
 
 class LeaseLost(GatewayError):
     """Another worker holds the row: this one does nothing more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What one attempt is made with: the case, where it goes, and the mappings that it is pinned to."""
+
+    claimed: Claim
+    region: Region
+    target: SubmissionTarget
+    packs: PackSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +92,7 @@ class Attempts:
         *,
         store: Store,
         parcels: Parcels,
+        pinned: Pinned,
         events: EventLog,
         retry: RetryPolicy,
         clock: Clock,
@@ -83,6 +101,7 @@ class Attempts:
     ) -> None:
         self._store = store
         self._parcels = parcels
+        self._pinned = pinned
         self._events = events
         self._retry = retry
         self._clock = clock
@@ -114,9 +133,10 @@ class Attempts:
         target = region.adapter.submissions
         if target is None:
             raise RegionUnreachable("The region takes no submissions.", region=region.id)
-        answer = await self._ask_first(claimed, region, target) if claimed.doubtful else None
+        errand = Errand(claimed, region, target, await self._pinned(region, claimed.mapping_version))
+        answer = await self._ask_first(errand) if claimed.doubtful else None
         if answer is None:
-            answer = await self._send(claimed, region, target)
+            answer = await self._send(errand)
         self._step("answered", claimed)
         try:
             await self._settle_delivered(claimed, answer)
@@ -125,36 +145,40 @@ class Attempts:
             text = "The region's receipt could not be written down."
             raise RegionUncertain(text, detail=str(error), code="delivery.unwritten", region=region.id) from error
 
-    async def _ask_first(self, claimed: Claim, region: Region, target: SubmissionTarget) -> Answer | None:
+    async def _ask_first(self, errand: Errand) -> Answer | None:
         """Ask the region whether it holds the case. None: it certainly does not, so it may be sent."""
-        self._check_believable(claimed, region)
+        region = errand.region
+        self._check_believable(errand.claimed, region)
         begun = self._clock()
         try:
-            found = await target.ask(claimed.submission_id)
+            found = await errand.target.ask(errand.claimed.submission_id)
         except RegionRefused as error:
             # It refuses the question, which says nothing about the case.
             text = f"Region {region.id} does not answer whether it has the case."
             raise RegionUncertain(text, detail=error.public, region=region.id, code="region.mute") from error
-        return None if found is None else self._read(region, found, "reconciled", begun)
+        return None if found is None else self._read(errand, found, "reconciled", begun)
 
     def _check_believable(self, claimed: Claim, region: Region) -> None:
         """Refuse to ask while the region may still be at work on the message: "unknown here" would mean nothing."""
         if claimed.lost_at is not None and self._clock() < _settled(claimed.lost_at, region):
             raise RegionSettling("The region may still be at work on it.", region=region.id)
 
-    async def _send(self, claimed: Claim, region: Region, target: SubmissionTarget) -> Answer:
-        parcel = await self._parcels.pack(claimed.submission_id, region)
+    async def _send(self, errand: Errand) -> Answer:
+        claimed = errand.claimed
+        parcel = await self._parcels.pack(claimed.submission_id, errand.packs)
         begun = self._clock()
         if not await self._store.write(lambda tx: self._note_sending(tx, claimed, parcel, begun)):
             raise LeaseLost("Another worker holds the delivery.")
         self._step("sending", claimed)
-        receipt = await target.submit(SubmissionOrder(parcel.submission_id, parcel.document, parcel.materials))
-        return self._read(region, receipt, "sent", begun)
+        receipt = await errand.target.submit(SubmissionOrder(parcel.submission_id, parcel.document, parcel.materials))
+        return self._read(errand, receipt, "sent", begun)
 
     def _note_sending(self, tx: Connection, claimed: Claim, parcel: Parcel, now: datetime) -> bool:
         """Write down what is about to leave, before it does: if we die now, this is all that is known of it."""
         if not queue.note_sending(tx, claimed, now):
             return False
+        if parcel.mapping_version != claimed.mapping_version:
+            queue.pin(tx, claimed.submission_id, parcel.mapping_version)  # what leaves is what it is pinned to
         parts = {
             "document": _bytes(parcel.document),
             **{f"material.{m.code}": m.sha256.encode() for m in parcel.materials},
@@ -162,10 +186,11 @@ class Attempts:
         record(tx, _exchange(claimed, "submission.send", "done", "leaving", now, parts=parts), now=now)
         return True
 
-    def _read(self, region: Region, receipt: RegionDocument, how: str, begun: datetime) -> Answer:
+    def _read(self, errand: Errand, receipt: RegionDocument, how: str, begun: datetime) -> Answer:
         """Read the receipt. One that cannot be read proves nothing: the delivery stays in doubt."""
+        region = errand.region
         try:
-            canonical = region.pack("receipt").to_canonical(receipt)
+            canonical = _heard(errand, receipt)
         except GatewayError as error:
             text = f"The receipt of region {region.id} cannot be read."
             raise RegionUncertain(text, detail=str(error.problems), region=region.id) from error
@@ -239,6 +264,18 @@ class Attempts:
     def _step(self, step: str, claimed: Claim) -> None:
         log.debug("step", step=step, attempt=claimed.attempt)
         self._observe(step, claimed)
+
+
+def _heard(errand: Errand, receipt: RegionDocument) -> dict[str, Any]:
+    """Read a receipt as the case was written. A region may answer in a new form where it took the old one."""
+    try:
+        return errand.packs.need("receipt").to_canonical(receipt)
+    except MappingFailed:
+        in_use = errand.region.packs.now()
+        if in_use.version != errand.packs.version:
+            with suppress(MappingFailed):  # the first refusal is the one to tell
+                return in_use.need("receipt").to_canonical(receipt)
+        raise
 
 
 def _settled(since: datetime, region: Region) -> datetime:

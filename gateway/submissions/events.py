@@ -2,7 +2,8 @@
 
 Owns: recording an event once, in order where order can be had, and never dropping one. A duplicate (same region, same
 event id) is ignored; a late one joins the timeline without moving the state back; one that cannot be goes to the
-conflict table for a person. Everything here is part of the caller's transaction.
+conflict table for a person, and so does, besides its place in the timeline, one whose state nobody here knows.
+Everything here is part of the caller's transaction.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sqlalchemy import Connection, and_, select, update
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.submission import HANDLING_ONLY, REGION_WORDS, State, leads_to
 from gateway.errors import FieldProblem
+from gateway.mapping.unknown import is_unknown
 from gateway.storage.store import insert_into
 from gateway.storage.tables import event_conflicts, region_numbers, submission_events, submissions
 
@@ -32,7 +34,10 @@ LONGEST_NUMBER = 64
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What became of a region's event: recorded, late (recorded, state unmoved), duplicate, conflict or unreadable."""
+    """What became of a region's event.
+
+    recorded, late (recorded, state unmoved), unknown (as late, and kept for a person), duplicate, conflict, unreadable.
+    """
 
     outcome: str
     state: State | None = None
@@ -82,10 +87,14 @@ class EventLog:
         if row is None or problem:
             self._conflict(tx, region, event, problem or "there is no such submission here", now)
             return Arrival("conflict")
-        state = REGION_WORDS[event["state"]]
+        known = _state(event)
+        state = known or State(row["state"])  # what nobody here knows leaves the case where it is
         step = Step(state, region, str(event["event_id"]), _moment(event["occurred_at"]), _detail(event))
         moved = self._append(tx, row, step, now)
         _number(tx, row["id"], region, event)
+        if known is None:
+            self._conflict(tx, region, event, "its state is a code that nobody here knows", now)
+            return Arrival("unknown", state)
         return Arrival("recorded" if moved else "late", state)
 
     def unreadable(self, tx: Connection, region: str, raw: bytes, reason: str, now: datetime) -> None:
@@ -160,8 +169,13 @@ def _kept(tx: Connection, region: str, event_id: str) -> bool:
     return tx.execute(query).first() is not None
 
 
-def _step(event: Mapping[str, Any]) -> tuple[str, str]:
-    return str(event["submission_id"]), REGION_WORDS[event["state"]]
+def _step(event: Mapping[str, Any]) -> tuple[str, str | None]:
+    return str(event["submission_id"]), _state(event)
+
+
+def _state(event: Mapping[str, Any]) -> State | None:
+    """Return the state that an event leads to, None when it is a code that nobody here knows."""
+    return None if is_unknown(event["state"]) else REGION_WORDS[event["state"]]
 
 
 def _key(event_id: str) -> str:
@@ -184,8 +198,8 @@ def _problem(row: Mapping[str, Any] | None, region: str, event: Mapping[str, Any
         return None
     if row["handling_region"] != region:
         return f"region {region} has no power over a case that {row['handling_region']} handles"
-    now, then = State(row["state"]), REGION_WORDS[event["state"]]
-    if now is then or leads_to(now, then) or leads_to(then, now):
+    now, then = State(row["state"]), _state(event)
+    if then is None or now is then or leads_to(now, then) or leads_to(then, now):
         return None
     return f"{then} cannot follow {now}"
 

@@ -2,7 +2,7 @@
 
 Owns: taking events over exactly once. A callback's nonce, its events and the evidence are one transaction; so are a
 feed page's events and the cursor, so that a crash between them neither loses nor repeats. Leaves to adapters: whether a
-callback is genuine. To `events`: what an event means for its case.
+callback is genuine. To `readings`: reading an event. To `events`: what it means for its case.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-import orjson
 import structlog
 from sqlalchemy import Connection, and_, or_, select, update
 
 from gateway.errors import FieldProblem, GatewayError, NotFound, ReplayedCallback, UnreadableCallback
 from gateway.evidence import Exchange, record
-from gateway.ports import Callback, CallbackReading, Clock, FeedPage, RegionDocument
+from gateway.ports import Callback, CallbackReading, Clock, FeedPage
 from gateway.regions import Region
 from gateway.storage import Store
 from gateway.storage.nonces import spend
 from gateway.storage.store import insert_into
 from gateway.storage.tables import feed_cursors
 from gateway.submissions.events import Arrival, EventLog
+from gateway.submissions.readings import NOTHING_KEPT, EventReader, Kept, Reading
 from gateway.telemetry import Metrics
 from gateway.waiting import wait
 
@@ -42,10 +42,17 @@ class Inbox:
     """Takes status events from regions."""
 
     def __init__(
-        self, store: Store, regions: Mapping[str, Region], events: EventLog, clock: Clock, metrics: Metrics
+        self,
+        store: Store,
+        regions: Mapping[str, Region],
+        events: EventLog,
+        clock: Clock,
+        metrics: Metrics,
+        kept: Kept = NOTHING_KEPT,
     ) -> None:
         self._store = store
         self._regions = regions
+        self._reader = EventReader(store, kept)
         self._events = events
         self._clock = clock
         self._metrics = metrics
@@ -62,24 +69,25 @@ class Inbox:
         try:
             if region is None or region.adapter.callbacks is None:
                 raise NotFound("No enabled region sends callbacks here.", code="callback.unknown_region")
-            reading = await region.adapter.callbacks.read(callback)
-            arrivals, evidence = await self._store.write(lambda tx: self._take(tx, region, reading, callback))
+            told = await region.adapter.callbacks.read(callback)
+            readings = await self._reader.read(region, told.events)
+            arrivals, evidence = await self._store.write(lambda tx: self._take(tx, region, told, readings, callback))
         except GatewayError as error:
             await self._refused(region.id if region else "unknown", callback, error)
             raise
         self._count(region, arrivals)
         _check_readable(region, arrivals, evidence)
-        return reading.answer
+        return told.answer
 
     def _take(
-        self, tx: Connection, region: Region, reading: CallbackReading, callback: Callback
+        self, tx: Connection, region: Region, told: CallbackReading, readings: Sequence[Reading], callback: Callback
     ) -> tuple[list[Arrival], str]:
         """Spend the nonce, record the events, and return what became of each, with the evidence."""
-        if not spend(tx, f"callback:{region.id}", reading.nonce, reading.nonce_expires):
+        if not spend(tx, f"callback:{region.id}", told.nonce, told.nonce_expires):
             problem = FieldProblem("nonce", "was used before", "replayed")
             raise ReplayedCallback("This callback was received before.", problems=[problem], region=region.id)
         now = self._clock()
-        arrivals = [self._arrive(tx, region, event, now) for event in reading.events]
+        arrivals = [self._arrive(tx, region, reading, now) for reading in readings]
         unreadable = any(arrival.problems for arrival in arrivals)
         outcome = ("refused", UNREADABLE) if unreadable else ("done", "recorded")
         return arrivals, record(tx, _exchange(region.id, callback, *outcome), now=now)
@@ -114,7 +122,9 @@ class Inbox:
             if cursor is None:
                 return total
             page = await region.adapter.feed.poll(cursor)
-            arrivals = await self._store.write(partial(self._take_page, region=region, page=page, cursor=cursor))
+            readings = await self._reader.read(region, page.events)
+            taking = partial(self._take_page, region=region, page=page, readings=readings, cursor=cursor)
+            arrivals = await self._store.write(taking)
             self._count(region, arrivals)
             total += len(arrivals)
             if page.cursor == cursor or not page.events:
@@ -143,7 +153,9 @@ class Inbox:
         except GatewayError as error:  # the store is away: the hold runs out by itself
             log.warning("cursor not given back", region=region, code=error.stable_code, detail=error.detail)
 
-    def _take_page(self, tx: Connection, region: Region, page: FeedPage, cursor: str) -> list[Arrival]:
+    def _take_page(
+        self, tx: Connection, region: Region, page: FeedPage, readings: Sequence[Reading], cursor: str
+    ) -> list[Arrival]:
         """Record a page and move the cursor, fenced by owner and by the cursor that the page was asked with."""
         now = self._clock()
         c = feed_cursors.c
@@ -151,26 +163,23 @@ class Inbox:
         moved = update(feed_cursors).where(mine).values(cursor=page.cursor, updated_at=now)
         if tx.execute(moved).rowcount == 0:
             return []  # another replica took over and has recorded this page, or will
-        return [self._take_one(tx, region, document, now) for document in page.events]
+        return [self._take_one(tx, region, reading, now) for reading in readings]
 
-    def _take_one(self, tx: Connection, region: Region, document: RegionDocument, now: datetime) -> Arrival:
+    def _take_one(self, tx: Connection, region: Region, reading: Reading, now: datetime) -> Arrival:
         """Record one event of a feed, with its evidence."""
-        arrival = self._arrive(tx, region, document, now)
+        arrival = self._arrive(tx, region, reading, now)
         outcome = ("failed", UNREADABLE) if arrival.problems else ("done", arrival.outcome)
-        record(tx, _feed_exchange(region, _raw(document), *outcome, now), now=now)
+        record(tx, _feed_exchange(region, reading.raw, *outcome, now), now=now)
         return arrival
 
-    def _arrive(self, tx: Connection, region: Region, document: RegionDocument, now: datetime) -> Arrival:
+    def _arrive(self, tx: Connection, region: Region, reading: Reading, now: datetime) -> Arrival:
         """Record one event. One that cannot be read must not block those behind it: it waits for a person."""
-        try:
-            event = region.pack("event").to_canonical(document)
-        except GatewayError as error:
-            fields = [problem.field for problem in error.problems]
-            log.warning("event cannot be read", region=region.id, fields=fields)
-            reason = f"cannot be read: {', '.join(fields)}"
-            self._events.unreadable(tx, region.id, _raw(document), reason, now)
-            return Arrival("unreadable", problems=error.problems)
-        return self._events.from_region(tx, region.id, event, now)
+        if reading.event is not None:
+            return self._events.from_region(tx, region.id, reading.event, now)
+        fields = [problem.field for problem in reading.problems]
+        log.warning("event cannot be read", region=region.id, fields=fields)
+        self._events.unreadable(tx, region.id, reading.raw, f"cannot be read: {', '.join(fields)}", now)
+        return Arrival("unreadable", problems=reading.problems)
 
     def _count(self, region: Region, arrivals: Sequence[Arrival]) -> None:
         for arrival in arrivals:
@@ -184,10 +193,6 @@ def _check_readable(region: Region, arrivals: Sequence[Arrival], evidence: str) 
         refusal = UnreadableCallback("The event cannot be read; see `problems`.", problems=problems, region=region.id)
         refusal.evidence = evidence
         raise refusal
-
-
-def _raw(document: RegionDocument) -> bytes:
-    return document if isinstance(document, bytes) else orjson.dumps(document)
 
 
 def _exchange(region: str, callback: Callback, outcome: Any, reason: str) -> Exchange:

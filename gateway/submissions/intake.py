@@ -31,6 +31,7 @@ from gateway.domain.submission import State
 from gateway.errors import Conflict, FieldProblem, GatewayError, InvalidRequest
 from gateway.evidence import Exchange, record
 from gateway.evidence.record import refusal, who_is
+from gateway.mapping.library import PackSet
 from gateway.policy.grants import Ask, Capability, Grants
 from gateway.policy.transfer import Basis, ConsentGiven, Grounds, Transfer, require
 from gateway.ports import Clock
@@ -64,6 +65,7 @@ class _Checked:
     item: Item
     office: Office
     region: Region
+    packs: PackSet
     channel: str
     received_at: datetime
     digest: str
@@ -134,11 +136,11 @@ class Intake:
         grounds = self._may_cross(caller, application, item, office, received_at)
         _all_found(application, blobs)
         checked = _Checked(
-            caller, application, item, office, region, channel, received_at, digest, grounds, blobs
+            caller, application, item, office, region, region.packs.now(), channel, received_at, digest, grounds, blobs
         )  # fmt: skip
         # A trial conversion under a well-formed number: what the region's format cannot say is refused now, to the
         # caller, and not found out at three in the morning by the delivery worker.
-        region.pack("submission").to_region(self._body(checked, self._number(checked, 0)))
+        checked.packs.need("submission").to_region(self._body(checked, self._number(checked, 0)))
         receipt = await self._store.write(lambda tx: self._write(tx, checked))
         self._nudge(region.id)
         return receipt
@@ -286,7 +288,7 @@ class Intake:
             "handling_code": checked.office.code,
             "applicant_ref": self._references.of(document.type, document.number),
             "body": seal_body(self._sealer, number, self._body(checked, number)),
-            "mapping_version": checked.region.pack("submission").version,
+            "mapping_version": checked.packs.version,
             "last_seq": 1,
             "created_at": checked.received_at,
             "updated_at": checked.received_at,

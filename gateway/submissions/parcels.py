@@ -1,6 +1,7 @@
 """What is handed to a region: the submission in the region's own form, and its materials.
 
-Owns: reading a stored submission back, and converting it with the region's mapping pack. Leaves to adapters: sending.
+Owns: reading a stored submission back, and converting it with the mapping pack that it is given. Leaves to `attempt`:
+which version of the pack. To adapters: sending.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import orjson
 from sqlalchemy import Connection, select
 
 from gateway.crypto.at_rest import Sealer
+from gateway.mapping.library import PackSet
 from gateway.ports import Material, RegionDocument
-from gateway.regions import Region
 from gateway.storage import Store
 from gateway.storage.tables import blobs, submission_materials, submissions
 from gateway.submissions.materials import Blob, Materials
@@ -22,11 +23,12 @@ from gateway.submissions.materials import Blob, Materials
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One submission, ready to be sent."""
+    """One submission, ready to be sent, and the version of the mappings that it is written with."""
 
     submission_id: str
     document: RegionDocument
     materials: Sequence[Material]
+    mapping_version: str
 
 
 class Parcels:
@@ -37,11 +39,11 @@ class Parcels:
         self._sealer = sealer
         self._materials = materials
 
-    async def pack(self, submission_id: str, region: Region) -> Parcel:
+    async def pack(self, submission_id: str, packs: PackSet) -> Parcel:
         """Return the submission in the region's form. Raises MappingFailed, Unavailable."""
         body, files = await self._store.read(lambda tx: self._load(tx, submission_id))
-        document = region.pack("submission").to_region(body)
-        return Parcel(submission_id, document, [self._material(code, blob) for code, blob in files])
+        document = packs.need("submission").to_region(body)
+        return Parcel(submission_id, document, [self._material(code, blob) for code, blob in files], packs.version)
 
     def _load(self, tx: Connection, submission_id: str) -> tuple[Mapping[str, Any], list[tuple[str, Blob]]]:
         query = select(submissions.c.body).where(submissions.c.id == submission_id)

@@ -14,9 +14,18 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, or_, select, update
 
-from gateway.storage.tables import deliveries
+from gateway.storage.tables import deliveries, submissions
+from gateway.versions import UNPINNED
 
 UNSETTLED = ("pending", "sending", "in_doubt")
+_NOT_THERE = ("region.refused", "mapping.failed")
+"""Why a dead delivery's case is certainly not at its region: it said no, or nothing could be sent."""
+_PIN = (
+    select(submissions.c.mapping_version)
+    .where(submissions.c.id == deliveries.c.submission_id)
+    .scalar_subquery()
+    .label("mapping_version")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +33,7 @@ class Claim:
     """One attempt that this worker may make until `lease_until`, which it renews while it is at work.
 
     `doubtful`: ask before sending. `lost_at` is when the lease of a worker that died ran out: it may have been sending
-    until then.
+    until then. `mapping_version` is what the case is pinned to.
     """
 
     delivery_id: str
@@ -38,6 +47,7 @@ class Claim:
     created_at: datetime
     failures: int
     """Uncertain outcomes before this attempt, deaths of workers included."""
+    mapping_version: str
     lost_at: datetime | None = None
 
 
@@ -46,7 +56,7 @@ def claim(tx: Connection, *, region: str, owner: str, limit: int, now: datetime,
     c = deliveries.c
     free = or_(c.state.in_(("pending", "in_doubt")), and_(c.state == "sending", c.lease_until < now))
     # The index on `due` finds the rows: what is settled or dead has none.
-    query = select(deliveries).where(c.region == region, c.due <= now, free).order_by(c.due).limit(limit)
+    query = select(deliveries, _PIN).where(c.region == region, c.due <= now, free).order_by(c.due).limit(limit)
     rows = tx.execute(query.with_for_update(skip_locked=True)).mappings().all()
     return [_take(tx, dict(row), owner, now, lease) for row in rows]
 
@@ -64,6 +74,7 @@ def _take(tx: Connection, row: Mapping[str, Any], owner: str, now: datetime, lea
         lease_until=now + lease,
         created_at=row["created_at"],
         failures=row["failures"] + 1 if lost else row["failures"],
+        mapping_version=row["mapping_version"],
         lost_at=row["lease_until"] if lost else None,
     )
     values = {
@@ -81,6 +92,11 @@ def _take(tx: Connection, row: Mapping[str, Any], owner: str, now: datetime, lea
 def note_sending(tx: Connection, claimed: Claim, now: datetime) -> bool:
     """Write down that the message is about to leave, before it does. Return False when the lease was lost."""
     return _fenced(tx, claimed, {"sent_at": now})
+
+
+def pin(tx: Connection, submission_id: str, version: str) -> None:
+    """Pin a case to a version of the mappings."""
+    tx.execute(update(submissions).where(submissions.c.id == submission_id).values(mapping_version=version))
 
 
 def renew(tx: Connection, claimed: Claim, until: datetime) -> bool:
@@ -111,11 +127,18 @@ def unsettled(tx: Connection, limit: int) -> list[dict[str, Any]]:
 
 
 def revive(tx: Connection, submission_id: str, now: datetime) -> str | None:
-    """Try a dead delivery again, beginning with a question. Return its region; None when it is not dead."""
+    """Try a dead delivery again, beginning with a question. Return its region; None when it is not dead.
+
+    A case that its region does not have goes out with the mappings that are in use then: the ones that it was pinned
+    to may be the cause.
+    """
     c = deliveries.c
     dead = and_(c.submission_id == submission_id, c.state == "dead")
-    again = update(deliveries).where(dead).values(state="in_doubt", due=now, failures=0).returning(c.region)
-    return tx.execute(again).scalar_one_or_none()
+    again = update(deliveries).where(dead).values(state="in_doubt", due=now, failures=0)
+    row = tx.execute(again.returning(c.region, c.last_code)).one_or_none()
+    if row is not None and row.last_code in _NOT_THERE:
+        pin(tx, submission_id, UNPINNED)
+    return row.region if row else None
 
 
 def figures(tx: Connection, now: datetime) -> dict[str, tuple[dict[str, int], float]]:

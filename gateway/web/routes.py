@@ -1,18 +1,24 @@
-"""Every URL of the public listener in one table."""
+"""Every URL of both listeners, a table each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from aiohttp import web
 
 from gateway.config import Limits
 from gateway.identity.service import IdentityService
+from gateway.lines import Line
 from gateway.ports import Clock
+from gateway.storage import Store
 from gateway.submissions.inbox import Inbox
+from gateway.telemetry import Metrics
+from gateway.versions import Versions
 from gateway.web import callbacks, sign_on
 from gateway.web.api import handlers as api
+from gateway.web.ops import handlers as ops
+from gateway.web.ops import mappings
 from gateway.web.pages import Pages
 from gateway.web.window import pages as window
 from gateway.web.window.services import WindowServices
@@ -30,7 +36,7 @@ def public(
     limits: Limits,
     clock: Clock,
 ) -> Sequence[web.AbstractRouteDef]:
-    """Return the table."""
+    """Return the table of the public listener."""
     return [
         web.get("/", _home),
         web.static("/static", STATIC),
@@ -38,6 +44,22 @@ def public(
         *api.routes(agencies),  # /v1/…
         *callbacks.routes(inbox, clock, limits.callback_bytes),  # /callbacks/{region}/…
         *window.routes(clerks, pages, limits),  # /window…
+    ]
+
+
+def admin(
+    *,
+    store: Store,
+    lines: Mapping[str, Line],
+    metrics: Metrics,
+    clock: Clock,
+    accepting: Callable[[], bool],
+    versions: Versions,
+) -> Sequence[web.AbstractRouteDef]:
+    """Return the table of the admin listener."""
+    return [
+        *ops.routes(store, lines, metrics, clock, accepting),  # /metrics, /livez, /readyz
+        *mappings.routes(versions),  # /ops/mappings…
     ]
 
 

@@ -23,6 +23,7 @@ from structlog.testing import capture_logs
 from gateway.app import utc_now
 from gateway.background import without_end
 from gateway.domain.region import RegionNames, place_of
+from gateway.mapping.library import PackSet
 from gateway.ports import Adapter
 from gateway.regions import Region, RegionLimits
 from gateway.sandbox.layout import Choices, Layout
@@ -237,7 +238,7 @@ def idle_worker(regions: tuple[str, ...]) -> DeliveryWorker:
     served = {
         name: Region(
             id=name, place=place_of("440600"), names=names, limits=limits, assurance={}, certificate_words={},
-            adapter=Adapter(), packs={},
+            adapter=Adapter(), packs=PackSet.of(name, {}),
         )
         for name in regions
     }  # fmt: skip

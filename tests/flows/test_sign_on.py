@@ -26,6 +26,7 @@ from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 from prometheus_client import CollectorRegistry
 from sqlalchemy import func, select
+from structlog.testing import capture_logs
 
 from gateway.config import Config
 from gateway.crypto.at_rest import References, Sealer
@@ -82,6 +83,7 @@ class FakeProvider:
         self.failure: GatewayError | None = None
         self.level = "L2"
         self.subject = "gd-1"
+        self.says: dict[str, Any] = {}
         self.begun: list[SignOnStart] = []
         self.returned: list[SignOnReturn] = []
 
@@ -95,7 +97,8 @@ class FakeProvider:
         self.returned.append(back)
         if self.failure:
             raise self.failure
-        return UpstreamIdentity(self.subject, {**PERSON, "subject": self.subject}, "YSS", self.level)
+        claims = {**PERSON, "subject": self.subject, **self.says}
+        return UpstreamIdentity(self.subject, claims, "YSS", self.level)
 
 
 class SamePack:
@@ -1055,6 +1058,30 @@ async def test_when_a_region_fails_the_person_may_try_again_or_choose_another(
     upstream = await browser.to(choice(chooser, "hongkong"))
     back = await browser.to(f"/sign-in/hongkong/callback?{urlencode({**parameters(upstream), 'code': 'c'})}")
     assert "code" in parameters(back)
+
+
+async def test_a_kind_of_user_that_nobody_here_knows_is_not_signed_on(world: World) -> None:
+    """It may be no person at all. Whoever sits there may choose another region, and no session was opened."""
+    browser, provider = Browser(world), world.providers["guangdong"]
+    query = await at_the_region(browser)
+    provider.says = {"kind": "unknown:7"}
+    with capture_logs() as said:
+        page = await browser.get(await browser.to(f"/sign-in/guangdong/callback?{query}") + "&lang=en")
+    assert "was not completed" in await page.text()
+    assert [line["code"] for line in said if line["event"] == "sign-on interrupted"] == ["signon.unknown_kind"]
+    assert await world.store.read(lambda tx: tx.execute(select(sign_on_sessions)).all()) == []
+
+
+async def test_a_kind_of_document_that_nobody_here_knows_is_no_document(world: World) -> None:
+    """Its number could be another kind's: no service is told it as a proof of who somebody is."""
+    world.providers["guangdong"].says = {"document": {"type": "unknown:555", "number": "11010519491231002X"}}
+    request = Request(scope="openid profile document")
+    back = await Browser(world).sign_on(request)
+    status, tokens = await world.token(**request.redemption(back["code"]))
+    assert status == 200
+    told = await (await world.userinfo(tokens["access_token"])).json()
+    assert "document" not in told
+    assert told["name"] == "李芳"
 
 
 async def test_a_person_who_gives_up_is_taken_back_to_the_service(world: World) -> None:

@@ -195,6 +195,10 @@ def _take_pack_away(layout: Layout) -> None:
     shutil.rmtree(layout.folder / "mappings/guangdong/receipt")
 
 
+def _take_values_away(layout: Layout) -> None:
+    shutil.rmtree(layout.folder / "mappings/foshan/certificate")
+
+
 BREAKS: dict[Callable[[Layout], None], tuple[tuple[str, ...], ...]] = {
     _break_items: (("items.toml", "min_assurance"),),
     _break_grants: (("grants.toml", "client"), ("grants.toml", "capability"), ("grants.toml", "regions")),
@@ -210,6 +214,7 @@ BREAKS: dict[Callable[[Layout], None], tuple[tuple[str, ...], ...]] = {
     _break_manifest: (("foshan", "feed"),),
     _break_adapter: (("adapters/foshan/adapter.py",),),
     _take_pack_away: (("guangdong", "submissions"),),
+    _take_values_away: (("adapters/foshan", "certificates"),),  # it answers "found", and nobody could read what
 }
 
 
@@ -252,6 +257,41 @@ async def test_a_folder_that_is_not_enabled_is_not_looked_at(layout: Layout) -> 
     async with build_app(load_config(layout.config)) as gateway:
         assert gateway.public is not None
     assert not mark.exists()
+
+
+# --- a folder of mappings that regions share -----------------------------------------------------------------------
+
+
+def _share(layout: Layout) -> Path:
+    """Have Foshan's packs where several regions could use them; return that folder."""
+    shared = layout.folder / "mappings/delta"
+    (layout.folder / "mappings/foshan").rename(shared)
+    rewrite(layout.folder / "adapters/foshan/region.toml", {'id = "foshan"': 'id = "foshan"\nmappings = "delta"'})
+    return shared
+
+
+async def test_a_region_takes_its_packs_from_the_folder_that_it_names(layout: Layout) -> None:
+    _share(layout)
+    async with build_app(read_config(layout.config)) as gateway:
+        assert {"submission", "receipt", "event"} <= gateway.versions.current["foshan"].packs.keys()
+
+
+async def test_what_is_missing_in_a_shared_folder_is_named_by_it(layout: Layout) -> None:
+    shutil.rmtree(_share(layout) / "receipt")
+    assert reason_of(await problems_of(layout), "adapters/foshan", "submissions").startswith("needs mappings/delta/")
+
+
+@pytest.mark.parametrize("broken", ["nothing else", "the configuration", "another region's declaration"])
+async def test_faults_in_a_shared_folder_are_heard_with_the_others(layout: Layout, broken: str) -> None:
+    """Even where the file that names the folder is not the one that is right."""
+    rewrite(_share(layout) / "event/rules.toml", {"[rules]": "[rulez]"})
+    if broken == "the configuration":
+        rewrite(layout.config, {'blobs = "blobs"': ""})
+    if broken == "another region's declaration":
+        rewrite(layout.folder / "adapters/hongkong/region.toml", {'zone = "hongkong"': 'zone = "moon"'})
+    found = await problems_of(layout)
+    assert any("delta/event/rules.toml" in where for where in found)
+    assert len({where.partition(":")[0] for where in found}) >= (1 if broken == "nothing else" else 2)
 
 
 # --- the command line --------------------------------------------------------------------------------------------

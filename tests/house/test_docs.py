@@ -45,7 +45,6 @@ from gateway.regions import RegionLimits
 from gateway.submissions.application import Applicant, Application, Consent
 from gateway.telemetry import Metrics
 from gateway.web import problems, routes
-from gateway.web.ops import handlers as ops
 from gateway.web.pages import Pages
 
 HOUSE = Path(__file__).resolve().parents[2]
@@ -86,7 +85,9 @@ def addresses() -> set[str]:
     public = routes.public(
         identity=nothing, agencies=nothing, clerks=nothing, inbox=nothing, pages=Pages(), limits=Limits(), clock=utc_now
     )
-    admin = ops.routes(nothing, {}, Metrics(CollectorRegistry()), utc_now, lambda: True)
+    admin = routes.admin(
+        store=nothing, lines={}, metrics=Metrics(CollectorRegistry()), clock=utc_now, accepting=bool, versions=nothing
+    )
     return {_address(route) for route in (*public, *admin)}
 
 

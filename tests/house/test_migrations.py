@@ -67,10 +67,16 @@ def schema(tx: Connection) -> dict[str, Any]:
             seen.get_pk_constraint(name),
             sorted(seen.get_foreign_keys(name), key=str),
             sorted(seen.get_unique_constraints(name), key=str),
-            sorted(seen.get_indexes(name), key=str),
+            sorted((_plain(index) for index in seen.get_indexes(name)), key=str),
         ]
         for name in sorted(seen.get_table_names())
     }
+
+
+def _plain(index: Any) -> dict[str, Any]:
+    """Return an index with its options as text: the condition of a partial one comes as an object."""
+    options = {name: str(value) for name, value in index.get("dialect_options", {}).items()}
+    return {**index, "dialect_options": options}
 
 
 def downgrade(tx: Connection) -> None:

@@ -21,7 +21,9 @@ def number(sequence: int, day: datetime) -> str:
     return case_number(origin="440100", handling="440600", day=day.date(), sequence=sequence)
 
 
-def add_case(tx: Connection, case: str, now: datetime, *, state: State = State.COLLECTED) -> None:
+def add_case(
+    tx: Connection, case: str, now: datetime, *, state: State = State.COLLECTED, mapping_version: str = "0" * 64
+) -> None:
     """Write a case with its first event."""
     row = {
         "id": case,
@@ -37,7 +39,7 @@ def add_case(tx: Connection, case: str, now: datetime, *, state: State = State.C
         "handling_code": "440600",
         "applicant_ref": "0" * 32,
         "body": b"sealed",
-        "mapping_version": "0" * 64,
+        "mapping_version": mapping_version,
         "last_seq": 1,
         "created_at": now,
         "updated_at": now,

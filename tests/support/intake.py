@@ -14,6 +14,8 @@ from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.caller import Caller
 from gateway.domain.identity import Assurance
 from gateway.domain.item import Item, Office
+from gateway.mapping.library import PackSet
+from gateway.mapping.packs import Pack
 from gateway.policy.grants import Grants
 from gateway.ports import Adapter, Callback, CallbackReading, Clock, FeedPage
 from gateway.regions import Region
@@ -84,10 +86,10 @@ class Callbacks:
 
 def region(**capabilities: Any) -> Region:
     """Return a region that offers these capabilities, with mappings that change nothing."""
-    packs = {"submission": SamePack(), "event": SamePack()}
+    packs = cast("Mapping[str, Pack]", {"submission": SamePack(), "event": SamePack()})
     limits = SimpleNamespace(poll_seconds=1.0)
     found = SimpleNamespace(
-        id=REGION, pack=packs.__getitem__, adapter=Adapter(**capabilities), limits=limits
+        id=REGION, packs=PackSet.of(REGION, packs), adapter=Adapter(**capabilities), limits=limits
     )  # fmt: skip
     return cast("Region", found)
 

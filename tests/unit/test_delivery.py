@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -26,16 +26,20 @@ from gateway.errors import (
     Unavailable,
 )
 from gateway.lines import Line, guard
+from gateway.mapping.library import PackSet
+from gateway.mapping.packs import Pack
 from gateway.ports import Adapter, RegionDocument, SubmissionOrder
 from gateway.regions import Region, RegionLimits
 from gateway.storage import Store
-from gateway.storage.tables import deliveries, evidence
+from gateway.storage.tables import deliveries, evidence, submissions
+from gateway.submissions import queue
 from gateway.submissions.attempt import Attempts
 from gateway.submissions.delivery import DeliveryWorker, Timing
 from gateway.submissions.events import EventLog
 from gateway.submissions.parcels import Parcel
 from gateway.submissions.retry import RetryPolicy
 from gateway.telemetry import Metrics
+from gateway.versions import UNPINNED
 from tests.support.cases import REGION, add_delivery, delivery, number, timeline
 from tests.support.clock import ManualClock
 
@@ -73,22 +77,36 @@ def _next(answers: list[Any]) -> Mapping[str, Any] | None:
     return answer  # type: ignore[no-any-return] # the test put it there
 
 
+@dataclass
 class Said:
-    """A pack that changes nothing, or refuses."""
+    """A pack that changes nothing, or refuses: it reads a receipt by this name of its number."""
 
-    version = "0" * 64
+    number: str = "number"
+    version: str = "0" * 64
 
     def to_canonical(self, document: RegionDocument) -> Any:
-        if isinstance(document, dict) and "number" in document:
-            return document
+        if isinstance(document, dict) and self.number in document:
+            return {**document, "number": document[self.number]}
         raise MappingFailed("unreadable", problems=[FieldProblem("AcceptNo", "is missing")])
 
 
-class Packed:
-    """Packs nothing: what is sent is not the question here."""
+def sets(version: str, pack: Said) -> PackSet:
+    """Return a region's mappings that hold nothing but how receipts are read."""
+    return PackSet(REGION, version, cast("Mapping[str, Pack]", {"receipt": pack}))
 
-    async def pack(self, submission_id: str, _region: Region) -> Parcel:
-        return Parcel(submission_id, {}, ())
+
+IN_USE = sets("0" * 64, Said())
+
+
+@dataclass
+class Packed:
+    """Packs nothing: what is sent is not the question here, but with which version it is."""
+
+    versions: list[str] = field(default_factory=list)
+
+    async def pack(self, submission_id: str, packs: PackSet) -> Parcel:
+        self.versions.append(packs.version)
+        return Parcel(submission_id, {}, (), packs.version)
 
 
 class Failing:
@@ -117,6 +135,12 @@ class House:
     peer: Peer
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
     steps: list[str] = field(default_factory=list)
+    packed: Packed = field(default_factory=Packed)
+    in_use: PackSet = field(default_factory=lambda: IN_USE)
+    kept: dict[str, PackSet] = field(default_factory=dict)
+
+    async def pinned(self, _region: Region, version: str) -> PackSet:
+        return self.kept.get(version, self.in_use)
 
     def worker(self, *, attempts: int = 12, lease: float = 60, failures: int = 50) -> DeliveryWorker:
         line = Line(REGION, self.metrics, concurrency=8, per_second=1000, failures=failures, rest_seconds=60)
@@ -128,11 +152,12 @@ class House:
             assurance={},
             certificate_words={},
             adapter=guard(line, Adapter(submissions=self.peer)),
-            packs={"receipt": Said()},  # type: ignore[dict-item] # stands for a pack
+            packs=self.in_use,
         )
         made = Attempts(
             store=self.store,
-            parcels=Packed(),  # type: ignore[arg-type] # stands for the packer
+            parcels=self.packed,  # type: ignore[arg-type] # stands for the packer
+            pinned=self.pinned,
             events=EventLog(Sealer(b"k" * 32)),
             retry=RetryPolicy(attempts, timedelta(seconds=1), timedelta(seconds=600)),
             clock=self.clock,
@@ -366,3 +391,77 @@ async def test_a_stopped_worker_lets_attempts_under_way_finish(house: House) -> 
     house.peer.hold.set()
     await task
     assert (await house.row(delivery_id))["state"] == "delivered"
+
+
+# --- the version that a case is pinned to --------------------------------------------------------------------------
+
+OLD = "1" * 64
+NEW_RECEIPT = {"submission_id": "", "no": "FS000000000001", "received_at": "2026-03-02T02:00:00Z"}
+
+
+async def pinned_case(house: House, version: str, **columns: Any) -> str:
+    """Add a delivery whose case began with this version."""
+    delivery_id = await house.add(**columns)
+    await house.store.write(lambda tx: queue.pin(tx, delivery_id.removeprefix("DL"), version))
+    return delivery_id
+
+
+async def pin_of(house: House, delivery_id: str) -> str:
+    query = select(submissions.c.mapping_version).where(submissions.c.id == delivery_id.removeprefix("DL"))
+    return str(await house.store.read(lambda tx: tx.execute(query).scalar_one()))
+
+
+async def test_a_case_goes_out_and_its_receipt_is_read_as_it_began(house: House) -> None:
+    """Whatever was loaded since: the region may take the old form of cases that it was told of in the old form."""
+    house.in_use, house.kept = sets("2" * 64, Said("no")), {OLD: sets(OLD, Said("number"))}
+    delivery_id = await pinned_case(house, OLD)
+    assert (await attempted(house, delivery_id))["state"] == "delivered"
+    assert house.packed.versions == [OLD]
+    assert await pin_of(house, delivery_id) == OLD
+
+
+async def test_a_receipt_in_the_new_form_for_a_case_in_the_old_one_is_read_too(house: House) -> None:
+    """Left in doubt for ever, the case would end with a person although the region has it."""
+    house.in_use, house.kept = sets("2" * 64, Said("no")), {OLD: sets(OLD, Said("number"))}
+    house.peer.sends = [dict(NEW_RECEIPT)]
+    assert (await attempted(house, await pinned_case(house, OLD)))["state"] == "delivered"
+
+
+async def test_a_receipt_that_no_version_reads_leaves_the_delivery_in_doubt(house: House) -> None:
+    house.in_use, house.kept = sets("2" * 64, Said("no")), {OLD: sets(OLD, Said("number"))}
+    house.peer.sends = [{"garbage": True}]
+    assert (await attempted(house, await pinned_case(house, OLD)))["state"] == "in_doubt"
+
+
+async def test_a_receipt_that_is_asked_for_is_read_as_the_case_began(house: House) -> None:
+    house.in_use, house.kept = sets("2" * 64, Said("no")), {OLD: sets(OLD, Said("number"))}
+    house.peer.asks = [dict(RECEIPT)]
+    row = await attempted(house, await pinned_case(house, OLD, state="in_doubt", attempt=1))
+    assert (row["state"], house.packed.versions) == ("delivered", [])
+
+
+@pytest.mark.parametrize("version", [UNPINNED, "f" * 64], ids=["pinned to nothing", "pinned to what is on no record"])
+async def test_what_leaves_is_what_the_case_is_pinned_to(house: House, version: str) -> None:
+    """Its receipt may be asked for after the next reload."""
+    delivery_id = await pinned_case(house, version)
+    await attempted(house, delivery_id)
+    assert house.packed.versions == [IN_USE.version]
+    assert await pin_of(house, delivery_id) == IN_USE.version
+
+
+@pytest.mark.parametrize(
+    ("code", "pin"),
+    [
+        ("region.refused", UNPINNED),
+        ("mapping.failed", UNPINNED),
+        ("region.uncertain", OLD),
+        ("region.unreachable", OLD),
+    ],
+)
+async def test_a_dead_case_that_is_not_at_its_region_is_tried_again_with_what_is_in_use(
+    house: House, code: str, pin: str
+) -> None:
+    """The old mapping may be why the region said no. A case that the region may have keeps the form it is there in."""
+    delivery_id = await pinned_case(house, OLD, state="dead", due=None, last_code=code)
+    assert await house.store.write(lambda tx: queue.revive(tx, delivery_id.removeprefix("DL"), house.clock())) == REGION
+    assert await pin_of(house, delivery_id) == pin

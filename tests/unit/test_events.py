@@ -254,6 +254,63 @@ async def test_an_event_that_cannot_be_read_is_kept_once_as_it_came(desk: Desk, 
     assert raw not in kept["event"]
 
 
+@pytest.mark.parametrize("state", [State.COLLECTED, State.FORWARDED, State.ACCEPTED, State.SPECIAL, State.COMPLETED])
+async def test_a_step_that_nobody_here_knows_is_on_record_and_waits_for_a_person(
+    state: State, desk: Desk, sealer: Sealer
+) -> None:
+    """A region that invents a state must not stop its cases: the clerk sees that something was said, and goes on."""
+    await desk.open(state)
+    arrival = await desk.hear("e1", "unknown:77", reason="李芳")
+    assert arrival == Arrival("unknown", state)
+    assert await desk.state() is state
+    assert await desk.timeline() == ["COLLECTED", state]
+    row = await desk.store.read(
+        lambda tx: tx.execute(select(submission_events).where(submission_events.c.seq == 2)).one()
+    )
+    assert open_detail(sealer, desk.case, 2, row.detail) == {"word": "unknown:77", "reason": "李芳"}
+    [kept] = await desk.conflicts()
+    assert (kept["submission_id"], kept["reason"]) == (desk.case, "its state is a code that nobody here knows")
+    assert "77" not in kept["reason"], "whatever a region puts there may be anything"
+    assert b"unknown:77" in sealer.open(kept["event"], f"event_conflicts.event:{kept['id']}")
+
+
+async def test_a_step_that_nobody_here_knows_is_recorded_once(desk: Desk) -> None:
+    await desk.open()
+    await desk.hear("e1", "unknown:77")
+    assert await desk.hear("e1", "unknown:77") == Arrival("duplicate")
+    assert await desk.timeline() == ["COLLECTED", "FORWARDED"]
+    assert len(await desk.conflicts()) == 1
+
+
+async def test_a_case_goes_on_after_a_step_that_nobody_here_knows(desk: Desk) -> None:
+    await desk.open()
+    await desk.hear("e1", "RECEIVED", 1)
+    await desk.hear("e2", "unknown:77", 2)
+    assert await desk.hear("e3", "ACCEPTED", 3) == Arrival("recorded", State.ACCEPTED)
+    assert await desk.timeline() == ["COLLECTED", "RECEIVED", "RECEIVED", "ACCEPTED"]
+
+
+async def test_an_unknown_step_of_an_unknown_case_or_from_a_wrong_region_is_a_conflict_like_any(desk: Desk) -> None:
+    assert (await desk.hear("e1", "unknown:77")).outcome == "conflict"
+    await desk.open()
+    assert (await desk.hear("e2", "unknown:77", region="guangdong")).outcome == "conflict"
+    assert (await desk.hear("e3", "unknown:77", 3600 * 25)).outcome == "conflict"
+    assert await desk.timeline() == ["COLLECTED"]
+
+
+async def test_a_result_that_nobody_here_knows_is_kept_as_it_came_and_the_case_goes_on(
+    desk: Desk, sealer: Sealer
+) -> None:
+    await desk.open()
+    result = {"code": "unknown:9", "text": "办结"}
+    assert (await desk.hear("e1", "COMPLETED", result=result)).outcome == "recorded"
+    assert await desk.state() is State.COMPLETED
+    row = await desk.store.read(
+        lambda tx: tx.execute(select(submission_events).where(submission_events.c.seq == 2)).one()
+    )
+    assert open_detail(sealer, desk.case, 2, row.detail)["result"] == result
+
+
 async def test_our_own_step_does_not_undo_what_the_region_said_before_it(desk: Desk) -> None:
     """A callback may be faster than the answer to the message that it is about."""
     await desk.open(State.COLLECTED)

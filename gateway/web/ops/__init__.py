@@ -1,1 +1,1 @@
-"""The admin listener: metrics, liveness, readiness. Never reachable from where citizens and agencies are."""
+"""The admin listener: metrics, liveness, readiness, mappings. Never reachable from where citizens and agencies are."""
