@@ -53,9 +53,9 @@ def say_joined(
             return
         for number, (column, put) in enumerate(zip(columns, puts, strict=True)):
             try:
-                joined = _join([item.get(str(number), "") for item in made], column)
-                if joined.strip(column.separator) or len(columns) == 1:
-                    put(target, said(joined))
+                values = [item.get(str(number), "") for item in made]
+                if any(values):
+                    put(target, said(_join(values, column)))
             except Wrong as wrong:
                 note(problems, at + walk.name, wrong)
 
