@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from adapters.guangdong import sandbox_signature
 from adapters.hongkong import sandbox_wire
-from gateway.storage.tables import event_conflicts, evidence, feed_cursors
+from gateway.storage.tables import event_conflicts, evidence, feed_cursors, submissions
 from tests.flows.flow_support import (
     AGENCY,
     CITIZEN,
@@ -532,7 +532,6 @@ AHEAD: Mapping[str, dict[str, Any]] = {
     "guangdong": {"fssj": "20990101120000"},
     "hongkong": {"occurredAt": 4070923200000},
 }
-STATE_FIELD = {"guangdong": "ztdm", "hongkong": "status"}
 ACCEPTED = {"guangdong": "SL1", "hongkong": "ACCEPTED"}
 NOT_ACCEPTED = {"guangdong": "SL0", "hongkong": "REJECTED"}
 PUSHING = pytest.mark.parametrize("region", SENDERS)
@@ -601,7 +600,6 @@ async def test_a_signed_body_that_is_no_object_is_refused(world: World, region: 
 
 
 WRONG_EVENTS: Mapping[str, dict[str, Any]] = {
-    "a state that nobody knows": {"ztdm": "ZZ", "status": "ZZ"},
     "a time that is none": {"fssj": "20269999999999", "occurredAt": 10**15},
     "a time beyond all calendars": {"fssj": "99999999999999", "occurredAt": 10**30},
     "a type that is wrong": {"fssj": 7, "occurredAt": "7"},
@@ -632,15 +630,31 @@ async def test_a_signed_event_that_cannot_be_read_is_kept_once_however_often_it_
     case = await world.file(region)
     await world.until(case, "COMPLETED")
     before, known = await world.timeline(case), {row["id"] for row in await world.rows(event_conflicts, region=region)}
-    body = event(region, case, "ZZ")
+    wrong = {
+        name: value for name, value in WRONG_EVENTS["a time that is none"].items() if name in EVENTS[region]("", "")
+    }
+    body = json.dumps({**EVENTS[region](case, ACCEPTED[region]), **wrong}).encode()
     for _ in range(3):
         refusal = await world.refused(lambda: deliver(world, SENDERS[region](world, body)), case)
         assert (refusal.status, refusal.code) == (422, "callback.unreadable")
         assert (refusal.row["action"], refusal.row["who"]) == ("status.callback", {"region": region})
     (kept,) = [row for row in await world.rows(event_conflicts, region=region) if row["id"] not in known]
-    assert kept["reason"] == f"cannot be read: {STATE_FIELD[region]}"
+    assert kept["reason"] == f"cannot be read: {next(iter(wrong))}"
     assert case.encode() not in kept["event"]
     assert await world.timeline(case) == before
+
+
+@PUSHING
+async def test_an_event_with_a_state_that_nobody_knows_is_taken_and_kept_for_a_person(
+    world: World, region: str
+) -> None:
+    """A region adds a state before it tells anybody: the case goes on, and somebody hears of it."""
+    case = await world.file(region)
+    await world.until(case, "COMPLETED")
+    assert (await deliver(world, SENDERS[region](world, event(region, case, "ZZ")))).status == 200
+    (kept,) = await world.rows(event_conflicts, submission_id=case)
+    assert case.encode() not in kept["event"]
+    assert [row["state"] for row in await world.rows(submissions, id=case)] == ["COMPLETED"]
 
 
 @PUSHING
