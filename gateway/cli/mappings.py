@@ -36,6 +36,7 @@ from gateway.mapping.tools.scaffold import Order, scaffold, schemas_beside
 from gateway.mapping.tools.trying import direction_of, try_document
 from gateway.mapping.tools.words import Words
 from gateway.mapping.vocabulary import OURS_TO_THEIRS, THEIRS_TO_OURS
+from gateway.regions import read_manifests
 
 P = ParamSpec("P")
 Folder = click.Path(path_type=Path)
@@ -297,7 +298,10 @@ def replay(
     for document in recorded_in(recorded) if recorded else ():
         run(document)
     if settings:
-        asyncio.run(_each(stored_submissions(settings, {}), run))
+        folders = {
+            region: manifest.mappings for region, manifest in read_manifests(settings).items() if manifest.mappings
+        }
+        asyncio.run(_each(stored_submissions(settings, folders), run))
     _print_json(texts.summary_as_data(found)) if as_json else _print(texts.replayed(found))
     sys.exit(0 if found.is_quiet else 1)
 
