@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from gateway.mapping.paths import ITSELF, Place, Step, list_heads
+from gateway.mapping.paths import ITSELF, PAIRS, Place, Step, list_heads
 from gateway.mapping.vocabulary import OURS_TO_THEIRS, THEIRS_TO_OURS
 
 if TYPE_CHECKING:  # these are read from the rules, which are checked here: no import at run time
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # these are read from the rules, which are checked here: no i
 
 def check_rules(rules: Sequence[Rule], source: TomlFile, setting: Setting) -> None:
     """Note everything that is wrong between the rules of a file."""
-    for found in (_targets, _sources, _lists, _parts, _conditions, _alternatives):
+    for found in (_targets, _sources, _lists, _parts, _conditions, _alternatives, _scripts):
         for rule, reason in found(rules):
             setting.faults.add(source.path, f"{rule.field.name}: {reason}", rule.line)
     for rule in rules:
@@ -35,15 +35,26 @@ def _targets(rules: Sequence[Rule]) -> Found:
     """Two rules that say something at one place of theirs."""
     saying = [rule for rule in rules if rule.at and rule.runs(OURS_TO_THEIRS)]
     for first, second in combinations(saying, 2):
-        shared = sorted(set(_written_places(first)) & set(_written_places(second)))
+        shared = [
+            _shown(one) for one in _written_places(first) for other in _written_places(second) if _meet(one, other)
+        ]
         if shared and not _exclude_each_other(first.when, second.when):
-            place = shared[0][0] + (f" part {shared[0][1]}" if shared[0][1] else "")
-            yield second, f"{place} already carries {first.field.name} (line {first.line})"
+            yield second, f"{shared[0]} already carries {first.field.name} (line {first.line})"
 
 
-def _written_places(rule: Rule) -> Iterator[tuple[str, int]]:
+def _written_places(rule: Rule) -> Iterator[tuple[str, str]]:
+    """What a rule fills: a place, and which part or key of it when not the whole."""
     for place in rule.at.split(", "):
-        yield place, rule.part
+        around, pairs, key = place.partition(f"{PAIRS}.")
+        yield (f"{around}[]", key) if pairs else (place, f"part {rule.part}" if rule.part else "")
+
+
+def _meet(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    return one[0] == other[0] and (one[1] == other[1] or not one[1] or not other[1])
+
+
+def _shown(written: tuple[str, str]) -> str:
+    return " ".join(filter(None, written))
 
 
 def _sources(rules: Sequence[Rule]) -> Found:
@@ -100,6 +111,8 @@ def _conditions(rules: Sequence[Rule]) -> Found:
         askers = [other for other in rules if other.field.name == rule.when.name]
         if not askers or any(other.when for other in askers):
             yield rule, f"when: {rule.when.name} needs a rule of its own, without when"
+        elif rule.runs(THEIRS_TO_OURS) and not any(other.runs(THEIRS_TO_OURS) for other in askers):
+            yield rule, f"is never reached when reading: no rule reads {rule.when.name}"
         elif askers[0].constant is not None and askers[0].constant not in rule.when.values:
             yield rule, f"is never reached: {rule.when.name} is always {askers[0].constant}"
 
@@ -110,6 +123,23 @@ def _alternatives(rules: Sequence[Rule]) -> Found:
         places = [rule.theirs, *rule.also_at]
         if len(set(places)) < len(places):
             yield rule, "or names a place that is read already"
+
+
+def _scripts(rules: Sequence[Rule]) -> Found:
+    """Texts that are said or read in another script only, so that the original is lost."""
+    faithful = [rule for rule in rules if rule.at and not _is_script(rule)]
+    for rule in filter(_is_script, rules):
+        others = [other for other in faithful if other.runs(rule.direction)]
+        if rule.direction == OURS_TO_THEIRS:
+            kept = any(other.field.name == rule.field.name for other in others)
+        else:
+            kept = any(rule.theirs in {other.theirs, *other.pieces, *other.also_at} for other in others)
+        if not kept:
+            yield rule, "script: changes the text, and no other rule carries the original"
+
+
+def _is_script(rule: Rule) -> bool:
+    return str(rule.written.get("as", "")).startswith("script:")
 
 
 def _codes(rule: Rule, setting: Setting) -> Iterator[str]:

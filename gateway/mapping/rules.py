@@ -190,6 +190,8 @@ class _Reader:
 
     def rules(self) -> Iterator[Rule]:
         for ours, written in self._source.table("rules").items():
+            if written == []:
+                self._fault(f"{ours}: has no rule in its list", ours, "rules")
             for count, one in enumerate(written if isinstance(written, list) else [written]):
                 line = self._source.line_of_item(ours, "rules", count)
                 try:
@@ -211,7 +213,7 @@ class _Reader:
         written = {str: "string", int: "integer", bool: "boolean"}.get(value.__class__)
         if written is None or kind not in {"", written}:
             raise Wrong(f"a fixed value here is of type {kind or 'string'}")
-        if at in {rule.at for rule in rules}:
+        if at in {place for rule in rules for place in rule.at.split(", ")}:
             raise Wrong("a rule fills this place already")
         place = theirs_of(at, self._form)
         filled = {head for rule in rules if not rule.entries for head in list_heads(rule.theirs)}
@@ -325,9 +327,11 @@ class _Reader:
         part = written.get("part")
         if "split" not in written:
             raise Wrong('split = "…", the text between the parts, goes with several places and with part')
+        if len(set(places)) < len(places):
+            raise Wrong("at names a place twice")
         if len(places) > 1 and part is None:
             return places[0], places
-        if len(places) > 1 or not isinstance(part, int) or not 1 <= part <= _MAX_PARTS:
+        if len(places) > 1 or part.__class__ is not int or not 1 <= part <= _MAX_PARTS:
             raise Wrong(f'split goes with at = ["…", "…"], or with part = 1 to {_MAX_PARTS}')
         head = places[0][: sum(map(len, list_heads(places[0])[-1:]))]
         step = views.step_of(paths[0].rpartition("[]")[2].lstrip(self._form.notation.separator))
@@ -394,6 +398,8 @@ class _Reader:
         except Wrong as wrong:
             if wrong.code != "unknown_converter":
                 raise
+            if written["as"].startswith(_ENTRIES):
+                raise Wrong(f"entries: is for entries, and {field.name} is a {field.type}") from None
             raise Wrong(f'as = "{written["as"]}" is not known{closest(written["as"], converters.NAMES)}') from None
 
     def _table(self, field: Field, written: Mapping[str, Any]) -> tuple[Table, Column] | None:
@@ -482,6 +488,8 @@ class _Reader:
         )
 
     def _values(self, field: Field, values: list[Any]) -> tuple[Any, ...]:
+        if not values:
+            raise Wrong(f"when: {field.name} is given no code, so that the rule never counts")
         if field.type == "boolean" and all(isinstance(value, bool) for value in values):
             return tuple(values)
         if field.type != "code":
@@ -492,14 +500,18 @@ class _Reader:
 
     def _instead(self, ours: str, written: Mapping[str, Any]) -> list[str]:
         """Return the fields that are said when ours is empty: `else`, then the `else` of that one, and so on."""
-        rules, chain, name = self._source.table("rules"), [ours], written.get("else", "")
+        rules, fields = self._source.table("rules"), self._setting.message.fields
+        chain, name = [ours], written.get("else", "")
         while name:
-            if name not in self._setting.message.fields:
-                raise Wrong(f"else: {name} is not in vocabulary.toml{closest(name, self._setting.message.fields)}")
+            if name not in fields:
+                raise Wrong(f"else: {name} is not in vocabulary.toml{closest(name, fields)}")
             if name in chain:
                 raise Wrong(f"else goes in a circle: {' → '.join([*chain, name])}")
             if list_heads(split(name, OURS)) != list_heads(split(ours, OURS)):
                 raise Wrong(f"else: {name} is not in the same object or list item")
+            wanted, found = fields[ours].type, fields[name].type
+            if found != wanted:
+                raise Wrong(f"else: {name} is a {found}, and {ours} is a {wanted}")
             chain.append(name)
             then = rules.get(name)
             name = then.get("else", "") if isinstance(then, dict) else ""

@@ -10,8 +10,9 @@ that cannot be found is left out rather than guessed.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,9 @@ from gateway.mapping.limits import MAX_FILE_BYTES
 
 SUFFIXES: Final = frozenset({".toml", ".json", ".xsd", ".xml", ".form", ".csv"})
 """Kinds of file that mean something in a mappings folder; others are left alone."""
+
+_MARKS: Final = re.compile(r""""(?:[^"\\\n]|\\.)*"|'[^'\n]*'|#[^\n]*|[\[\]{}\n]|[^\s,\[\]{}"'#]+""")
+"""What a list in TOML is made of: texts, remarks, brackets, ends of lines, and other values."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +114,10 @@ class TomlFile:
     def line_of_item(self, key: str, section: str, count: int) -> int | None:
         """Return the line of the `count`-th (from 0) item of a list under `key`; items may have lines of their own."""
         first = self.line_of(key, section)
-        lines = self.raw.decode().splitlines()
-        if first is None or not lines[first - 1].rstrip().endswith("["):
-            return first
-        own = [
-            number for number, text in enumerate(lines[first:], start=first + 1) if text.strip()[:1] in {"{", '"', "'"}
-        ]
+        if first is None:
+            return None
+        line, *rest = self.raw.decode().splitlines()[first - 1 :]
+        own = [first + below for below in _item_lines("\n".join([_after_key(line.strip()), *rest]))]
         return own[count] if count < len(own) else first
 
     def line_of_table(self, name: str, count: int) -> int | None:
@@ -173,6 +175,26 @@ def _key(text: str) -> str:
     if text[:1] in {'"', "'"}:
         return text[1:].partition(text[0])[0]
     return text.partition("=")[0].strip() if "=" in text else ""
+
+
+def _after_key(text: str) -> str:
+    """What a TOML line says of its key."""
+    quoted = text[:1] in {'"', "'"}
+    return (text[1:].partition(text[0])[2] if quoted else text).partition("=")[2].strip()
+
+
+def _item_lines(text: str) -> Iterator[int]:
+    """How many lines below its beginning each item of the list begins that a text begins with."""
+    depth = below = 0
+    for mark in _MARKS.findall(text if text.startswith("[") else ""):
+        if mark == "\n":
+            below += 1
+        elif not mark.startswith("#"):
+            if depth == 1 and mark != "]":
+                yield below
+            depth += (mark in "[{") - (mark in "]}")
+            if not depth:
+                return
 
 
 def _line_in(message: str) -> int | None:
