@@ -14,7 +14,7 @@ import orjson
 from gateway.cli.columns import table
 from gateway.errors import FieldProblem
 from gateway.mapping.tools.book import Chapter, Row
-from gateway.mapping.tools.comparison import Change, Comparison
+from gateway.mapping.tools.comparison import Change, Comparison, PackChange
 from gateway.mapping.tools.coverage import NO_PACK, PARTLY, Lost, Matrix
 from gateway.mapping.tools.documents import Difference
 from gateway.mapping.tools.folder import Opened
@@ -132,11 +132,19 @@ def comparison(found: Comparison, *, values: bool = True) -> Iterator[str]:
         concerns = f" (concerns {', '.join(cell.packs)})" if cell.packs else " (no pack uses it)"
         before, after = cell.before or "nothing", cell.after or "nothing"
         yield f"tables/{cell.table}.toml: {cell.code}: {cell.column}: {before} → {after}{concerns}"
-    for pack in found.packs:
-        yield f"{pack.region}/{pack.message}: {pack.before[:12] or 'new'} → {pack.after[:12] or 'gone'}"
-        yield from (f"  {_change(change)}" for change in pack.changes)
+    yield from _packs(found.packs)
     for document in found.documents:
         yield from _contrast(document, values=values)
+
+
+def _packs(found: Sequence[PackChange]) -> Iterator[str]:
+    """Yield each pack with its changes; those that only share what has changed go into one line."""
+    for pack in (pack for pack in found if not pack.only_shared):
+        yield f"{pack.region}/{pack.message}: {pack.before[:12] or 'new'} → {pack.after[:12] or 'gone'}"
+        yield from (f"  {_change(change)}" for change in pack.changes)
+    others = [f"{pack.region}/{pack.message}" for pack in found if pack.only_shared]
+    if others:
+        yield f"Another version, but only for the tables or the vocabulary that they share: {', '.join(others)}"
 
 
 def _change(change: Change) -> str:

@@ -85,6 +85,15 @@ def test_what_is_doubtful_stands_as_a_comment(folder: MappingFolder) -> None:
     assert any(line.startswith('# "remark" = ""') for line in comments)
 
 
+def test_a_doubt_comes_before_its_reasons_and_each_reason_once(folder: MappingFolder) -> None:
+    """A comment that grows too long is cut off at its end, and what is to be decided must not be."""
+    begun(folder)
+    line = next(line for line in folder.read("north/note/rules.toml").splitlines() if '"holder.sex"' in line)
+    comment = line.partition("}  # ")[2]
+    assert comment.startswith("To be decided: so few codes: is it sex.east? 性别: ")
+    assert comment.count("the codes are those of sex.east") == 1
+
+
 def test_the_beginning_is_refused_and_the_refusal_names_what_is_to_be_decided(folder: MappingFolder) -> None:
     """A gateway must not take guesses for a pack that somebody has read."""
     said = begun(folder)

@@ -331,6 +331,17 @@ def test_changes_of_tables_losses_schema_vocabulary_and_versions_are_told(folder
     assert "remark vanished" in text
 
 
+def test_packs_that_only_share_a_table_that_changes_are_told_in_one_line(folder: MappingFolder) -> None:
+    """Nobody finds the one pack that changes among twenty that have only another version."""
+    new = folder.copy("mappings-new")
+    new.replace("tables/sex.toml", 'east = "digits"', 'east = "the digits"')
+    new.replace("west/note/rules.toml", "# West: the Note of the feed.", "# West: a Note of the feed.")
+    lines = pearl("diff", str(folder.root), str(new.root)).stdout.splitlines()
+    assert len(lines) == 2
+    assert re.fullmatch("west/note: [0-9a-f]{12} → [0-9a-f]{12}", lines[0])
+    assert lines[1] == "Another version, but only for the tables or the vocabulary that they share: east/note"
+
+
 def test_a_pack_that_comes_or_goes_is_told_as_such(folder: MappingFolder) -> None:
     new = folder.copy("mappings-new")
     for path in sorted((new.root / "west").rglob("*"), reverse=True):

@@ -30,13 +30,17 @@ class Change(NamedTuple):
 
 
 class PackChange(NamedTuple):
-    """What becomes of one pack. A version is empty when that folder has no such pack."""
+    """What becomes of one pack. A version is empty when that folder has no such pack.
+
+    `only_shared`: its own rules and schema are the same; only tables or the vocabulary give it another version.
+    """
 
     region: str
     message: str
     before: str
     after: str
     changes: tuple[Change, ...]
+    only_shared: bool
 
 
 class TableChange(NamedTuple):
@@ -92,7 +96,8 @@ def _pack_changes(old: Opened, new: Opened) -> Iterator[PackChange]:
         changes = tuple(_changes(before, after)) if before and after else ()
         versions = before.version if before else "", after.version if after else ""
         if changes or versions[0] != versions[1]:
-            yield PackChange(region, message, *versions, changes)
+            only_shared = bool(before and after and not changes and _own(before) == _own(after))
+            yield PackChange(region, message, *versions, changes, only_shared)
 
 
 def _names(old: Opened, new: Opened) -> list[tuple[str, str]]:
@@ -101,6 +106,10 @@ def _names(old: Opened, new: Opened) -> list[tuple[str, str]]:
 
 def _pack(opened: Opened, region: str, message: str) -> Pack | None:
     return opened.packs.get(region, {}).get(message)
+
+
+def _own(pack: Pack) -> tuple[bytes, bytes]:
+    return _rules_file(pack), pack.form.raw
 
 
 def _changes(old: Pack, new: Pack) -> Iterator[Change]:
@@ -120,12 +129,14 @@ def _by_name(about: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iter
 
 
 def _head(pack: Pack) -> dict[str, str]:
-    source = tomllib.loads(
-        next(raw for path, raw in pack.files.contents.items() if path.endswith("/rules.toml")).decode()
-    )
+    source = tomllib.loads(_rules_file(pack).decode())
     head = {"format": pack.form.suffix.removeprefix(".region."), "charset": pack.form.charset}
     fixed = {f"fixed {place}": str(value) for place, value in source.get("fixed", {}).items()}
     return {**head, "absent": ", ".join(pack.rules.absent), **fixed}
+
+
+def _rules_file(pack: Pack) -> bytes:
+    return next(raw for path, raw in pack.files.contents.items() if path.endswith("/rules.toml"))
 
 
 def _rule_changes(old: Sequence[Rule], new: Sequence[Rule]) -> Iterator[Change]:

@@ -53,9 +53,10 @@ def _line(proposal: Proposal) -> str:
     keys = {"at": proposal.place, **proposal.writing.keys}
     listed = ", ".join(f"{key} = {quoted(value)}" for key, value in keys.items())
     rule = f"{{ {listed} }}" if len(keys) > 1 else quoted(proposal.place)
-    why = "; ".join(filter(None, (*proposal.reasons, proposal.writing.why)))
-    doubt = f". To be decided: {proposal.writing.doubt}" if proposal.writing.doubt else ""
-    because = _plain(f"{proposal.field.zh}: {proposal.how_sure}, {why}{doubt}")
+    why = "; ".join(dict.fromkeys(filter(None, (*proposal.reasons, proposal.writing.why))))
+    # First, because a long comment is cut off at its end.
+    doubt = f"To be decided: {proposal.writing.doubt} " if proposal.writing.doubt else ""
+    because = _plain(f"{doubt}{proposal.field.zh}: {proposal.how_sure}, {why}")
     return f"{'' if proposal.is_sure else '# '}{quoted(proposal.field.name)} = {rule}  # {because}"
 
 

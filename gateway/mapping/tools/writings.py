@@ -136,6 +136,8 @@ class Writer:
         said = [name for name in ways if f"{name.partition(':')[2]}位" in leaf.words.replace(" ", "")]
         if not ways:
             return Writing(doubt="the schema takes no region code")
+        if ways == [_REGIONS[0]]:
+            return Writing(why="they write six digits, as we do")
         if said or len(ways) == 1:
             return Writing(_as((said or ways)[0]), why=_HEARD if said else _ALONE)
         return Writing(_as(ways[0]), doubt="6, 9 or 12 digits? The schema takes several")
@@ -148,7 +150,7 @@ class Writer:
             needed = f"tables/{field.table}.toml needs a column {self.region}"
             return Writing({"table": f"{field.table}.{self.region}"}, why=needed)
         keys = {"table": name, **_by(table.columns[name.partition(".")[2]], field, self.message)}
-        why = "the table has their column" if own else f"their codes are those of {name}"
+        why = "the table has their column" if own else f"the codes are those of {name}"
         few = own is None and len(leaf.codes) < TELLING
         return Writing(keys, why=why, doubt=f"so few codes: is it {name}?" if few else "")
 
