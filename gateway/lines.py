@@ -20,14 +20,21 @@ from purgatory.service._async.circuitbreaker import AsyncCircuitBreaker
 from gateway.errors import GatewayError, RegionBusy, RegionResting, RegionUncertain, RegionUnreachable
 from gateway.ports import (
     Adapter,
+    Callback,
     CertificateReply,
     CertificateSource,
+    CodeQuestion,
+    CodeResolver,
     FeedPage,
     IdentityProvider,
     RegionDocument,
+    ResolvedCode,
     SignOnRedirect,
     SignOnReturn,
     SignOnStart,
+    SignOut,
+    SignOutNotice,
+    SignOutStart,
     StatusFeed,
     SubmissionOrder,
     SubmissionTarget,
@@ -38,6 +45,8 @@ from gateway.telemetry import Metrics
 T = TypeVar("T")
 
 SIGN_ON, EXCHANGE = "sign_on", "exchange"
+OF_SIGN_ON = frozenset({"sign_on", "sign_out"})
+"""Capabilities that share the breaker of sign-on."""
 WAIT = 10.0
 """Seconds that a call waits for its turn at most."""
 
@@ -80,9 +89,9 @@ class Line:
         self._trials = {SIGN_ON: asyncio.Lock(), EXCHANGE: asyncio.Lock()}
         metrics.region_up(region, up=True)
 
-    def resting(self) -> bool:
-        """Say whether the breaker of the exchanges is open and not yet ready to try again."""
-        return self._rests(self._contexts.get(EXCHANGE))
+    def resting(self, group: str = EXCHANGE) -> bool:
+        """Say whether the breaker of the exchanges (or of sign-on) is open and not yet ready to try again."""
+        return self._rests(self._contexts.get(group))
 
     def _rests(self, context: Context | None) -> bool:
         if context is None or context.state != OPENED or context.opened_at is None:
@@ -94,7 +103,7 @@ class Line:
         begun = time.perf_counter()
         outcome = GatewayError.code  # a defect of ours, unless something more is known below
         try:
-            result = await self._guarded(SIGN_ON if capability == SIGN_ON else EXCHANGE, call)
+            result = await self._guarded(SIGN_ON if capability in OF_SIGN_ON else EXCHANGE, call)
         except GatewayError as error:
             outcome = error.stable_code
             raise
@@ -164,7 +173,9 @@ def guard(line: Line, adapter: Adapter) -> Adapter:
         feed=adapter.feed and _Feed(line, adapter.feed),
         certificates=adapter.certificates and _Certificates(line, adapter.certificates),
         catalogue=adapter.catalogue,
-        codes=adapter.codes,
+        codes=adapter.codes and _Codes(line, adapter.codes),
+        sign_out=adapter.sign_out and _SignOut(line, adapter.sign_out),
+        trust_confirmed_at=adapter.trust_confirmed_at,
         probe=adapter.probe,
     )
 
@@ -205,3 +216,22 @@ class _Certificates:
 
     async def lookup(self, query: RegionDocument) -> CertificateReply:
         return await self._line.run("certificates", lambda: self._inner.lookup(query))
+
+
+class _SignOut:
+    def __init__(self, line: Line, inner: SignOut) -> None:
+        self._line, self._inner = line, inner
+
+    async def end(self, start: SignOutStart) -> SignOnRedirect | None:
+        return await self._line.run("sign_out", lambda: self._inner.end(start))
+
+    async def ended(self, notice: Callback) -> SignOutNotice:
+        return await self._inner.ended(notice)  # comes in: nothing to press
+
+
+class _Codes:
+    def __init__(self, line: Line, inner: CodeResolver) -> None:
+        self._line, self._inner = line, inner
+
+    async def resolve(self, question: CodeQuestion) -> ResolvedCode:
+        return await self._line.run("codes", lambda: self._inner.resolve(question))

@@ -33,22 +33,30 @@ class SignOnStart:
     """What the broker tells an identity provider when it sends a person there.
 
     `state` must come back unchanged; `redirect_uri` is the region's own one (`/sign-in/<region>/callback`), so that
-    an answer for one region can never be taken for another's (mix-up). `language` is a BCP 47 tag.
+    an answer for one region can never be taken for another's (mix-up). `language` is a BCP 47 tag. `levels` are those
+    of the region's own words that would satisfy the service, from the least to the best; empty when any will do.
+    `fresh` asks for a proof made now (`prompt=login`, ForceAuthn), whatever session the region may have.
     """
 
     state: str
     nonce: str
     redirect_uri: str
     language: str
+    levels: Sequence[str] = ()
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SignOnReturn:
-    """What the browser brought back. `query` is decoded exactly once; `memory` is what `begin` asked to keep."""
+    """What the browser brought back: a query, or a form that was posted (SAML's POST binding).
+
+    `query` is decoded exactly once, whichever of the two it was; `posted` tells. `memory` is what `begin` kept.
+    """
 
     query: Mapping[str, str]
     memory: Mapping[str, str]
     redirect_uri: str
+    posted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +68,43 @@ class SignOnRedirect:
 
 
 @dataclass(frozen=True, slots=True)
+class OnceOnly:
+    """The id of an assertion that may be accepted once (SAML assertion id, ticket, `jti`), and until when it could be.
+
+    The core remembers it in the transaction that makes the session: an adapter has no store that replicas share.
+    """
+
+    value: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamIdentity:
     """What a region says about the person who signed on.
 
     `subject` is the region's own stable id for this person at this gateway. `claims` is the region's document for
-    the pack `person`. `method` and `level` are in the region's own words and describe *this session*, never the
-    best the account has ever reached; `region.toml` translates them into the ladder A0-A3.
+    the pack `person`; `organisation`, for the pack `organisation`, is there when the person signed on for a legal
+    person (法人) and `role` says as what, in the region's word (`handler` 经办人, `legal_representative` 法定代表人).
+    `method` and `level` are in the region's own words and describe *this session*, never the best the account has
+    ever reached; `region.toml` translates levels into the ladder A0-A3.
+
+    `authenticated_at` is when the person proved it, where the region says so. `assertion` are the exact bytes on which
+    all this rests (a signed token, an assertion, an answer); only their digest is kept, as evidence. `session_ref` is
+    the region's name for its own session (`sid`, SessionIndex), by which it may announce the end of it; `kept` is what
+    the adapter needs to see again to end it from here.
     """
 
     subject: str
     claims: RegionDocument
     method: str
     level: str
+    organisation: RegionDocument | None = None
+    role: str = ""
+    authenticated_at: datetime | None = None
+    assertion: bytes = b""
+    once: OnceOnly | None = None
+    session_ref: str = ""
+    kept: Mapping[str, str] = field(default_factory=dict)
 
 
 class IdentityProvider(Protocol):
@@ -83,6 +116,47 @@ class IdentityProvider(Protocol):
 
     async def complete(self, back: SignOnReturn) -> UpstreamIdentity:
         """Exchange what came back for the person's claims. Raises SignOnFailed or RegionError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SignOutStart:
+    """What an adapter is told when a person's session at the region is to end.
+
+    `kept` is what `UpstreamIdentity.kept` was. `redirect_uri` is the region's own address for the way back
+    (`/sign-in/<region>/signed-out`) and `state` must come back unchanged, if the browser is sent there at all.
+    """
+
+    kept: Mapping[str, str]
+    state: str
+    redirect_uri: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignOutNotice:
+    """A region's verified word that a session has ended there: by its `session_ref`, or all of one `subject`.
+
+    `once` is the id of the notice itself.
+    """
+
+    session_ref: str
+    subject: str
+    once: OnceOnly | None
+
+
+class SignOut(Protocol):
+    """A region whose own session can be ended from here, and which may announce that one has ended there."""
+
+    async def end(self, start: SignOutStart) -> SignOnRedirect | None:
+        """End the region's session: by itself (then None), or by sending the browser there. Raises RegionError."""
+        ...
+
+    async def ended(self, notice: Callback) -> SignOutNotice:
+        """Verify and read what arrived at `/sign-in/<region>/logout` (OpenID Connect Back-Channel Logout, SAML).
+
+        Raises ForgedCallback, ReplayedCallback or InvalidRequest; NotOffered when the region announces nothing.
+        """
         ...
 
 
@@ -197,7 +271,7 @@ class CertificateSource(Protocol):
         ...
 
 
-# --- declared now, offered by no region yet ----------------------------------------------------------------------
+# --- catalogue and city codes ------------------------------------------------------------------------------------
 
 
 class Catalogue(Protocol):
@@ -208,11 +282,30 @@ class Catalogue(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class CodeQuestion:
+    """A presented city code (城市码), and why it is resolved: purpose, item and the organisation that asks."""
+
+    code: str
+    purpose: str
+    item: str
+    organisation: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedCode:
+    """What the issuer of a code says: the person's stable id there, how sure (the region's word), and until when."""
+
+    subject: str
+    level: str
+    expires_at: datetime
+
+
 class CodeResolver(Protocol):
     """A region that resolves a presented city code (城市码)."""
 
-    async def resolve(self, code: str) -> str:
-        """Return a one-time subject reference. Raises RegionError or InvalidRequest."""
+    async def resolve(self, question: CodeQuestion) -> ResolvedCode:
+        """Ask the issuer now; a code serves once. Raises RegionRefused (unknown, expired, used) or RegionError."""
         ...
 
 
@@ -230,6 +323,10 @@ class Adapter:
     certificates: CertificateSource | None = None
     catalogue: Catalogue | None = None
     codes: CodeResolver | None = None
+    sign_out: SignOut | None = None
+    trust_confirmed_at: Callable[[], datetime | None] | None = None
+    """When the keys and metadata that this region's sign-on is verified with were last confirmed by the region; None
+    while they never were. Absent where all trust is pinned in the configuration."""
     probe: Callable[[], Awaitable[None]] | None = None
     """Reach the region and return, or raise RegionError. Used by `pearl check --live` and by /readyz."""
 

@@ -43,6 +43,8 @@ class Capabilities(Settings):
     callbacks: bool = False
     feed: bool = False
     certificates: bool = False
+    sign_out: bool = False
+    codes: bool = False
 
 
 class RegionLimits(Settings):

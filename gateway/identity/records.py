@@ -11,14 +11,14 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, false, insert, select, true, update
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from gateway.domain.identity import Assurance
 from gateway.storage.nonces import spend
-from gateway.storage.tables import authorization_codes, nonces, sign_on_interactions, sign_on_sessions
+from gateway.storage.tables import authorization_codes, nonces, sign_on_interactions, sign_on_sessions, token_families
 
 _HANDLE = re.compile(r"[A-Za-z0-9_-]{43}")
 ASSERTIONS = "client_assertion"
@@ -102,7 +102,7 @@ class UsedAssertion:
 def keep_interaction(tx: Connection, interaction: Interaction) -> None:
     """Store a new interaction."""
     row = {name: getattr(interaction, name) for name in ("id", "handle_hash", "client_id", "expires_at", "region")}
-    tx.execute(insert(sign_on_interactions).values(**row, request=dict(interaction.request)))
+    tx.execute(insert(sign_on_interactions).values(**row, kind="sign-on", request=dict(interaction.request)))
 
 
 def find_interaction(tx: Connection, interaction_id: str, browser: str, now: datetime) -> Interaction | None:
@@ -154,7 +154,8 @@ def _interaction(row: RowMapping) -> Interaction:
 def keep_session(tx: Connection, session: Session) -> None:
     """Store a new session."""
     row = {name: getattr(session, name) for name in Session.__slots__}
-    tx.execute(insert(sign_on_sessions).values(**{**row, "assurance": int(session.assurance)}))
+    more = {"assurance": int(session.assurance), "last_used_at": session.authenticated_at, "evidence_id": ""}
+    tx.execute(insert(sign_on_sessions).values(**{**row, **more}))
 
 
 def find_session(tx: Connection, handle: str, now: datetime) -> Session | None:
@@ -171,16 +172,16 @@ def end_session(tx: Connection, handle: str, now: datetime) -> None:
     tx.execute(update(sign_on_sessions).where(*live).values(ended_at=now))
 
 
-def session_behind(tx: Connection, token_id: str, now: datetime) -> Session | None:
-    """Return the live session whose code was exchanged for this token, unless that code was revoked."""
-    codes, sessions = authorization_codes.c, sign_on_sessions.c
+def session_behind(tx: Connection, family_id: str, now: datetime) -> Session | None:
+    """Return the live session behind a token's family, unless that family was revoked."""
+    families, sessions = token_families.c, sign_on_sessions.c
     live = (
-        codes.token_id == token_id,
-        codes.revoked == false(),
+        families.id == family_id,
+        families.revoked_at.is_(None),
         sessions.expires_at > now,
         sessions.ended_at.is_(None),
     )
-    found = select(sign_on_sessions).join(authorization_codes, codes.session_id == sessions.id).where(*live)
+    found = select(sign_on_sessions).join(token_families, families.session_id == sessions.id).where(*live)
     row = tx.execute(found).mappings().one_or_none()
     return None if row is None else _session(row)
 
@@ -196,7 +197,7 @@ def _session(row: RowMapping) -> Session:
 def keep_code(tx: Connection, code: Code) -> None:
     """Store a new code."""
     row = {name: getattr(code, name) for name in Code.__slots__}
-    tx.execute(insert(authorization_codes).values(**row, revoked=False))
+    tx.execute(insert(authorization_codes).values(**row, claims={}))
 
 
 def redeem_code(
@@ -210,12 +211,15 @@ def redeem_code(
     rows = authorization_codes.c
     ours = (rows.code_hash == digest(code), rows.client_id == client_id)
     unused = (rows.redirect_uri == redirect_uri, rows.expires_at > now, rows.used_at.is_(None))
-    spent = update(authorization_codes).where(*ours, *unused).values(used_at=now, token_id=token_id)
+    spent = update(authorization_codes).where(*ours, *unused).values(used_at=now)
     row = tx.execute(spent.returning(*authorization_codes.c)).mappings().one_or_none()
     if row is None:
-        again = (*ours, rows.used_at.is_not(None))
-        tx.execute(update(authorization_codes).where(*again).values(revoked=true()))
+        again = select(rows.code_hash).where(*ours, rows.used_at.is_not(None))
+        tx.execute(update(token_families).where(token_families.c.code_hash.in_(again)).values(revoked_at=now))
         return None
+    family = {name: row[name] for name in ("client_id", "session_id", "code_hash", "scope", "claims", "acr")}
+    term = {"created_at": now, "expires_at": now + timedelta(hours=1)}
+    tx.execute(insert(token_families).values(id=token_id, **family, **term))
     session = session_behind(tx, token_id, now)
     return None if session is None else (Code(**{name: row[name] for name in Code.__slots__}), session)
 
@@ -234,6 +238,7 @@ def forget_expired(tx: Connection, now: datetime) -> int:
     statements = (
         delete(sign_on_interactions).where(sign_on_interactions.c.expires_at <= now),
         delete(authorization_codes).where(authorization_codes.c.session_id.in_(dead)),
+        delete(token_families).where(token_families.c.session_id.in_(dead)),
         delete(sign_on_sessions).where(sign_on_sessions.c.expires_at <= now),
         delete(nonces).where(nonces.c.expires_at <= now),
     )

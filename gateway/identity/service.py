@@ -234,7 +234,7 @@ class IdentityService:
         claims = self.tokens.verify(token)
         if "sid" not in claims:
             raise NotAuthenticated("No person signed on for this access token; it stands for a client alone.")
-        find = partial(records.session_behind, token_id=claims["jti"], now=self._clock())
+        find = partial(records.session_behind, family_id=claims["jti"], now=self._clock())
         session = await self._store.read(find)
         if session is None:
             raise NotAuthenticated("The sign-on behind this access token has ended.")

@@ -301,7 +301,29 @@ evidence = Table(
     Index("ix_evidence_recorded_at", "recorded_at"),
 )
 
-# --- sign-on -----------------------------------------------------------------------------------------------------
+# --- sign-on: clients ----------------------------------------------------------------------------------------------
+
+clients = Table(
+    "clients",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("registration", Json, nullable=False),  # public keys only; there is no secret to keep
+    Column("version", Integer, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Column("disabled_at", Instant),
+)
+
+pushed_requests = Table(
+    "pushed_requests",
+    metadata,
+    Column("uri_hash", String(64), primary_key=True),
+    Column("client_id", String(64), nullable=False),
+    Column("request", Json, nullable=False),
+    Column("expires_at", Instant, nullable=False, index=True),
+)
+
+# --- sign-on: persons ----------------------------------------------------------------------------------------------
 
 sign_on_interactions = Table(
     "sign_on_interactions",
@@ -309,26 +331,59 @@ sign_on_interactions = Table(
     Column("id", String(43), primary_key=True),  # in the address of the page: a browser may hold several at once
     Column("handle_hash", String(64), nullable=False),  # SHA-256 of the browser's cookie
     Column("client_id", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),  # sign-on, or link
     Column("request", Json, nullable=False),  # the validated authorization request
     Column("region", String(32)),
     Column("state_hash", String(64), unique=True),  # SHA-256 of the `state` sent upstream, once a region is chosen
     Column("memory", Sealed),
+    Column("session_id", String(40)),  # who signed on, while consent is asked for; who links, for a link
+    Column("expires_at", Instant, nullable=False, index=True),
+)
+
+upstream_returns = Table(
+    "upstream_returns",
+    metadata,
+    Column("handle_hash", String(64), primary_key=True),
+    Column("region", String(32), nullable=False),
+    Column("body", Sealed, nullable=False),  # a form that a region had the browser post, until the browser comes by GET
     Column("expires_at", Instant, nullable=False, index=True),
 )
 
 sign_on_sessions = Table(
     "sign_on_sessions",
     metadata,
-    Column("id", String(40), primary_key=True),  # the `sid`
+    Column("id", String(40), primary_key=True),
     Column("handle_hash", String(64), nullable=False, unique=True),
     Column("region", String(32), nullable=False),
     Column("subject_ref", String(64), nullable=False),
+    Column("upstream_ref", String(64)),  # keyed hash of the region's own name for its session
     Column("assurance", Integer, nullable=False),
     Column("method", String(64), nullable=False),
-    Column("person", Sealed, nullable=False),  # upstream subject and canonical claims
+    Column("person", Sealed, nullable=False),  # upstream subject, canonical claims, organisation and role
+    Column("kept", Sealed),  # what the adapter needs to end the region's session
+    Column("evidence_id", String(40), nullable=False),  # of the sign-on: assertion, mapping version, decision
     Column("authenticated_at", Instant, nullable=False),
+    Column("last_used_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False, index=True),
     Column("ended_at", Instant),
+    Index("ix_sign_on_sessions_subject", "region", "subject_ref"),
+    Index("ix_sign_on_sessions_upstream", "region", "upstream_ref"),
+)
+
+sign_on_consents = Table(
+    "sign_on_consents",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("client_id", String(64), nullable=False),
+    Column("subject_ref", String(64), nullable=False),
+    Column("region", String(32), nullable=False),
+    Column("recipient", String(12), nullable=False),  # GB/T 2260 code of the place where the client sits
+    Column("claims", Json, nullable=False),
+    Column("shown", Json, nullable=False),  # language and digest of the text that the person agreed to
+    Column("given_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("revoked_at", Instant),
+    Index("ix_sign_on_consents_whose", "client_id", "subject_ref"),
 )
 
 authorization_codes = Table(
@@ -339,14 +394,139 @@ authorization_codes = Table(
     Column("session_id", String(40), ForeignKey("sign_on_sessions.id"), nullable=False),
     Column("redirect_uri", Text, nullable=False),
     Column("scope", Text, nullable=False),
+    Column("claims", Json, nullable=False),  # claims that were asked for one by one: where they go → their names
     Column("nonce", Text),
     Column("challenge", String(128), nullable=False),
     Column("acr", String(64), nullable=False),
-    Column("token_id", String(40), unique=True),  # the `jti` of the token that this code was exchanged for
+    Column("jkt", String(64)),  # thumbprint of the DPoP key that the request announced
     Column("expires_at", Instant, nullable=False),
     Column("used_at", Instant),
-    Column("revoked", Boolean, nullable=False),
     Index("ix_authorization_codes_session_id", "session_id"),
+)
+
+token_families = Table(
+    "token_families",
+    metadata,
+    Column("id", String(40), primary_key=True),  # `grant_id` of every token that came of one code or one exchange
+    Column("client_id", String(64), nullable=False),
+    Column("session_id", String(40), ForeignKey("sign_on_sessions.id"), nullable=False),
+    Column("code_hash", String(64), unique=True),
+    Column("scope", Text, nullable=False),
+    Column("claims", Json, nullable=False),
+    Column("acr", String(64), nullable=False),
+    Column("binding", Json),  # `cnf` of RFC 7800: the key or certificate that must be shown with its tokens
+    Column("actor", Json),  # `act` of RFC 8693, for a family that an exchange began
+    Column("mandate_id", String(40)),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("revoked_at", Instant),
+    Index("ix_token_families_session_id", "session_id"),
+)
+
+refresh_tokens = Table(
+    "refresh_tokens",
+    metadata,
+    Column("token_hash", String(64), primary_key=True),
+    Column("family_id", String(40), ForeignKey("token_families.id"), nullable=False),
+    Column("issued_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("used_at", Instant),
+    Index("ix_refresh_tokens_family_id", "family_id"),
+)
+
+revoked_tokens = Table(
+    "revoked_tokens",
+    metadata,
+    Column("token_id", String(64), primary_key=True),  # `jti`
+    Column("expires_at", Instant, nullable=False, index=True),
+)
+
+# --- sign-on: delegation and linking ---------------------------------------------------------------------------------
+
+mandates = Table(
+    "mandates",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("principal_ref", String(64), nullable=False),
+    Column("agent_ref", String(64), nullable=False),
+    Column("relation", String(32), nullable=False),
+    Column("items", Json, nullable=False),
+    Column("body", Sealed, nullable=False),  # who principal and agent are, and the evidence of the consent
+    Column("recorded_by", String(130), nullable=False),
+    Column("valid_from", Instant, nullable=False),
+    Column("valid_until", Instant, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("revoked_at", Instant),
+    Column("revoked_by", String(130)),
+    Index("ix_mandates_principal", "principal_ref"),
+    Index("ix_mandates_agent", "agent_ref"),
+)
+
+identity_links = Table(
+    "identity_links",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("one_region", String(32), nullable=False),  # the region whose sign-on proved the linking key
+    Column("one_ref", String(64), nullable=False),
+    Column("other_region", String(32), nullable=False),
+    Column("other_ref", String(64), nullable=False),
+    Column("body", Sealed, nullable=False),  # both subjects, the kind of document that links them, what was agreed to
+    Column("made_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Index("ix_identity_links_one", "one_region", "one_ref"),
+    Index("ix_identity_links_other", "other_region", "other_ref"),
+)
+
+subject_references = Table(
+    "subject_references",
+    metadata,
+    Column("reference_hash", String(64), primary_key=True),
+    Column("client_id", String(64), nullable=False),
+    Column("region", String(32), nullable=False),
+    Column("subject", Sealed, nullable=False),
+    Column("assurance", Integer, nullable=False),
+    Column("expires_at", Instant, nullable=False, index=True),
+    Column("used_at", Instant),
+)
+
+# --- sign-on: logout, and regions that are closed -------------------------------------------------------------------
+
+logouts = Table(
+    "logouts",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("handle_hash", String(64), nullable=False),  # of the browser that may see how it went
+    Column("session_id", String(40), nullable=False),
+    Column("begun_by", String(64), nullable=False),  # client:…, person, region:…, operator:…
+    Column("return_to", Text),
+    Column("begun_at", Instant, nullable=False),
+    Column("finished_at", Instant),
+    Index("ix_logouts_begun_at", "begun_at"),
+)
+
+logout_parties = Table(
+    "logout_parties",
+    metadata,
+    Column("logout_id", String(40), ForeignKey("logouts.id", ondelete="CASCADE"), primary_key=True),
+    Column("party", String(80), primary_key=True),  # client:<id> or region:<id>
+    Column("state", String(16), nullable=False),  # pending, done, failed, not_offered
+    Column("message", Sealed),  # what must be said to the party
+    Column("attempts", Integer, nullable=False),
+    Column("due", Instant),
+    Column("lease_until", Instant),
+    Column("last_code", String(64)),
+    Column("settled_at", Instant),
+    Index("ix_logout_parties_due", "due"),
+)
+
+region_switches = Table(
+    "region_switches",
+    metadata,
+    Column("region", String(32), primary_key=True),
+    Column("closed", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("changed_by", String(64), nullable=False),
+    Column("changed_at", Instant, nullable=False),
 )
 
 # --- the clerks' window ------------------------------------------------------------------------------------------
