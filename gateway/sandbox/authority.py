@@ -52,15 +52,19 @@ class AuthoritySettings:
 
 @dataclass(slots=True)
 class Misbehaviour:
-    """What the authority is doing wrong at the moment: mode → how many more times (-1: until it is cleared)."""
+    """What the authority is doing wrong at the moment: mode → how many more times (-1: until it is cleared).
+
+    `known` are all the modes that it can be asked for, with what happens then.
+    """
 
     active: dict[str, int] = field(default_factory=dict)
     seconds: float = 5.0
+    known: Mapping[str, str] = field(default_factory=lambda: MODES)
 
     def order(self, mode: str, times: int) -> None:
         """Misbehave in this way from now on. Raises ValueError for an unknown mode."""
-        if mode not in MODES:
-            raise ValueError(f"unknown mode {mode!r}; known: {', '.join(MODES)}")
+        if mode not in self.known:
+            raise ValueError(f"unknown mode {mode!r}; known: {', '.join(self.known)}")
         self.active[mode] = times
 
     def clear(self) -> None:
@@ -119,10 +123,14 @@ NOTEBOOK = web.AppKey("notebook", Notebook)
 TASKS = web.AppKey("tasks", set[asyncio.Task[None]])
 
 
-def authority_app(settings: AuthoritySettings) -> web.Application:
-    """Return an application with the control page, misbehaviour, a notebook and a place for background work."""
+def authority_app(settings: AuthoritySettings, modes: Mapping[str, str] | None = None) -> web.Application:
+    """Return an application with the control page, misbehaviour, a notebook and a place for background work.
+
+    `modes` are further ways to misbehave, with what happens then; the authority itself asks whether one is `due`. One
+    whose name begins with `hostile_` attacks the sign-on: nobody may ever be signed on while it lasts.
+    """
     app = web.Application(middlewares=[_misbehave], client_max_size=64 * 1024 * 1024)
-    app[MISBEHAVIOUR] = Misbehaviour()
+    app[MISBEHAVIOUR] = Misbehaviour(known={**MODES, **(modes or {})})
     app[NOTEBOOK] = Notebook(settings.state)
     app[TASKS] = set()
     app.add_routes(
@@ -192,7 +200,7 @@ async def _control(request: web.Request) -> web.StreamResponse:
             wrong.seconds = float(order.get("seconds", wrong.seconds))
             wrong.order(str(order["mode"]), int(order.get("times", -1)))
     except (KeyError, TypeError, ValueError) as error:
-        return web.json_response({"error": str(error), "modes": dict(MODES)}, status=400)
+        return web.json_response({"error": str(error), "modes": dict(request.app[MISBEHAVIOUR].known)}, status=400)
     if from_page:
         raise web.HTTPSeeOther("/control")
     return web.json_response({"active": wrong.active, "seconds": wrong.seconds})
@@ -210,7 +218,7 @@ async def _control_page(request: web.Request) -> web.Response:
         f"<tr><td><form method=post><input type=hidden name=mode value={mode}>"
         f"<label>times <input name=times value=1 size=3></label> <button>{mode}</button></form></td>"
         f"<td>{escape(text)}</td><td>{wrong.active.get(mode, 0) or ''}</td></tr>"
-        for mode, text in MODES.items()
+        for mode, text in wrong.known.items()
     )
     page = (
         "<!doctype html><html lang=en><meta charset=utf-8><title>Authority control</title>"
