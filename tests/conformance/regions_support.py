@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
+import pytest
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -83,6 +84,13 @@ ORGANISATION: Mapping[str, Any] = {
     "document": {"type": "USCC", "number": "91440101MA5T00010Q"},
     "mobile": "02080000000",
 }
+
+
+def offering(*capabilities: str) -> pytest.MarkDecorator:
+    """Run a test at every region that declares one of these capabilities."""
+    declared = {name: manifest.capabilities.model_dump() for name, manifest in MANIFESTS.items()}
+    chosen = [name for name, said in sorted(declared.items()) if any(said[each] for each in capabilities)]
+    return pytest.mark.parametrize("place", chosen, indirect=True)
 
 
 def utc_now() -> datetime:
@@ -426,18 +434,23 @@ class Visit:
             assert answer.status == 200
             return await answer.text()
 
-    async def sign_in(self, way: Mapping[str, str]) -> SignOnReturn:
-        """Go there, fill in the form as a browser would, and return what the region sends back."""
+    async def sign_in(self, way: Mapping[str, str], *, levels: Sequence[str] = (), fresh: bool = False) -> SignOnReturn:
+        """Go there, fill in the form as a browser would, and return what the region sends back.
+
+        `levels` and `fresh` are what a service may ask of the region (`SignOnStart`).
+        """
         state = secrets.token_urlsafe(32)
-        url, memory = await self._begin(state, "zh-CN")
+        url, memory = await self._begin(state, "zh-CN", levels, fresh)
         query = await self._through(await self._page(url), way)
         assert query.get("state") == state, "the state did not come back unchanged"
         return SignOnReturn(query, memory, self.redirect_uri)
 
-    async def _begin(self, state: str, language: str) -> tuple[str, Mapping[str, str]]:
+    async def _begin(
+        self, state: str, language: str, levels: Sequence[str] = (), fresh: bool = False
+    ) -> tuple[str, Mapping[str, str]]:
         provider = self.place.region.adapter.sign_on
         assert provider is not None
-        start = SignOnStart(state, secrets.token_urlsafe(32), self.redirect_uri, language)
+        start = SignOnStart(state, secrets.token_urlsafe(32), self.redirect_uri, language, levels, fresh)
         redirect = await provider.begin(start)
         return redirect.url, redirect.memory
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 import shutil
 import socket
 import sys
@@ -39,8 +40,16 @@ from gateway.errors import (
     StartRefused,
 )
 from gateway.identity.broker import Broker, BrokerSettings
-from gateway.ports import Callback, CallbackReading, SignOnReturn, SubmissionOrder, UpstreamIdentity
-from gateway.regions import PACKS_OF, Region
+from gateway.ports import (
+    Callback,
+    CallbackReading,
+    IdentityProvider,
+    SignOnReturn,
+    SignOnStart,
+    SubmissionOrder,
+    UpstreamIdentity,
+)
+from gateway.regions import PACKS_OF, Capabilities, Region
 from gateway.storage import open_store
 from gateway.submissions.events import EventLog
 from gateway.submissions.inbox import Inbox
@@ -56,8 +65,8 @@ from tests.conformance.regions_support import (
     application,
     ask,
     events_until,
-    inhabited,
     look_up,
+    offering,
     opened,
     order,
     question,
@@ -67,7 +76,7 @@ from tests.conformance.regions_support import (
     visiting,
 )
 
-CAPABILITIES = tuple(PACKS_OF)
+CAPABILITIES = tuple(Capabilities.model_fields)
 COURSE = ["RECEIVED", "ACCEPTED", "DECIDED", "COMPLETED"]
 AN_HOUR = timedelta(hours=1)
 UNKNOWN_ITEM = "11440100MBT40100XX3442011899999"
@@ -84,32 +93,6 @@ EITHER = (RegionUnreachable, RegionUncertain)
 """What a fault may become: never a definite no."""
 
 every_region = pytest.mark.parametrize("region_id", sorted(MANIFESTS))
-
-
-def offering(*capabilities: str) -> pytest.MarkDecorator:
-    """Run a test at every region that declares one of these capabilities."""
-    declared = {name: manifest.capabilities.model_dump() for name, manifest in MANIFESTS.items()}
-    chosen = [name for name, said in sorted(declared.items()) if any(said[each] for each in capabilities)]
-    return pytest.mark.parametrize("place", chosen, indirect=True)
-
-
-@pytest.fixture(scope="session")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("keys")
-
-
-@pytest.fixture
-def ground(tmp_path: Path, keys: Path) -> Path:
-    """Return an empty folder but for the keys of earlier tests: minting would take longer than most tests."""
-    (tmp_path / "keys").symlink_to(keys)
-    return tmp_path
-
-
-@pytest.fixture
-async def place(request: pytest.FixtureRequest, ground: Path) -> AsyncIterator[Place]:
-    """Return the region named by the parameter, opened, with its authority running."""
-    async with inhabited(ground, request.param) as inhabited_place:
-        yield inhabited_place
 
 
 @pytest.fixture
@@ -131,7 +114,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return tried
 
 
-def outgoing(region: Region) -> dict[str, Callable[[], Awaitable[object]]]:
+def outgoing(region: Region, public_url: str) -> dict[str, Callable[[], Awaitable[object]]]:
     """Return one call of every outgoing capability that the region has."""
     adapter, calls = region.adapter, dict[str, Callable[[], Awaitable[object]]]()
     if probe := adapter.probe:
@@ -141,9 +124,15 @@ def outgoing(region: Region) -> dict[str, Callable[[], Awaitable[object]]]:
     if feed := adapter.feed:
         calls["feed"] = lambda: feed.poll("")
     if provider := adapter.sign_on:
-        back = SignOnReturn({"state": "s", "code": "c"}, {}, "http://127.0.0.1/callback")
-        calls["sign_on"] = lambda: provider.complete(back)
+        calls["sign_on"] = lambda: _there_and_back(provider, f"{public_url}/sign-in/{region.id}/callback")
     return calls
+
+
+async def _there_and_back(provider: IdentityProvider, redirect_uri: str) -> UpstreamIdentity:
+    """Begin a sign-on and come back with a code, as after a visit to a page that nobody serves."""
+    start = SignOnStart("s", secrets.token_urlsafe(32), redirect_uri, "en")
+    there = await provider.begin(start)
+    return await provider.complete(SignOnReturn({"state": "s", "code": "c"}, there.memory, redirect_uri))
 
 
 # --- opening -----------------------------------------------------------------------------------------------------
@@ -167,7 +156,7 @@ async def test_a_region_that_is_not_there_took_nothing(region_id: str, ground: P
     """Refused connections are the one failure of which the outcome is known: it is safe to send again."""
     _, config = set_up(ground, region_id)
     async with opened(config, region_id) as region:
-        for call in outgoing(region).values():
+        for call in outgoing(region, config.public_url).values():
             with pytest.raises(RegionUnreachable):
                 await call()
 
@@ -220,7 +209,7 @@ async def test_a_copied_folder_is_a_region_of_its_own(region_id: str, ground: Pa
         async with opened(config, region_id) as original, opened(copied, copy) as region:
             assert (region.id, attempts) == (copy, [])
             assert region.packs.keys() == original.packs.keys()
-            for call in outgoing(region).values():
+            for call in outgoing(region, config.public_url).values():
                 with pytest.raises(RegionUnreachable):
                     await call()
     finally:
@@ -235,7 +224,8 @@ def _copy_region(folder: Path, region_id: str, copy: str) -> None:
     declaration.write_text(text.replace(f'id = "{region_id}"', f'id = "{copy}"'), encoding="utf-8")
     shutil.copytree(MAPPINGS / "tables", folder / "mappings" / "tables")
     shutil.copy(MAPPINGS / "vocabulary.toml", folder / "mappings")
-    shutil.copytree(MAPPINGS / region_id, folder / "mappings" / copy)
+    shared = MANIFESTS[region_id].mappings
+    shutil.copytree(MAPPINGS / (shared or region_id), folder / "mappings" / (shared or copy))
 
 
 # --- declaration -------------------------------------------------------------------------------------------------
@@ -247,8 +237,7 @@ def test_declaration_adapter_and_packs_agree(place: Place) -> None:
     declared = place.manifest.capabilities.model_dump()
     assert {name: getattr(place.region.adapter, name) is not None for name in CAPABILITIES} == declared
     assert place.region.adapter.catalogue is None
-    assert place.region.adapter.codes is None
-    needed = {message for name in CAPABILITIES if declared[name] for message in PACKS_OF[name]}
+    needed = {message for name in CAPABILITIES if declared[name] for message in PACKS_OF.get(name, ())}
     tells = "found" in place.manifest.certificates.status.values()
     needed |= {"certificate"} if tells else set()
     # No capability carries organisations and items: their packs serve whoever has such a record, so a region may have
@@ -302,8 +291,8 @@ async def test_what_is_not_offered_is_refused_by_the_core(place: Place, capabili
     region = place.region
     assert getattr(region.adapter, capability) is None
     offered = [name for name, said in place.manifest.capabilities.model_dump().items() if said]
-    served = {message for name in offered for message in PACKS_OF[name]}
-    for message in set(PACKS_OF[capability]) - served:
+    served = {message for name in offered for message in PACKS_OF.get(name, ())}
+    for message in set(PACKS_OF.get(capability, ())) - served:
         with pytest.raises(NotOffered):
             region.pack(message)
     async with core(region, tmp_path) as (broker, inbox):
