@@ -16,7 +16,7 @@ from authlib.oauth2.rfc6749 import InvalidClientError
 from authlib.oauth2.rfc7523 import JWTBearerClientAssertion
 from joserfc.jwk import KeySet
 
-from gateway.identity.jose import UnreadableToken, UnverifiedToken, read_header, verified_claims
+from gateway.crypto.jose import UnreadableToken, UnverifiedToken, read_header, verified_claims
 from gateway.identity.records import UsedAssertion
 
 ALGORITHMS = ("ES256", "PS256", "EdDSA", "Ed25519")

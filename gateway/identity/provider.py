@@ -33,11 +33,11 @@ from authlib.oidc.core.util import create_half_hash
 
 from gateway.config import SignOnSettings
 from gateway.crypto.at_rest import References
+from gateway.crypto.jose import UnreadableToken, UnverifiedToken, verified_claims
 from gateway.crypto.signing import Signer
 from gateway.domain.identity import Assurance
 from gateway.identity.assertion import ClientAssertion
 from gateway.identity.clients import Client
-from gateway.identity.jose import UnreadableToken, UnverifiedToken, verified_claims
 from gateway.identity.persons import IDENTITY_SCOPES, PersonVault
 from gateway.identity.records import Code, Session, digest, new_handle
 from gateway.identity.requests import Form, ProtocolRequest, Wishes, read_wishes, unmet

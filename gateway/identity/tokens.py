@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from gateway.crypto.jose import UnreadableToken, UnverifiedToken, verified_claims
 from gateway.crypto.signing import Signer
 from gateway.domain.caller import Caller
 from gateway.errors import NotAuthenticated
 from gateway.identity.clients import Client
-from gateway.identity.jose import UnreadableToken, UnverifiedToken, verified_claims
 from gateway.ports import Clock
 
 TYPE = "at+jwt"
