@@ -14,6 +14,8 @@ from collections.abc import Mapping
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from gateway.errors import Unavailable
 
@@ -66,3 +68,7 @@ class References:
         """Return 32 hex digits for these parts (document type and number; region and subject)."""
         message = "\x1f".join(parts).encode()
         return hmac.new(self._key, message, hashlib.sha256).hexdigest()[:32]
+
+    def derived_key(self, purpose: str) -> bytes:
+        """Return a key of 32 bytes for another purpose (RFC 5869): the same on all replicas, and no way back."""
+        return HKDF(SHA256(), 32, salt=None, info=f"pearl-gateway {purpose}".encode()).derive(self._key)

@@ -15,10 +15,20 @@ from typing import Any
 
 from joserfc import jwt
 from joserfc.errors import JoseError, SecurityWarning
-from joserfc.jwk import KeySet
+from joserfc.jwk import Key, KeySet
+from joserfc.jws import JWSRegistry
 
 LONGEST = 8 * 1024
 """Bytes of a token that we still look at. Ours are under 1 KiB."""
+
+
+class _Registry(JWSRegistry):
+    """joserfc's rules with room for a header that carries its own RSA key or certificate; the default is 512 bytes.
+
+    Members of the header that nobody here knows are ignored, as RFC 7515 §4 demands, unless `crit` names them.
+    """
+
+    max_header_length = LONGEST
 
 
 class UnreadableToken(Exception):
@@ -56,7 +66,9 @@ def _decoded(part: str) -> object:
     return decoded
 
 
-def verified_claims(token: str, keys: KeySet, *, algorithms: Collection[str], types: Collection[str]) -> dict[str, Any]:
+def verified_claims(
+    token: str, keys: KeySet | Key, *, algorithms: Collection[str], types: Collection[str]
+) -> dict[str, Any]:
     """Return the claims once algorithm and type are allowed and the signature verifies.
 
     `types` holds the allowed values of the header `typ` in lower case, without `application/`; "" allows none at all
@@ -67,9 +79,10 @@ def verified_claims(token: str, keys: KeySet, *, algorithms: Collection[str], ty
         raise UnreadableToken(f"it must be signed with {' or '.join(sorted(algorithms))}")
     if str(header.get("typ", "")).lower().removeprefix("application/") not in types:
         raise UnreadableToken("its header says that it is another kind of token")
+    registry = _Registry(algorithms=list(algorithms), strict_check_header=False)
     with _unwarned() if header["alg"] == "EdDSA" else nullcontext():
         try:
-            return jwt.decode(token, keys, algorithms=list(algorithms)).claims
+            return jwt.decode(token, keys, registry=registry).claims
         except (JoseError, ValueError, TypeError, KeyError) as error:
             raise UnverifiedToken("its signature does not verify") from error
 

@@ -7,6 +7,7 @@ core knows no difference, so a difference is a failure. What only one engine can
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 import traceback
 from collections import Counter
@@ -30,7 +31,10 @@ from gateway.domain.identifiers import case_number_problem
 from gateway.domain.submission import State
 from gateway.errors import Conflict, InvalidRequest, ReplayedCallback, Unavailable
 from gateway.evidence import Exchange, record
+from gateway.identity.dpop import JTI_SCOPE
+from gateway.identity.records import ASSERTIONS
 from gateway.storage import Store, Unit, migrations, open_store
+from gateway.storage.nonces import spend
 from gateway.storage.postgres import TRIES
 from gateway.storage.sqlite import GROUP
 from gateway.storage.tables import (
@@ -294,6 +298,18 @@ async def test_a_callback_replayed_at_once_is_taken_once(
     assert sum(outcome == {"code": "0"} for outcome in outcomes) == 1
     assert sum(isinstance(outcome, ReplayedCallback) for outcome in outcomes) == 19
     assert await replicas[0].read(lambda tx: timeline(tx, case)) == [(1, "COLLECTED"), (2, "RECEIVED")]
+
+
+@pytest.mark.parametrize("scope", [JTI_SCOPE, ASSERTIONS])
+async def test_of_parallel_replays_of_one_id_one_is_taken(replicas: list[Store], scope: str) -> None:
+    """A stolen DPoP proof or client assertion races its owner. The guard is the one statement of `spend`."""
+    key = hashlib.sha256(b"proof").hexdigest()
+    taken = await asyncio.gather(
+        *(replicas[n % 2].write(lambda tx: spend(tx, scope, key, NOON)) for n in range(8)),
+    )
+    assert sorted(taken) == [False] * 7 + [True]
+    assert not await replicas[1].write(lambda tx: spend(tx, scope, key, NOON))
+    assert await replicas[1].write(lambda tx: spend(tx, "another scope", key, NOON))
 
 
 # --- the queue -----------------------------------------------------------------------------------------------------
