@@ -21,9 +21,18 @@ from gateway.certificates.lookup import CertificateLookup
 from gateway.config import Config
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
+from gateway.identity.clients import Surroundings
+from gateway.identity.registry import ClientRegistry
 from gateway.identity.service import IdentityService
 from gateway.mapping.library import Library
-from gateway.opening import data_and_regions, opened_store, outgoing_session, own_keys, prepare_store
+from gateway.opening import (
+    data_and_regions,
+    opened_store,
+    outgoing_session,
+    own_keys,
+    prepare_store,
+    registered_clients,
+)
 from gateway.ports import Clock
 from gateway.regions import following, read_again
 from gateway.storage.blobs import Blobs, open_blob_store
@@ -78,12 +87,16 @@ async def build_app(
         metrics = Metrics(CollectorRegistry())
         sealer, references, signer = own_keys(config)
         session = await down.enter_async_context(outgoing_session())
-        data, opened, lines = data_and_regions(config, session, clock, metrics)
+        known = await registered_clients(config)
+        data, opened, lines = data_and_regions(config, session, clock, metrics, known)
         library = Library({region.id: region.packs.now() for region in opened.values()}, clock())
         regions = following(opened, library)
 
         store = await down.enter_async_context(opened_store(config))
         await prepare_store(store, config)
+        clients = ClientRegistry(store, clock, Surroundings.of(config))
+        await clients.bootstrap(data.clients)
+        await clients.load()
         versions = Versions(
             library=library, store=store, clock=clock, metrics=metrics, notice=metrics.unknown_code,
             read=partial(read_again, config.path(config.mappings), regions, library, metrics.unknown_code),
@@ -114,7 +127,7 @@ async def build_app(
             references=references, clock=clock,
         )  # fmt: skip
         identity = IdentityService(
-            config, data.clients, regions, store, sealer, references, signer, clock, metrics
+            config, clients.snapshot, regions, store, sealer, references, signer, clock, metrics
         )  # fmt: skip
 
         agencies = ApiServices(

@@ -16,7 +16,7 @@ from gateway.certificates.types import CertificateType, load_types
 from gateway.config import Config, Problems, load_config, read_toml
 from gateway.domain.item import Item
 from gateway.errors import StartRefused
-from gateway.identity.clients import Client, load_clients
+from gateway.identity.clients import ClientEntry, load_clients
 from gateway.mapping.library import read_sets
 from gateway.policy.grants import Grants, Known, load_grants
 from gateway.policy.transfer import Basis, load_bases
@@ -27,9 +27,9 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What the data files say, checked against each other."""
+    """What the data files say, checked against each other. `clients` are those of the file; the database has more."""
 
-    clients: Mapping[str, Client]
+    clients: Mapping[str, ClientEntry]
     items: Mapping[str, Item]
     types: Mapping[str, CertificateType]
     grants: Grants
@@ -50,12 +50,15 @@ class _Anything(Collection[str]):
         return 0
 
 
-def load_data(config: Config) -> Data:
-    """Read every data file. Raises StartRefused that lists the problems of all of them."""
+def load_data(config: Config, registered: Collection[str] | None = None) -> Data:
+    """Read every data file. Raises StartRefused that lists the problems of all of them.
+
+    `registered` are the ids of the clients in the database; without them no name of a client is called unknown.
+    """
     problems = Problems()
     files = config.files
     regions = frozenset(config.regions)
-    clients: Mapping[str, Client] | None = None
+    clients: Mapping[str, ClientEntry] | None = None
     items: Mapping[str, Item] | None = None
     types: Mapping[str, CertificateType] | None = None
     with problems.collect():
@@ -64,7 +67,8 @@ def load_data(config: Config) -> Data:
         items = load_items(config.path(files.items), regions)
     with problems.collect():
         types = load_types(config.path(files.certificates), regions)
-    known = Known(_names(clients), regions, _names(items), _names(types))
+    callers = _Anything() if registered is None or clients is None else frozenset((*clients, *registered))
+    known = Known(callers, regions, _names(items), _names(types))
     grants = Grants({})
     bases: tuple[Basis, ...] = ()
     windows = WindowRegistry([])

@@ -5,8 +5,9 @@ Owns: telling everything that is wrong with them in one go. Leaves to `gateway.a
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -17,7 +18,8 @@ from gateway.config import Config, Problems, RegionSettings, read_secret
 from gateway.crypto.at_rest import References, Sealer
 from gateway.crypto.signing import Es256Signer
 from gateway.data import Data, load_data
-from gateway.errors import StartRefused
+from gateway.errors import GatewayError, StartRefused
+from gateway.identity.registry import names
 from gateway.lines import Line, guard
 from gateway.ports import Adapter, Clock, Kit
 from gateway.regions import Manifest, Region, limits_of, open_regions, secret_reader
@@ -49,9 +51,16 @@ async def outgoing_session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def data_and_regions(
-    config: Config, session: aiohttp.ClientSession, clock: Clock, metrics: Metrics
+    config: Config,
+    session: aiohttp.ClientSession,
+    clock: Clock,
+    metrics: Metrics,
+    registered: Collection[str] | None = None,
 ) -> tuple[Data, Mapping[str, Region], Mapping[str, Line]]:
-    """Load data files, regions and mappings; whatever is wrong with any of them is told together."""
+    """Load data files, regions and mappings; whatever is wrong with any of them is told together.
+
+    `registered` are the ids of the clients in the database, None where nobody looked.
+    """
     problems = Problems()
     lines: dict[str, Line] = {}
 
@@ -84,7 +93,7 @@ def data_and_regions(
     data: Data | None = None
     regions: Mapping[str, Region] = {}
     with problems.collect():
-        data = load_data(config)
+        data = load_data(config, registered)
     with problems.collect():
         regions = open_regions(config, kit, behind_line, metrics.unknown_code)
     problems.refuse()
@@ -102,6 +111,21 @@ def store_url(config: Config) -> str:
         return url
     password = read_secret(config, config.store.password, "store.password").decode().strip()
     return make_url(url).set(password=password).render_as_string(hide_password=False)
+
+
+async def registered_clients(config: Config) -> Collection[str] | None:
+    """Return the ids of the clients in the database, before anything is built; None when it cannot be reached.
+
+    A database that is not there yet has none, and looking does not make it.
+    """
+    try:
+        url = make_url(store_url(config))
+        if url.drivername == "sqlite" and not os.path.exists(str(url.database)):  # noqa: ASYNC240 - nobody is served yet
+            return frozenset()
+        async with opened_store(config) as store:
+            return await store.read(names) if await store.revision() == newest() else frozenset()
+    except GatewayError:  # whoever opens the store to work with it says what is wrong
+        return None
 
 
 @asynccontextmanager

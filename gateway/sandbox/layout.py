@@ -101,7 +101,7 @@ def lay_out(folder: Path, ports: Ports, choices: Choices = Choices()) -> Layout:
     files["pearl.toml"] = _config(ports, wishes, choices) + choices.extra
     for name, text in files.items():
         if not (choices.keep and (folder / name).exists()):
-            (folder / name).write_text(text.replace("{public_url}", ports.public_url), encoding="utf-8")
+            (folder / name).write_text(text, encoding="utf-8")
     people = _toml(SEED / "people.toml")["person"]
     given = [_authority(folder, ports, region, wishes[region], people, choices.pace) for region in regions]
     return Layout(folder, folder / "pearl.toml", ports, given, people)
