@@ -176,6 +176,7 @@ def guard(line: Line, adapter: Adapter) -> Adapter:
         codes=adapter.codes and _Codes(line, adapter.codes),
         sign_out=adapter.sign_out and _SignOut(line, adapter.sign_out),
         trust_confirmed_at=adapter.trust_confirmed_at,
+        metadata=adapter.metadata,
         probe=adapter.probe,
     )
 

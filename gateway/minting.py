@@ -74,6 +74,11 @@ class Mint:
         issuer = (x509.load_pem_x509_certificate(ca), ca_key)
         self._once(f"{name}.cert.pem", lambda: _certificate(subject, key, issuer))
 
+    def rsa_certificate(self, name: str, subject: str) -> None:
+        """Mint an RSA-2048 key and a certificate that it signed itself: `<name>.key.pem`, `<name>.cert.pem`."""
+        pem = self._once(f"{name}.key.pem", lambda: _private_pem(rsa.generate_private_key(65537, 2048)))
+        self._once(f"{name}.cert.pem", lambda: _certificate(subject, _load(pem), None))
+
     def _once(self, name: str, make: Make) -> bytes:
         path = self.folder / name
         if not path.exists():

@@ -327,6 +327,8 @@ class Adapter:
     trust_confirmed_at: Callable[[], datetime | None] | None = None
     """When the keys and metadata that this region's sign-on is verified with were last confirmed by the region; None
     while they never were. Absent where all trust is pinned in the configuration."""
+    metadata: Callable[[], bytes] | None = None
+    """Our own side as this region's identity provider must know it: SAML metadata of a service provider."""
     probe: Callable[[], Awaitable[None]] | None = None
     """Reach the region and return, or raise RegionError. Used by `pearl check --live` and by /readyz."""
 

@@ -16,7 +16,7 @@ import orjson
 
 from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.identity import Assurance
-from gateway.errors import GatewayError, MappingFailed, NotOffered, RegionError, SignOnFailed
+from gateway.errors import GatewayError, MappingFailed, NotFound, NotOffered, RegionError, SignOnFailed
 from gateway.identity import records
 from gateway.identity.persons import PersonVault
 from gateway.identity.records import Interaction, Session, new_handle
@@ -88,6 +88,13 @@ class Broker:
             raise SignOnFailed(LOST, code="signon.lost")
         return found
 
+    def metadata(self, region_id: str) -> bytes:
+        """Return our metadata for a region's identity provider. Raises NotFound where there are none."""
+        region = self._regions.get(region_id)
+        if region is None or region.adapter.metadata is None:
+            raise NotFound("There are no metadata for this region.")
+        return region.adapter.metadata()
+
     # --- there
 
     async def begin(self, region_id: str, interaction: Interaction, language: str) -> str:
@@ -109,7 +116,7 @@ class Broker:
     # --- and back
 
     async def complete(
-        self, region_id: str, query: Mapping[str, str], browser: str
+        self, region_id: str, query: Mapping[str, str], browser: str, *, posted: bool = False
     ) -> tuple[Interaction, Session, str]:
         """Return the interaction that came back, the new session (not stored yet), and the session's handle.
 
@@ -120,7 +127,7 @@ class Broker:
         provider = self._provider(region_id, interaction)
         memory = orjson.loads(self._sealer.open(interaction.memory or b"", _place(interaction.id)))
         try:
-            identity = await provider.complete(SignOnReturn(query, memory, self._callback_url(region_id)))
+            identity = await provider.complete(SignOnReturn(query, memory, self._callback_url(region_id), posted))
             claims = _known(region_id, self._regions[region_id].packs[PERSON].to_canonical(identity.claims))
         except (SignOnFailed, RegionError, MappingFailed) as error:
             raise self._interrupted(interaction, region_id, error) from error

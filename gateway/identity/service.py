@@ -27,6 +27,7 @@ from gateway.identity.persons import PersonVault, claims_of
 from gateway.identity.provider import Answer, Exchange, ProviderParts, SignOnNeeded, Work
 from gateway.identity.records import Code, Interaction, Session, UsedAssertion, new_handle
 from gateway.identity.requests import KEPT, Form, ProtocolRequest, other_person, read_wishes, refused, unmet
+from gateway.identity.returns import Returns
 from gateway.identity.tokens import AccessTokens
 from gateway.identity.upstream import SignOnRegion
 from gateway.ports import Clock
@@ -81,6 +82,7 @@ class IdentityService:
         self._vault = PersonVault(sealer)
         broker_settings = BrokerSettings(config.public_url, timedelta(seconds=config.sign_on.session_seconds))
         self.broker = Broker(broker_settings, regions, store, sealer, references, clock, metrics)
+        self.returns = Returns(store, sealer, clock)
         lifetime = timedelta(seconds=config.sign_on.access_token_seconds)
         self.tokens = AccessTokens(config.public_url, signer, clients, clock, lifetime)
         self.issuer = config.public_url
@@ -149,13 +151,15 @@ class IdentityService:
         interaction = await self.broker.interaction(interaction_id, browser)
         return await self.broker.begin(region_id, interaction, language)
 
-    async def complete(self, region_id: str, query: Mapping[str, str], browser: str, earlier: str | None) -> SendBack:
+    async def complete(
+        self, region_id: str, query: Mapping[str, str], browser: str, earlier: str | None, *, posted: bool = False
+    ) -> SendBack:
         """Finish a sign-on: session, code, and the way back to the service. Raises SignOnFailed or Interrupted.
 
         `earlier` is the handle of the session that this browser had until now: it ends, so that of two people at one
-        machine only the second is signed on.
+        machine only the second is signed on. `posted` says that the region had the browser post `query` (`returns`).
         """
-        interaction, session, handle = await self.broker.complete(region_id, query, browser)
+        interaction, session, handle = await self.broker.complete(region_id, query, browser, posted=posted)
         form = Form(interaction.request.items())
         work = Work(self._clock(), session=session)
         decision = self._exchange(work).authorize(form)

@@ -132,6 +132,8 @@ def _mint_one(mint: Mint, name: str, kind: str) -> None:
             mint.text(name)
         case "rsa":
             mint.rsa_pair(name)
+        case "rsa-certificate":
+            mint.rsa_certificate(name, subject)
         case "certificate":
             mint.certificate(name, subject)
         case _:

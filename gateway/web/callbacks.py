@@ -5,20 +5,16 @@ from __future__ import annotations
 import orjson
 from aiohttp import web
 
-from gateway.errors import BodyTooLarge
 from gateway.ports import Callback, Clock
 from gateway.submissions.inbox import Inbox
+from gateway.web.bodies import bounded
 
 
 def routes(inbox: Inbox, clock: Clock, limit: int) -> list[web.RouteDef]:
     """Return the routes. `limit` is the largest callback body in bytes."""
 
     async def receive(request: web.Request) -> web.Response:
-        body = await request.content.read(limit + 1)
-        while len(body) <= limit and (more := await request.content.read(limit + 1 - len(body))):
-            body += more
-        if len(body) > limit:
-            raise BodyTooLarge(f"A callback may have {limit} bytes at most.")
+        body = await bounded(request, limit, "A callback")
         callback = Callback(
             method=request.method,
             path=request.rel_url.raw_path,

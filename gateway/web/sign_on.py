@@ -23,6 +23,7 @@ from gateway.identity.broker import LOST, Interrupted
 from gateway.identity.discovery import ENDPOINTS
 from gateway.identity.service import ChooseRegion, IdentityService, SendBack, TokenAnswer
 from gateway.identity.upstream import SignOnRegion
+from gateway.web.bodies import bounded
 from gateway.web.cookies import HandleCookie, provider_session
 from gateway.web.pages import LANGUAGES, Pages, language_of
 
@@ -30,6 +31,10 @@ REGION_COOKIE = "pearl_region"
 _YEAR = 365 * 24 * 3600
 _FORM = "application/x-www-form-urlencoded"
 MOST_FIELDS = 50
+RETURN = "return"
+"""The parameter with the handle of a form that a region had the browser post."""
+LARGEST_RETURN = 192 * 1024
+"""Bytes of such a form: a SAML response of 128 KiB in base64, and what goes with it."""
 LONGEST_QUERY = 8000
 """Characters of an authorization request; a request line of 8190 bytes is as much as the server reads."""
 
@@ -51,6 +56,8 @@ def routes(service: IdentityService, pages: Pages) -> list[web.RouteDef]:
         web.get("/sign-in", browser.choose),
         web.get("/sign-in/{region}", browser.begin, allow_head=False),
         web.get("/sign-in/{region}/callback", browser.callback, allow_head=False),
+        web.post("/sign-in/{region}/callback", browser.posted),
+        web.get("/sign-in/{region}/metadata", endpoints.region_metadata),
     ]
 
 
@@ -85,6 +92,11 @@ class ProviderEndpoints:
             text = "Send the access token in the header Authorization: Bearer …"
             raise NotAuthenticated(text, code="auth.missing_token")
         return _json(200, await self._service.userinfo(token.strip()))
+
+    async def region_metadata(self, request: web.Request) -> web.Response:
+        """Return our metadata as a service provider, for a region that signs on by SAML. Raises NotFound."""
+        body = self._service.broker.metadata(request.match_info["region"])
+        return web.Response(body=body, content_type="application/samlmetadata+xml")
 
 
 class SignOnPages:
@@ -172,7 +184,9 @@ class SignOnPages:
         """Take what a region's sign-on sends back, and send the browser on to the service."""
         region, browser = request.match_info["region"], self._browser.read(request) or ""
         try:
-            sent = await self._service.complete(region, _once(request.query), browser, self._session.read(request))
+            query, posted = await self._brought(region, _once(request.query))
+            earlier = self._session.read(request)
+            sent = await self._service.complete(region, query, browser, earlier, posted=posted)
         except (SignOnFailed, InvalidRequest) as error:
             return self._lost(request, error)
         except Interrupted as interrupted:
@@ -180,6 +194,27 @@ class SignOnPages:
         response = _redirect(sent.url)
         self._session.give(response, sent.session or "")
         return response
+
+    async def _brought(self, region: str, query: Mapping[str, str]) -> tuple[Mapping[str, str], bool]:
+        """Return what came back, and whether by a form that waits behind a handle (see `posted`)."""
+        if RETURN not in query:
+            return query, False
+        if len(query) > 1:
+            raise InvalidRequest(f"{RETURN} stands alone.")
+        return await self._service.returns.take(region, query[RETURN]), True
+
+    async def posted(self, request: web.Request) -> web.StreamResponse:
+        """Take a form that a region had the browser post, and have the browser come for it by GET.
+
+        The POST is another site's and comes without our SameSite=Lax cookies: only the GET shows whose sign-on it is.
+        """
+        region = request.match_info["region"]
+        try:
+            body = await bounded(request, LARGEST_RETURN, "What a region sends back")
+            handle = await self._service.returns.keep(region, _unique(_fields(request, body)))
+        except (SignOnFailed, InvalidRequest) as error:
+            return self._lost(request, error)
+        return _redirect(f"/sign-in/{region}/callback?{urlencode({RETURN: handle})}", status=303)
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Give up, and go back to the service with the standard error."""
@@ -215,9 +250,12 @@ class Choice:
 
 async def _form(request: web.Request) -> list[tuple[str, str]]:
     """Return the fields of a form body. Raises InvalidRequest for any other body."""
+    return _fields(request, await request.read())
+
+
+def _fields(request: web.Request, body: bytes) -> list[tuple[str, str]]:
     if request.content_type != _FORM:
         raise InvalidRequest(f"The body must be {_FORM}.")
-    body = await request.read()
     try:
         return parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
     except ValueError as error:

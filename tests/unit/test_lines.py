@@ -435,6 +435,8 @@ OUTGOING = [
     ("sign_out", "end", "sign_out"),
     ("codes", "resolve", "codes"),
 ]
+THROUGH = {"callbacks", "catalogue", "trust_confirmed_at", "metadata", "probe"}
+"""What does not press the region."""
 
 
 class Echo:
@@ -463,12 +465,11 @@ async def test_every_outgoing_call_goes_through_the_line(offered: str, method: s
 
 def test_what_does_not_press_the_region_is_handed_through() -> None:
     """Callbacks come in; the probe has to get through while the region rests."""
-    through: dict[str, Any] = {name: Echo() for name in ("callbacks", "catalogue", "trust_confirmed_at", "probe")}
+    through: dict[str, Any] = {name: Echo() for name in THROUGH}
     guarded = guard(region().line, Adapter(**through))
     assert {name: getattr(guarded, name) for name in through} == through
 
 
 def test_a_capability_that_is_added_has_to_be_thought_of() -> None:
     """Whoever adds one to the adapter decides here whether it goes through the line."""
-    known = {offered for offered, _, _ in OUTGOING} | {"callbacks", "catalogue", "trust_confirmed_at", "probe"}
-    assert {one.name for one in fields(Adapter)} == known
+    assert {one.name for one in fields(Adapter)} == {offered for offered, _, _ in OUTGOING} | THROUGH
