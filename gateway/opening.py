@@ -142,6 +142,11 @@ async def prepare_store(store: Store, config: Config) -> None:
     """Migrate in the sandbox; elsewhere only look, because an operator decides when a schema changes."""
     if config.environment == "sandbox":
         await store.migrate()
+    await require_schema(store)
+
+
+async def require_schema(store: Store) -> None:
+    """Raise StartRefused when the schema is not the one of this release."""
     found = await store.revision()
     if found != newest():
         problems = Problems()
