@@ -21,7 +21,10 @@ from gateway.certificates.lookup import CertificateLookup
 from gateway.config import Config
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
+from gateway.domain.mandate import Rules
 from gateway.identity.clients import Surroundings
+from gateway.identity.mandate_desk import MandateDesk
+from gateway.identity.mandates import Mandates
 from gateway.identity.registry import ClientRegistry
 from gateway.identity.service import IdentityService
 from gateway.mapping.library import Library
@@ -116,15 +119,18 @@ async def build_app(
         worker = DeliveryWorker(
             store=store, regions=regions, lines=lines, attempts=attempts, timing=_timing(config), clock=clock
         )  # fmt: skip
+        mandates = Mandates(
+            store, sealer, references, clock, Rules(longest=timedelta(days=config.sign_on.mandate_days)), data.items
+        )  # fmt: skip
         intake = Intake(
             store=store, items=data.items, regions=regions, grants=data.grants, bases=data.bases,
-            materials=materials, events=events, sealer=sealer, references=references, clock=clock,
+            materials=materials, mandates=mandates, events=events, sealer=sealer, references=references, clock=clock,
             nudge=worker.nudge,
         )  # fmt: skip
         cases = Cases(store, sealer)
         certificates = CertificateLookup(
             store=store, types=data.types, regions=regions, grants=data.grants, bases=data.bases,
-            references=references, clock=clock,
+            mandates=mandates, references=references, clock=clock,
         )  # fmt: skip
         identity = IdentityService(
             config, clients.snapshot, regions, store, sealer, references, signer, clock, metrics
@@ -132,7 +138,8 @@ async def build_app(
 
         agencies = ApiServices(
             authenticate=_authenticator(identity), items=data.items, types=data.types, grants=data.grants,
-            intake=intake, cases=cases, materials=materials, certificates=certificates, store=store, clock=clock,
+            intake=intake, cases=cases, materials=materials, certificates=certificates,
+            mandates=MandateDesk(mandates, data.items, data.grants, clock), store=store, clock=clock,
         )  # fmt: skip
         clerks = WindowServices(
             items=data.items,

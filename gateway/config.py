@@ -136,13 +136,14 @@ class DeliverySettings(Settings):
 
 
 class SignOnSettings(Settings):
-    """Lifetimes in seconds (identity rules: codes 60 s, sessions bounded absolutely)."""
+    """Lifetimes in seconds (identity rules: codes 60 s, sessions bounded absolutely), and a mandate's in days."""
 
     interaction_seconds: int = Field(600, gt=0)
     code_seconds: int = Field(60, gt=0, le=60)
     id_token_seconds: int = Field(300, gt=0)
     access_token_seconds: int = Field(600, gt=0)
     session_seconds: int = Field(3600, gt=0)
+    mandate_days: int = Field(365, gt=0, le=3650)
 
 
 class Files(Settings):

@@ -23,10 +23,12 @@ from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
 from gateway.domain.certificate import Standing, standing
 from gateway.domain.identifiers import case_number_problem, document_problem, zzbs_problem
+from gateway.domain.mandate import Party, Use
 from gateway.domain.region import place_of
 from gateway.errors import FieldProblem, GatewayError, InvalidRequest, RegionError
 from gateway.evidence import Exchange, record
 from gateway.evidence.record import refusal, who_is
+from gateway.identity.mandates import Mandates
 from gateway.mapping.library import PackSet
 from gateway.mapping.unknown import is_unknown
 from gateway.policy.grants import Ask, Capability, Grants
@@ -94,6 +96,7 @@ class CertificateLookup:
         regions: Mapping[str, Region],
         grants: Grants,
         bases: tuple[Basis, ...],
+        mandates: Mandates,
         references: References,
         clock: Clock,
     ) -> None:
@@ -102,6 +105,7 @@ class CertificateLookup:
         self._regions = regions
         self._grants = grants
         self._bases = bases
+        self._mandates = mandates
         self._references = references
         self._clock = clock
 
@@ -124,6 +128,7 @@ class CertificateLookup:
         document = request.holder.document
         if problem := document_problem(document.type, document.number, today=local_day(received_at)):
             problems.append(FieldProblem("holder.document.number", problem, "check_digit"))
+        problems.extend(_agent_problems(request))
         kind = find_type(self._types, request.certificate_type)
         if kind is None:
             problems.append(FieldProblem("certificate_type", "is neither a known code nor a known name", "unknown"))
@@ -208,15 +213,30 @@ class CertificateLookup:
         return asked, answered
 
     def _roles(self, tx: Connection, question: _Question) -> frozenset[SubjectRole]:
-        """Return how the holder takes part in the case: proved for our own cases, declared for an agency's."""
-        case, document = question.request.case, question.request.holder.document
+        """Return how the holder takes part in the case: proved for our own cases, declared for an agency's.
+
+        The principal of a mandate is always proved: the mandate must be the holder's, name the agent and the item, and
+        be live (domain rule P8). Raises NotPermitted (`delegation.…`).
+        """
+        case, role = question.request.case, SubjectRole(question.request.holder_role)
+        if role is SubjectRole.PRINCIPAL:
+            self._principal(tx, question)
         if case_number_problem(case) is not None:
-            return frozenset({SubjectRole(question.request.holder_role)})
-        reference = self._references.of(document.type, document.number)
-        c = submissions.c
-        mine = and_(c.id == case, c.client_id == owner_of(question.caller), c.applicant_ref == reference)
-        found = tx.execute(select(c.id).where(mine)).first()
-        return frozenset({SubjectRole.APPLICANT}) if found else frozenset()
+            return frozenset({role})
+        c, document = submissions.c, question.request.holder.document
+        mine = and_(c.id == case, c.client_id == owner_of(question.caller))
+        if role is not SubjectRole.PRINCIPAL:
+            role = SubjectRole.APPLICANT
+            mine = and_(mine, c.applicant_ref == self._references.of(document.type, document.number))
+        return frozenset({role}) if tx.execute(select(c.id).where(mine)).first() else frozenset()
+
+    def _principal(self, tx: Connection, question: _Question) -> None:
+        request = question.request
+        if request.agent is None or request.mandate is None:
+            raise AssertionError("`_agent_problems` has refused this")
+        holder = Party(request.holder.document.type, request.holder.document.number, request.holder.name)
+        use = Use(request.agent.party(), request.item.code, question.received_at, holder)
+        self._mandates.check(tx, request.mandate, use)
 
     def _consents(self, tx: Connection, question: _Question) -> list[ConsentGiven]:
         """Return the consents for this lookup: what the request carries, and what is recorded for the case."""
@@ -300,6 +320,7 @@ class CertificateLookup:
                 "type": question.kind.code,
                 "region": question.region.id,
                 "legal_basis": request.legal_basis,
+                **({"mandate": request.mandate} if request.mandate else {}),
             },
             purpose=f"{request.purpose_code}: {request.purpose}",
             received_at=question.received_at,
@@ -338,6 +359,15 @@ def _of_certificate(region: Region, certificate: Mapping[str, Any], now: datetim
     # The issuer's own record is what it is: a wrong check character is a warning, not a refusal.
     warnings = (f"identifier {problem}",) if problem else ()
     return CertificateAnswer(region.id, judged, None, certificate, warnings)
+
+
+def _agent_problems(request: LookupRequest) -> list[FieldProblem]:
+    """Check that agent and mandate are there for a holder who is a principal, and for nobody else."""
+    given = {"agent": request.agent, "mandate": request.mandate}
+    if request.holder_role == "principal":
+        return [FieldProblem(name, "is required for a principal", "missing") for name, it in given.items() if not it]
+    reason = "belongs to holder_role principal only"
+    return [FieldProblem(name, reason, "not_principal") for name, it in given.items() if it]
 
 
 def _unverifiable(region: Region, reason: str) -> CertificateAnswer:

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field
 
 from gateway.edge import Edge, Short, Text
 from gateway.policy.transfer import ConsentGiven
-from gateway.submissions.application import Document
+from gateway.submissions.application import Document, PartyNamed
 
 
 class HolderNamed(Edge):
@@ -69,3 +69,7 @@ class LookupRequest(Edge):
     purpose: Text
     legal_basis: Text
     consents: list[HeldConsent] = Field(default_factory=list, max_length=10)
+    agent: PartyNamed | None = None
+    """Who acts for the holder; with `holder_role` `principal`, and only then."""
+    mandate: Short | None = None
+    """Id of the mandate by which the agent acts."""

@@ -26,6 +26,7 @@ class Capability(StrEnum):
     CREATE_SUBMISSIONS = "submissions.create"
     READ_SUBMISSIONS = "submissions.read"
     LOOK_UP_CERTIFICATES = "certificates.lookup"
+    RECORD_MANDATES = "mandates.record"
 
 
 class Grant(Entry):

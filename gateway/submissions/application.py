@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
+from gateway.domain.mandate import Party
 from gateway.edge import Edge, Long, Short, Text
 
 
@@ -30,6 +31,17 @@ class Applicant(Edge):
     birth_date: date | None = None
     sex: Literal["M", "F"] | None = None
     mobile: Annotated[str, StringConstraints(pattern=r"^\+?[0-9 -]{5,20}$")] | None = None
+
+
+class PartyNamed(Edge):
+    """Somebody by name and document: a principal or an agent (代理人). An organisation needs only its code."""
+
+    name: Text | None = None
+    document: Document
+
+    def party(self) -> Party:
+        """Return it as the rules of mandates read it."""
+        return Party(self.document.type, self.document.number, self.name or "")
 
 
 class MaterialReference(Edge):
@@ -68,6 +80,10 @@ class Application(Edge):
     """The purpose in words, 200 characters at most (domain rule P2)."""
     legal_basis: Text
     consents: list[Consent] = Field(default_factory=list, max_length=10)
+    agent: PartyNamed | None = None
+    """Who files for the applicant; then `mandate` is required, and the agent's identity is what the channel checked."""
+    mandate: Short | None = None
+    """Id of the mandate by which the agent files."""
 
 
 def utc_text(moment: datetime) -> str:

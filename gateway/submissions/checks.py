@@ -74,6 +74,21 @@ def applicant_problems(application: Application, today: date) -> Iterator[FieldP
         yield FieldProblem("applicant.document.number", problem, "check_digit")
 
 
+def agent_problems(application: Application, today: date) -> Iterator[FieldProblem]:
+    """Check that an agent and a mandate come together, and that the agent's document is well formed."""
+    agent, mandate = application.agent, application.mandate
+    if agent is not None and mandate is None:
+        yield FieldProblem("mandate", "is required when an agent files for the applicant", "missing")
+    if agent is None and mandate is not None:
+        yield FieldProblem("agent", "is required with a mandate: name who files", "missing")
+    if agent is None:
+        return
+    if problem := document_problem(agent.document.type, agent.document.number, today=today):
+        yield FieldProblem("agent.document.number", problem, "check_digit")
+    if agent.document.type not in _ORGANISATION_DOCUMENTS and agent.name is None:
+        yield FieldProblem("agent.name", "is required for a person", "missing")
+
+
 def mode_problems(application: Application, item: Item, assurance: Assurance) -> Iterator[FieldProblem]:
     """Check that the item can be handled this way, and that we are sure enough of the person."""
     if application.mode not in item.modes:

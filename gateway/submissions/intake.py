@@ -26,11 +26,13 @@ from gateway.domain.caller import Caller
 from gateway.domain.identifiers import case_number
 from gateway.domain.identity import Assurance
 from gateway.domain.item import Item, Office
+from gateway.domain.mandate import Party, Use
 from gateway.domain.region import place_of
 from gateway.domain.submission import State
 from gateway.errors import Conflict, FieldProblem, GatewayError, InvalidRequest
 from gateway.evidence import Exchange, record
 from gateway.evidence.record import refusal, who_is
+from gateway.identity.mandates import Mandates
 from gateway.mapping.library import PackSet
 from gateway.policy.grants import Ask, Capability, Grants
 from gateway.policy.transfer import Basis, ConsentGiven, Grounds, Transfer, require
@@ -85,6 +87,7 @@ class Intake:
         grants: Grants,
         bases: tuple[Basis, ...],
         materials: Materials,
+        mandates: Mandates,
         events: EventLog,
         sealer: Sealer,
         references: References,
@@ -97,6 +100,7 @@ class Intake:
         self._grants = grants
         self._bases = bases
         self._materials = materials
+        self._mandates = mandates
         self._events = events
         self._sealer = sealer
         self._references = references
@@ -184,6 +188,7 @@ class Intake:
     ) -> None:
         problems = [
             *checks.applicant_problems(application, local_day(now)),
+            *checks.agent_problems(application, local_day(now)),
             *checks.mode_problems(application, item, assurance),
             *self._forms.problems(item, application.form),
             *checks.material_problems(application, item),
@@ -235,6 +240,7 @@ class Intake:
 
     def _write(self, tx: Connection, checked: _Checked) -> Receipt:
         """Write everything that an accepted application means, in one transaction."""
+        self._may_act(tx, checked)
         number = self._number(checked, self._next_sequence(tx, checked))
         written = insert_into(tx, submissions).values(self._row(checked, number)).on_conflict_do_nothing()
         if tx.execute(written).rowcount == 0:  # a twin of this request was faster
@@ -247,10 +253,20 @@ class Intake:
             row = {"submission_id": number, "position": position, "code": material.code, "blob_id": material.blob}
             tx.execute(submission_materials.insert().values(row))
         tx.execute(deliveries.insert().values(_delivery(checked, number)))
-        self._events.first(tx, number, State.COLLECTED, now, {"channel": checked.channel})
+        self._events.first(tx, number, State.COLLECTED, now, {"channel": checked.channel, **_by_mandate(checked)})
         self._record_consent(tx, checked, number)
         record(tx, self._exchange(checked, number), now=self._clock())
         return Receipt(number, State.COLLECTED, now, replayed=False)
+
+    def _may_act(self, tx: Connection, checked: _Checked) -> None:
+        """Let an agent file only by a mandate of this applicant that is live as this transaction commits."""
+        application = checked.application
+        if application.agent is None or application.mandate is None:  # both or none, see `checks`
+            return
+        document = application.applicant.document
+        applicant = Party(document.type, document.number, application.applicant.name)
+        use = Use(application.agent.party(), checked.item.code, checked.received_at, applicant)
+        self._mandates.check(tx, application.mandate, use, hold=True)
 
     def _next_sequence(self, tx: Connection, checked: _Checked) -> int:
         """Return the next number of the day for this pair of places."""
@@ -344,12 +360,13 @@ class Intake:
             outcome="done",
             reason="accepted",
             who=who_is(checked.caller),
-            what={"case": number, "item": checked.item.code, "region": checked.region.id},
+            what={"case": number, "item": checked.item.code, "region": checked.region.id, **_by_mandate(checked)},
             purpose=f"{application.purpose_code}: {application.purpose}",
             received_at=checked.received_at,
             parts={
                 "applicant": orjson.dumps(application.applicant.model_dump(mode="json")),
                 "form": orjson.dumps(dict(application.form), option=orjson.OPT_SORT_KEYS),
+                **({"agent": orjson.dumps(application.agent.model_dump(mode="json"))} if application.agent else {}),
                 **{f"material.{code}": blob.sha256.encode() for code, blob in _by_code(checked).items()},
             },
         )
@@ -361,7 +378,11 @@ class Intake:
             error,
             action="submission.accept",
             who=who_is(caller),
-            what={"item": application.item, "region": application.place},
+            what={
+                "item": application.item,
+                "region": application.place,
+                **({"mandate": application.mandate} if application.mandate else {}),
+            },
             purpose=f"{application.purpose_code}: {application.purpose}",
             received_at=received_at,
         )
@@ -371,6 +392,9 @@ class Intake:
 def digest_of(application: Application, blobs: Mapping[str, Blob]) -> str:
     """Return the digest of what an application says: the same file uploaded again is the same material."""
     said = application.model_dump(mode="json")
+    for name in ("agent", "mandate"):  # whoever files for oneself says what was said before these fields joined
+        if said[name] is None:
+            del said[name]
     for material in said["materials"]:
         if material["blob"] in blobs:
             material["blob"] = blobs[material["blob"]].sha256
@@ -405,6 +429,10 @@ def _given(consent: Consent) -> ConsentGiven:
         expires_at=consent.expires_at,
         evidence=consent.evidence,
     )
+
+
+def _by_mandate(checked: _Checked) -> dict[str, str]:
+    return {"mandate": checked.application.mandate} if checked.application.mandate else {}
 
 
 def _delivery(checked: _Checked, number: str) -> dict[str, Any]:

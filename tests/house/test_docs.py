@@ -36,6 +36,7 @@ from gateway.cli import main
 from gateway.config import Config, Limits, RegionSettings
 from gateway.domain.certificate import Standing
 from gateway.domain.identifiers import DOCUMENT_TYPES
+from gateway.domain.mandate import Lack, Relation
 from gateway.domain.submission import State
 from gateway.errors import GatewayError
 from gateway.identity.clients import ClientEntry
@@ -235,6 +236,14 @@ def _code(value: ast.expr) -> str:
     return "".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in value.values)
 
 
+def filled(code: str) -> Iterator[str]:
+    """Yield the codes that a code with a hole stands for."""
+    if "*" not in code:
+        yield code
+        return
+    yield from (code.replace("*", reason) for reason in (Lack if code.startswith("delegation.") else findings()))
+
+
 def findings() -> Iterator[str]:
     """Yield the reasons that fill the hole in `transfer.*`."""
     for node in ast.walk(ast.parse(text("gateway/policy/transfer.py"))):
@@ -259,7 +268,7 @@ def codes() -> dict[str, set[tuple[int, str, bool]]]:
     found: dict[str, set[tuple[int, str, bool]]] = {}
     pairs = [(kind.code, kind) for kind in classes.values() if "code" in vars(kind)]
     for code, kind, _ in raised(classes):
-        pairs += [(code.replace("*", reason), kind) for reason in findings()] if "*" in code else [(code, kind)]
+        pairs += [(one, kind) for one in filled(code)]
     for code, kind in pairs:
         found.setdefault(code, set()).add((problems.status_of(kind("x")), kind.where.value, kind.retryable))
     for code, status in of_framework():
@@ -318,7 +327,7 @@ def test_every_field_of_a_lookup_and_of_a_consent_is_documented() -> None:
     assert set(Consent.model_fields) <= named
 
 
-@pytest.mark.parametrize("code", [*DOCUMENT_TYPES, *State, *Standing], ids=str)
+@pytest.mark.parametrize("code", [*DOCUMENT_TYPES, *State, *Standing, *Relation], ids=str)
 def test_every_value_of_a_closed_list_is_documented(code: str) -> None:
     assert f"`{code}`" in text("docs/api.md")
 

@@ -28,6 +28,7 @@ from gateway.submissions.intake import Intake, Receipt
 from gateway.submissions.materials import Materials
 from gateway.telemetry import Metrics
 from tests.support.cases import REGION
+from tests.support.mandates import mandates
 
 CALLER = Caller("agency", "广州市政务服务数据管理局", "11440100696927671X", "440100", frozenset({"submissions"}))
 ITEM = Item(
@@ -105,6 +106,7 @@ def intake(store: Store, sealer: Sealer, references: References, clock: Clock) -
         grants=grants,
         bases=(),
         materials=materials,
+        mandates=mandates(store, sealer, references, clock, ITEM.code),
         events=EventLog(sealer),
         sealer=sealer,
         references=references,

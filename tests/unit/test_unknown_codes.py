@@ -18,6 +18,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.certificate import Standing
 from gateway.domain.region import place_of
 from gateway.domain.submission import State
+from gateway.identity.mandates import Mandates
 from gateway.mapping.converters import UNKNOWN
 from gateway.mapping.library import PackSet
 from gateway.mapping.packs import Pack
@@ -108,6 +109,7 @@ async def looked_up(store: Store, clock: ManualClock, **said_of_it: Any) -> Look
         regions={REGION: cast("Region", issuer)},
         grants=cast("Grants", SimpleNamespace(require=lambda _ask: None)),
         bases=(),
+        mandates=cast("Mandates", None),  # nobody acts for anybody here
         references=References(b"r" * 32),
         clock=clock,
     )

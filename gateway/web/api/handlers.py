@@ -27,6 +27,8 @@ from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
 from gateway.domain.identity import Assurance
 from gateway.domain.item import Item
+from gateway.domain.mandate import Party
+from gateway.domain.sensitive import mask_name, mask_number
 from gateway.edge import parse_json
 from gateway.errors import (
     BodyTooLarge,
@@ -39,6 +41,7 @@ from gateway.errors import (
 )
 from gateway.evidence import record
 from gateway.evidence.record import refusal, who_is
+from gateway.identity.mandate_desk import MandateDesk, PaperMandate, Revoking, Standing
 from gateway.policy.grants import Grants
 from gateway.ports import Clock
 from gateway.storage import Store
@@ -72,6 +75,7 @@ class ApiServices:
     cases: Cases
     materials: Materials
     certificates: CertificateLookup
+    mandates: MandateDesk
     store: Store
     clock: Clock
 
@@ -87,6 +91,9 @@ def routes(services: ApiServices) -> list[web.RouteDef]:
         web.get("/v1/submissions/{id}", api.guarded("submissions", api.submission)),
         web.get("/v1/certificate-types", api.guarded("certificates", api.certificate_types)),
         web.post("/v1/certificates/lookup", api.guarded("certificates", api.look_up)),
+        web.post("/v1/mandates", api.guarded("mandates", api.record_mandate)),
+        web.get("/v1/mandates/{id}", api.guarded("mandates", api.mandate)),
+        web.post("/v1/mandates/{id}/revoke", api.guarded("mandates", api.revoke_mandate)),
     ]
 
 
@@ -185,6 +192,23 @@ class _Api:
         """POST /v1/certificates/lookup."""
         asked = await _read(request, LookupRequest)
         return _json(_lookup(await self._services.certificates.lookup(caller, asked)))
+
+    # --- mandates ----------------------------------------------------------------------------------------------
+
+    async def record_mandate(self, request: web.Request, caller: Caller) -> web.Response:
+        """POST /v1/mandates: 201 with what was recorded."""
+        made = await self._services.mandates.record(caller, await _read(request, PaperMandate))
+        headers = {"Location": f"/v1/mandates/{made.mandate.id}"}
+        return _json(_mandate(made), status=201, headers=headers)
+
+    async def mandate(self, request: web.Request, caller: Caller) -> web.Response:
+        """GET /v1/mandates/{id}."""
+        return _json(_mandate(await self._services.mandates.show(caller, request.match_info["id"])))
+
+    async def revoke_mandate(self, request: web.Request, caller: Caller) -> web.Response:
+        """POST /v1/mandates/{id}/revoke."""
+        asked = await _read(request, Revoking)
+        return _json(_mandate(await self._services.mandates.revoke(caller, request.match_info["id"], asked)))
 
 
 def _require_scope(caller: Caller, scope: str) -> None:
@@ -312,6 +336,31 @@ def _certificate(answer: CertificateAnswer) -> dict[str, Any]:
         "warnings": list(answer.warnings),
     }
     return {name: value for name, value in known.items() if value not in (None, [])}
+
+
+def _mandate(standing: Standing) -> dict[str, Any]:
+    """Say what a mandate says; people by mask (domain rule P9)."""
+    mandate = standing.mandate
+    return {
+        "id": mandate.id,
+        "principal": _party(mandate.principal),
+        "agent": _party(mandate.agent),
+        "relation": mandate.relation,
+        "items": sorted(mandate.items),
+        "valid_from": mandate.valid_from,
+        "valid_until": mandate.valid_until,
+        "created_at": mandate.created_at,
+        "revoked_at": mandate.revocation.at if mandate.revocation else None,
+        "serves": not standing.lacks,
+        "lacks": list(standing.lacks),
+    }
+
+
+def _party(party: Party) -> dict[str, Any]:
+    return {
+        "name": mask_name(party.name) or None,
+        "document": {"type": party.document_type, "number": mask_number(party.number)},
+    }
 
 
 def _route(request: web.Request) -> str:
