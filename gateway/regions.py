@@ -11,9 +11,10 @@ import importlib.util
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -72,6 +73,12 @@ class CertificateDeclaration(Settings):
     ]] = Field(default_factory=dict)  # fmt: skip
 
 
+class CodeDeclaration(Settings):
+    """`[codes]`: what a presented city code (城市码) of this region begins with; it leads to the issuer."""
+
+    prefixes: list[Annotated[str, Field(pattern=r"^[0-9A-Z][0-9A-Z:._-]{1,15}$")]] = Field(default_factory=list)
+
+
 class Manifest(Settings):
     """region.toml as a whole."""
 
@@ -88,6 +95,7 @@ class Manifest(Settings):
     limits: RegionLimits
     assurance: dict[str, Literal["A0", "A1", "A2", "A3"]] = Field(default_factory=dict)
     certificates: CertificateDeclaration = CertificateDeclaration()
+    codes: CodeDeclaration = CodeDeclaration()
     quirks: list[str] = Field(default_factory=list)
 
 
@@ -96,7 +104,7 @@ class Region:
     """One enabled region, ready for use.
 
     `certificate_words` translates its certificate status codes into ours. `packs` are the mapping packs in use, each
-    time that somebody looks; `folder` is where in mappings/ they are.
+    time that somebody looks; `folder` is where in mappings/ they are. `code_prefixes` are those of its city codes.
     """
 
     id: str
@@ -108,6 +116,7 @@ class Region:
     adapter: Adapter
     packs: Packs
     folder: str = ""
+    code_prefixes: tuple[str, ...] = ()
 
     def pack(self, message: str) -> Pack:
         """Return the mapping pack of a message, for an exchange that needs no other. Raises NotOffered."""
@@ -123,6 +132,8 @@ PACKS_OF: Mapping[str, tuple[str, ...]] = {
     "callbacks": ("event",),
     "feed": ("event",),
     "certificates": ("certificate-query",),
+    "sign_out": (),
+    "codes": (),
 }
 """The mapping packs without which a capability cannot be offered."""
 
@@ -141,6 +152,7 @@ def _manifests(config: Config, problems: Problems) -> dict[str, Manifest]:
         with problems.collect():
             manifests[region_id] = _manifest(config, region_id)
             problems.found.extend(_disagreements(manifests[region_id], chosen))
+    problems.found.extend(_ambiguous_codes(manifests))
     return manifests
 
 
@@ -221,6 +233,15 @@ def _disagreements(manifest: Manifest, chosen: RegionSettings) -> Iterator[Field
         yield FieldProblem(f"{place}.secrets.{name}", "is not a secret of this region; look at the spelling")
 
 
+def _ambiguous_codes(manifests: Mapping[str, Manifest]) -> Iterator[FieldProblem]:
+    """Say where it would not be plain whose a city code is: a prefix that begins like another leads to two issuers."""
+    known = sorted((prefix, region) for region, manifest in manifests.items() for prefix in manifest.codes.prefixes)
+    for (prefix, region), (other, elsewhere) in pairwise(known):  # sorted: what begins alike is next to each other
+        if other.startswith(prefix):
+            reason = f"{other!r} begins like {prefix!r} of region {region}; a code must lead to one issuer"
+            yield FieldProblem(f"adapters/{elsewhere}: codes.prefixes", reason)
+
+
 def _open(config: Config, manifest: Manifest, packs: PackSet, make_kit: MakeKit, guard: Guard) -> Region:
     open_adapter = _load_adapter(config, manifest.id)
     try:
@@ -242,6 +263,7 @@ def _open(config: Config, manifest: Manifest, packs: PackSet, make_kit: MakeKit,
         adapter=guard(manifest, adapter),
         packs=packs,
         folder=manifest.mappings,
+        code_prefixes=tuple(manifest.codes.prefixes),
     )
 
 
@@ -252,6 +274,9 @@ def _undeclared(manifest: Manifest, adapter: Adapter, packs: PackSet) -> Iterato
         if declared != (getattr(adapter, capability) is not None):
             wrong = "declared but not offered by adapter.py" if declared else "offered by adapter.py but not declared"
             yield FieldProblem(f"adapters/{manifest.id}: {capability}", wrong)
+    if manifest.capabilities.codes != bool(manifest.codes.prefixes):
+        reason = "goes together with the capability `codes`: without a prefix no code leads here"
+        yield FieldProblem(f"adapters/{manifest.id}: codes.prefixes", reason)
     needs = _needs({name for name, declared in said.items() if declared}, manifest.certificates.status)
     yield from _missing(manifest.id, manifest.mappings or manifest.id, needs, packs)
 

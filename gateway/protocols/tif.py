@@ -1,8 +1,8 @@
-"""The TIF profile: JSON over REST with `x-tif-*` signatures, tyrz sign-on, pushed status events.
+"""The TIF profile: JSON over REST with `x-tif-*` signatures, pushed status events.
 
-Owns: the signature and its extension over body, method and path; the OAuth2-like code flow of Guangdong's unified
-identity (统一身份认证, tyrz); cases, materials, certificates and callbacks on that wire. Leaves to mapping packs:
-what stands in a document. Source: adapters/guangdong/README.md, which lists what a real connection must confirm.
+Owns: the signature and its extension over body, method and path; cases, materials, certificates, city codes and
+callbacks on that wire. Leaves to `tif_sign_on` the sign-on of unified identity (统一身份认证, tyrz), and to mapping
+packs what stands in a document. Source: adapters/guangdong/README.md, which lists what a real connection must confirm.
 
 A refused signature (HTTP 401 on our own message) is `RegionUnreachable`: the message was certainly not taken, and
 it is an operator's problem (a wrong secret, a clock astray), after whose repair the same message goes through.
@@ -18,25 +18,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import orjson
 
-from gateway.errors import ForgedCallback, RegionError, SignOnFailed
+from gateway.errors import ForgedCallback
 from gateway.ports import (
     Callback,
     CallbackReading,
     CertificateReply,
     Clock,
+    CodeQuestion,
     Kit,
     Material,
     RegionDocument,
-    SignOnRedirect,
-    SignOnReturn,
-    SignOnStart,
+    ResolvedCode,
     SubmissionOrder,
-    UpstreamIdentity,
 )
+from gateway.protocols.tif_levels import beijing_time
 from gateway.protocols.wire import (
     Answer,
     Wire,
@@ -64,11 +63,7 @@ AUTHORITY_ID = "gd-authority"
 SIGNED_HEADERS = ("x-tif-paasid", "x-tif-timestamp", "x-tif-nonce", "x-tif-signature")
 DIGEST_HEADERS = ("content-digest", "x-pearl-digest-mac")
 
-WAYS: Mapping[str, str] = {"1": "PLV", "2": "CA", "3": "YSS", "4": "GW"}
-"""Sign-on method (`accout_type`) → its name in the way-string of levels."""
-
 _NONCE = re.compile(r"[0-9A-Za-z-]{1,64}")
-_LEVEL = re.compile(r"L[0-3]")
 
 
 # --- signature ---------------------------------------------------------------------------------------------------
@@ -200,94 +195,6 @@ class TifClient:
         return data
 
 
-# --- sign-on -----------------------------------------------------------------------------------------------------
-
-
-class TifSignOn:
-    """The code flow of the province's unified identity (统一身份认证平台)."""
-
-    prefix = "/tif/sso/connect/page/oauth2"
-
-    def __init__(self, client: TifClient, client_id: str, client_secret: str) -> None:
-        self._client = client
-        self._id = client_id
-        self._secret = client_secret
-
-    async def begin(self, start: SignOnStart) -> SignOnRedirect:
-        """Return the authority's sign-in address; nothing in it is secret."""
-        query = {
-            "service": "initService",
-            "response_type": "code",
-            "client_id": self._id,
-            "scope": "all",
-            "redirect_uri": start.redirect_uri,
-            "state": start.state,
-        }
-        return SignOnRedirect(
-            f"{self._client.wire.base_url}{self.prefix}/authorize?{urlencode(query, quote_via=quote)}"
-        )
-
-    async def complete(self, back: SignOnReturn) -> UpstreamIdentity:
-        """Exchange the code for the person's attributes. Raises SignOnFailed or RegionError."""
-        code = back.query.get("code")
-        if not code:
-            raise SignOnFailed("the identity provider sent no code back; start the sign-on again")
-        token = await self._access_token(code, back.redirect_uri)
-        answer = await self._client.call("GET", f"{self.prefix}/tokeninfo", query={"access_token": token})
-        claims = self._read(answer)
-        subject = claims.get("useridcode")
-        if not isinstance(subject, str) or not subject:
-            raise self._client.wire.uncertain("sent attributes that cannot be read", "no useridcode")
-        method = str(claims.get("accout_type", ""))
-        level = session_level(method, claims.get("creditable_level_of_account_way"))
-        return UpstreamIdentity(subject, claims, method, level)
-
-    async def _access_token(self, code: str, redirect_uri: str) -> str:
-        query = {
-            "client_id": self._id,
-            "client_secret": self._secret,
-            "code": code,
-            "scope": "all",
-            "redirect_uri": redirect_uri,
-            "grant_type": "authorization_code",
-            "service": "initService",
-        }
-        token = self._read(await self._client.call("GET", f"{self.prefix}/access_token", query=query)).get(
-            "access_token"
-        )
-        if not isinstance(token, str) or not token:
-            raise self._client.wire.uncertain("sent an answer that cannot be read", "no access_token")
-        return token
-
-    def _read(self, answer: Answer) -> dict[str, Any]:
-        document = self._client.wire.json_object(answer.body)
-        if answer.status == 400 and "error" in document:
-            raise self._refusal(document)
-        if answer.status != 200:
-            raise self._client.wire.uncertain("gave an unexpected answer", f"HTTP {answer.status}")
-        return document
-
-    def _refusal(self, document: Mapping[str, Any]) -> SignOnFailed | RegionError:
-        error = quotable(document["error"])
-        if error in ("invalid_client", "unauthorized_client"):
-            what = "does not know the gateway as a sign-on client; an operator must look"
-            return self._client.wire.unreachable(what, error)
-        text = "the identity provider did not accept the code; start the sign-on again"
-        return SignOnFailed(text, detail=error, region=self._client.wire.region)
-
-
-def session_level(method: str, way_string: object) -> str:
-    """Return the level that the way-string (`level@method@code||…`) gives to this session's method, else L0.
-
-    The best level that the account ever reached says nothing of this session and is not looked at. A method that is
-    listed twice counts with the lower level: nothing tells which of the two this session was.
-    """
-    way = WAYS.get(method)
-    parts = [entry.split("@") for entry in way_string.split("||")] if isinstance(way_string, str) else []
-    levels = [part[0] for part in parts if len(part) > 1 and part[1] == way and _LEVEL.fullmatch(part[0])]
-    return min(levels, default="L0")
-
-
 # --- submissions -------------------------------------------------------------------------------------------------
 
 
@@ -377,6 +284,39 @@ class TifCertificates:
         if any(not isinstance(each, dict) for each in found) or (head["status"] == "0" and not found):
             raise self._client.wire.uncertain("sent an answer that cannot be read", "status and data do not fit")
         return CertificateReply(head["status"], quotable(head.get("message"), document), tuple(found))
+
+
+# --- city codes --------------------------------------------------------------------------------------------------
+
+
+class TifCodes:
+    """City codes (城市码) resolved by their issuer. The address and its fields are our reading."""
+
+    def __init__(self, client: TifClient, path: str) -> None:
+        self._client = client
+        self._path = path
+
+    async def resolve(self, question: CodeQuestion) -> ResolvedCode:
+        """Ask the issuer now; the answer must be to this very question. Raises RegionRefused or RegionError."""
+        number = hashlib.sha256(self._client.signer.random_token().encode()).hexdigest()[:32]
+        document = {
+            "qqbh": number,
+            "csm": question.code,
+            "sxbm": question.item,
+            "sydw": question.organisation,
+            "syyt": question.purpose,
+        }
+        data = self._client.data(await self._client.post(self._path, document), document)
+        if data.get("qqbh") != number:
+            raise self._client.wire.uncertain("answered another question than the one asked", "qqbh differs")
+        return self._resolved(data)
+
+    def _resolved(self, data: Mapping[str, Any]) -> ResolvedCode:
+        subject, level = data.get("yhbs"), data.get("rzdj")
+        until = beijing_time(str(data.get("yxqz")))
+        if not isinstance(subject, str) or not subject or not isinstance(level, str) or until is None:
+            raise self._client.wire.uncertain("sent an answer that cannot be read", "yhbs, rzdj or yxqz")
+        return ResolvedCode(subject, level, until)
 
 
 # --- opening -----------------------------------------------------------------------------------------------------
