@@ -15,8 +15,10 @@ from aiohttp import web
 
 from adapters.guangdong.sandbox_cases import Courier, Intake
 from adapters.guangdong.sandbox_certificates import CertificateDesk
+from adapters.guangdong.sandbox_codes import MODES as CODE_MODES
+from adapters.guangdong.sandbox_codes import CodeIssuer
 from adapters.guangdong.sandbox_signature import Clock, Gatekeeper, only_signed
-from adapters.guangdong.sandbox_signon import SignOn
+from adapters.guangdong.sandbox_signon import HOSTILE, SignOn
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, authority_app
 
 _SECRETS = ("paas_id", "paas_token", "client_id", "client_secret", "item_codes")
@@ -27,10 +29,11 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
     missing = [name for name in _SECRETS if name not in settings.secrets]
     if missing:
         raise ValueError(f"the authority of Guangdong lacks the secrets {', '.join(missing)}")
-    app = authority_app(settings)
+    app = authority_app(settings, modes={**HOSTILE, **CODE_MODES})
     courier = _courier(settings, app, clock)
     app.middlewares.append(only_signed(_gatekeeper(settings, clock)))
     app.add_routes(_sign_on(settings, clock).routes())
+    app.add_routes(CodeIssuer(_here(settings.people), clock).routes())
     app.add_routes(_intake(settings, app, courier, clock).routes())
     app.add_routes(CertificateDesk(_here(settings.certificates)).routes())
     app.on_startup.append(courier.start)

@@ -1,23 +1,27 @@
 """Sign-on at the simulated authority of Guangdong (统一身份认证平台, tyrz; README.md, "Sign-on").
 
-Owns: the sign-in page, codes and access tokens (in memory: they live for a minute and for half an hour), and the
-attributes of an account with the levels of its methods. Leaves to others: every message that is signed.
+Owns: the sign-in page, codes and access tokens (in memory: they live for a minute and for half an hour), the browser's
+session here and its end, and the attacks on the flow. Leaves to `sandbox_accounts` what is told of an account, and to
+others every message that is signed.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
 
+from adapters.guangdong.sandbox_accounts import LIES, Proof, level_of, spoken, subject_of, told_of
 from adapters.guangdong.sandbox_signature import Clock, same
+from gateway.sandbox.authority import MISBEHAVIOUR
 
 CODE_LIFE = 60
 """Seconds for which a code is good."""
@@ -25,13 +29,25 @@ CODE_LIFE = 60
 TOKEN_LIFE = 1800
 """Seconds for which an access token is good."""
 
+HOSTILE: Mapping[str, str] = {
+    "hostile_changed_state": "sends the browser back with another state",
+    "hostile_code_of_another_client": "sends the browser back with a code that was made for another client",
+    "hostile_code_of_another_person": "sends the browser back with a code of somebody else's sign-on",
+    "hostile_page_for_a_document": "answers tokeninfo with a page in HTML",
+    "hostile_token_of_another_kind": "gives out an access token that is no bearer token",
+    **{mode: what for mode, (what, _) in LIES.items()},
+}
+"""Attacks on a sign-on that this authority knows."""
+
 _ROOT = "/tif/sso/connect/page/oauth2"
+_LOGOUT = "/tif/sso/connect/page/logout"
+_COOKIE = "tyrz_session"
+_CARRIED = ("state", "code_challenge", "code_challenge_method", "auth_level", "prompt")
 _CONSTANT = {"service": "initService", "response_type": "code", "scope": "all"}
 _METHODS = {"1": "账号密码 password", "2": "数字证书 certificate", "3": "粤省事 scan", "4": "微警 app"}
 _USUAL = "3"
 """What most people use, and so what the page proposes."""
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
-_ENROLLED = "20230220090000"
 _PAGE_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -49,13 +65,15 @@ class _RequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who signed on, by which method, for which client and redirect, and until when (Unix seconds)."""
+    """Who signed on and how, for which client, redirect and challenge, in which browser, until when (Unix seconds)."""
 
     person: Mapping[str, Any]
-    method: str
+    proof: Proof
     client_id: str
     redirect_uri: str
-    until: float
+    challenge: str
+    browser: str
+    until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +95,7 @@ class SignOn:
             web.post(f"{_ROOT}/authorize", self._sign_in),
             web.get(f"{_ROOT}/access_token", self._exchange),
             web.get(f"{_ROOT}/tokeninfo", self._tell),
+            web.get(_LOGOUT, self._sign_out),
         ]
 
     async def _show_page(self, request: web.Request) -> web.Response:
@@ -91,11 +110,45 @@ class SignOn:
             errand = self._errand(form)
         except _RequestError as refusal:
             return _html(f"<h1>无法登录</h1><p>{escape(str(refusal))}</p>", 400)
-        person = self._person(form.get("account", ""), form.get("password", ""))
-        if person is None or form.get("method") not in _METHODS:
+        person, method = self._person(form.get("account", ""), form.get("password", "")), form.get("method", "")
+        if person is None or method not in _METHODS or level_of(person, method) < errand.get("auth_level", "L0"):
             return _page(errand, wrong=True)
-        code = self._issue(self.codes, person, form["method"], errand["redirect_uri"], CODE_LIFE)
-        return _redirect(errand, code)
+        return self._send_back(request, errand, person, method)
+
+    def _send_back(
+        self, request: web.Request, errand: dict[str, str], person: Mapping[str, Any], method: str
+    ) -> web.Response:
+        wrong, browser = request.app[MISBEHAVIOUR], secrets.token_urlsafe(32)
+        listed = "auth_level" in errand or errand.get("prompt") == "login"
+        proof = Proof(method, self.clock(), listed)
+        session = Session(
+            person, proof, self.client_id, errand["redirect_uri"], errand.get("code_challenge", ""), browser
+        )
+        if wrong.due("hostile_code_of_another_client"):
+            session = replace(session, client_id="somebody-elses-client")
+        if wrong.due("hostile_code_of_another_person"):
+            session = replace(session, person=self._another(person), challenge=_challenge("of another sign-on"))
+        if wrong.due("hostile_changed_state"):
+            errand = errand | {"state": "of-another-sign-on"}
+        response = _redirect(errand, self._issue(self.codes, session, CODE_LIFE))
+        response.set_cookie(_COOKIE, browser, path="/tif/sso", httponly=True, samesite="Lax")
+        return response
+
+    def _another(self, person: Mapping[str, Any]) -> Mapping[str, Any]:
+        return next(one for one in self.people if one["uid"] != person["uid"])
+
+    async def _sign_out(self, request: web.Request) -> web.Response:
+        """End the session of this browser: no code and no token that came of it is good any more."""
+        query = request.query
+        if query.get("client_id") != self.client_id or not self._is_ours(query.get("redirect_uri", "")):
+            return _html("<h1>无法退出</h1><p>wrong client_id or redirect_uri</p>", 400)
+        browser = request.cookies.get(_COOKIE, "")
+        for book in (self.codes, self.tokens):
+            for key in [key for key, session in book.items() if same(session.browser, browser)]:
+                del book[key]
+        response = _back_to(query["redirect_uri"], {name: query[name] for name in ("state",) if name in query})
+        response.del_cookie(_COOKIE, path="/tif/sso")
+        return response
 
     def _errand(self, given: Mapping[str, str]) -> dict[str, str]:
         """Return the parameters that the page carries along. Raises _RequestError: never redirect to a stranger."""
@@ -104,9 +157,11 @@ class SignOn:
             wrong.append("client_id")
         if not self._is_ours(given.get("redirect_uri", "")):
             wrong.append("redirect_uri")
+        if given.get("code_challenge_method", "S256") != "S256":
+            wrong.append("code_challenge_method")
         if wrong:
             raise _RequestError("invalid_request", f"wrong or missing: {', '.join(wrong)}")
-        names = (*_CONSTANT, "client_id", "redirect_uri", "state")
+        names = (*_CONSTANT, "client_id", "redirect_uri", *_CARRIED)
         return {name: given[name] for name in names if name in given}
 
     def _is_ours(self, redirect: str) -> bool:
@@ -119,13 +174,11 @@ class SignOn:
                 return person if same(str(person["password"]), password) else None
         return None
 
-    def _issue(
-        self, book: dict[str, Session], person: Mapping[str, Any], method: str, redirect: str, life: float
-    ) -> str:
+    def _issue(self, book: dict[str, Session], session: Session, life: float) -> str:
         now, ticket = self.clock(), secrets.token_urlsafe(32)
-        for old in [key for key, session in book.items() if session.until < now]:
+        for old in [key for key, one in book.items() if one.until < now]:
             del book[old]
-        book[ticket] = Session(person, method, self.client_id, redirect, now + life)
+        book[ticket] = replace(session, until=now + life)
         return ticket
 
     async def _exchange(self, request: web.Request) -> web.Response:
@@ -133,8 +186,13 @@ class SignOn:
             session = self._redeem(request.query)
         except _RequestError as refusal:
             return _error(refusal, 400)
-        token = self._issue(self.tokens, session.person, session.method, session.redirect_uri, TOKEN_LIFE)
-        answer = {"access_token": token, "token_type": "bearer", "expires_in": TOKEN_LIFE}
+        kind = "mac" if request.app[MISBEHAVIOUR].due("hostile_token_of_another_kind") else "bearer"
+        answer = {
+            "access_token": self._issue(self.tokens, session, TOKEN_LIFE),
+            "token_type": kind,
+            "expires_in": TOKEN_LIFE,
+            "useridcode": subject_of(session.person),
+        }
         return web.json_response(answer, headers={"Cache-Control": "no-store"})
 
     def _redeem(self, query: Mapping[str, str]) -> Session:
@@ -148,46 +206,26 @@ class SignOn:
         session = self.codes.pop(given["code"], None)  # used up even if the rest does not fit
         if session is None or session.until < self.clock() or session.redirect_uri != given["redirect_uri"]:
             raise _RequestError("invalid_grant", "the code is unknown, used, too old or for another redirect_uri")
+        if session.client_id != given["client_id"]:
+            raise _RequestError("invalid_grant", "the code was made for another client")
+        if session.challenge and not same(_challenge(query.get("code_verifier", "")), session.challenge):
+            raise _RequestError("invalid_grant", "the code_verifier does not fit")
         return session
 
     async def _tell(self, request: web.Request) -> web.Response:
         session = self.tokens.get(request.query.get("access_token", ""))
         if session is None or session.until < self.clock():
             return _error(_RequestError("invalid_token", "the access token is unknown or too old"), 401)
-        return web.json_response(attributes(session), headers={"Cache-Control": "no-store"})
-
-
-def attributes(session: Session) -> dict[str, str]:
-    """Return what the authority tells of a signed-on account."""
-    person = session.person
-    levels: Mapping[str, str] = person["levels"]
-    best = max(levels.values(), default="L0")
-    return {
-        "uid": person["uid"],
-        "useridcode": f"UC{person['uid']}",
-        "cn": person["name"],
-        "idcardtype": person["id_type"],
-        "idcardnumber": person["id_number"],
-        "telephonenumber": person.get("mobile", ""),
-        "mail": person.get("mail", ""),
-        "area": person["area"],
-        "usertype": person["usertype"],
-        "origin": "gdbs",
-        "accout_type": session.method,  # the wire misspells it
-        "createtime": _ENROLLED,
-        "uversion": "1",
-        "sex": person["sex"],
-        "isreal": "false" if best == "L0" else "true",
-        "realtype": next((way for way in ("PLV", "SI", "IC", "DC") if way in levels), ""),
-        "creditable_level_of_account": best,
-        "creditable_level_of_account_way": "||".join(
-            f"{level}@{way}@{_unique(person['uid'], way)}" for way, level in levels.items()
-        ),
-    }
-
-
-def _unique(uid: str, way: str) -> str:
-    return hashlib.sha256(f"{uid}/{way}".encode()).hexdigest()[:32]
+        wrong = request.app[MISBEHAVIOUR]
+        if wrong.due("hostile_page_for_a_document"):
+            return _html("<h1>系统繁忙</h1>", 200)
+        told = told_of(session.person, session.proof)
+        for mode, (_, lie) in LIES.items():
+            if wrong.due(mode):
+                told = lie(told, session.person, self.people)
+        return web.Response(
+            body=spoken(told), content_type="application/json", charset="utf-8", headers={"Cache-Control": "no-store"}
+        )
 
 
 def _form(body: bytes) -> dict[str, str]:
@@ -197,10 +235,20 @@ def _form(body: bytes) -> dict[str, str]:
         raise _RequestError("invalid_request", "this is no form") from error
 
 
+def _challenge(verifier: str) -> str:
+    digest = hashlib.sha256(verifier.encode("utf-8", "surrogateescape")).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
 def _redirect(errand: Mapping[str, str], code: str) -> web.Response:
-    back = {"code": code} | {name: errand[name] for name in ("state",) if name in errand}
-    joint = "&" if "?" in errand["redirect_uri"] else "?"
-    location = f"{errand['redirect_uri']}{joint}{urlencode(back)}"
+    return _back_to(
+        errand["redirect_uri"], {"code": code} | {name: errand[name] for name in ("state",) if name in errand}
+    )
+
+
+def _back_to(address: str, query: Mapping[str, str]) -> web.Response:
+    joint = "&" if "?" in address else "?"
+    location = f"{address}{joint}{urlencode(query)}" if query else address
     return web.Response(status=302, headers={"Location": location, "Cache-Control": "no-store"})
 
 

@@ -156,8 +156,9 @@ def beijing_time(text: str) -> datetime | None:
     """Read `yyyyMMddHHmmss` or `yyyy-MM-dd HH:mm:ss`, Beijing time; None when it is no such time."""
     parts = _TIME.fullmatch(text)
     try:
-        return datetime(*map(int, parts.groups()), tzinfo=BEIJING).astimezone(UTC) if parts else None  # type: ignore[misc,arg-type] # six numbers, by the pattern
-    except ValueError:
+        digits = "".join(parts.groups()) if parts else ""
+        return datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=BEIJING).astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter: the first hours of the year 1
         return None
 
 

@@ -31,6 +31,7 @@ from yarl import URL
 from gateway.config import HOUSE, Config, RegionSettings, load_config, parse, read_toml
 from gateway.domain.calendar import local_day
 from gateway.domain.identifiers import case_number
+from gateway.errors import SignOnFailed
 from gateway.lines import Line, guard
 from gateway.ports import (
     Adapter,
@@ -442,7 +443,8 @@ class Visit:
         state = secrets.token_urlsafe(32)
         url, memory = await self._begin(state, "zh-CN", levels, fresh)
         query = await self._through(await self._page(url), way)
-        assert query.get("state") == state, "the state did not come back unchanged"
+        if query.get("state") != state:
+            raise SignOnFailed("the state did not come back unchanged: the core knows no such sign-on")
         return SignOnReturn(query, memory, self.redirect_uri)
 
     async def _begin(

@@ -28,7 +28,9 @@ from yarl import URL
 
 from adapters.guangdong.sandbox import build_authority
 from adapters.guangdong.sandbox_case import document_fits
+from adapters.guangdong.sandbox_codes import MODES as CODE_MODES
 from adapters.guangdong.sandbox_signature import content_digest, tif_signature
+from adapters.guangdong.sandbox_signon import HOSTILE
 from gateway.sandbox.authority import NOTEBOOK, AuthoritySettings
 
 TOKEN = b"TESTTOKEN0123456789ABCDEFGHIJKLM"
@@ -382,6 +384,17 @@ async def sign_in(caller: Caller, **typed: str) -> URL:
         return URL(reply.headers["Location"])
 
 
+def challenge_of(verifier: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+
+
+async def told_to(caller: Caller, asked: dict[str, str] | None = None, **typed: str) -> Any:
+    """Sign in by form, with further parameters in it, and return what tokeninfo tells."""
+    back = await sign_in(caller, **(asked or {}), **typed)
+    _, token = await exchange(caller, back.query["code"])
+    return (await tokeninfo(caller, token["access_token"]))[1]
+
+
 async def exchange(caller: Caller, code: str, **changes: str) -> tuple[int, Any]:
     query = sso_query(caller) | {"client_secret": "pearl-secret", "grant_type": "authorization_code", "code": code}
     del query["response_type"], query["state"]
@@ -492,6 +505,164 @@ async def test_a_code_is_for_one_client_and_one_redirect(caller: Caller, changes
 
 async def test_an_access_token_that_was_never_given_out_tells_nothing(caller: Caller) -> None:
     assert (await tokeninfo(caller, "made up"))[0] == 401
+
+
+async def test_a_code_that_was_asked_for_with_a_challenge_needs_its_verifier(caller: Caller) -> None:
+    """RFC 7636: a code that was caught on its way is worth nothing without what only the right client knows."""
+    asked = {"code_challenge": challenge_of("v" * 43), "code_challenge_method": "S256"}
+    for wrong in ({}, {"code_verifier": "w" * 43}, {"code_verifier": asked["code_challenge"]}):
+        status, answer = await exchange(caller, (await sign_in(caller, **asked)).query["code"], **wrong)
+        assert (status, answer["error"]) == (400, "invalid_grant")
+    code = (await sign_in(caller, **asked)).query["code"]
+    assert (await exchange(caller, code, code_verifier="v" * 43))[0] == 200
+
+
+async def test_a_method_below_the_demanded_level_does_not_sign_on(caller: Caller) -> None:
+    """`chen` has L1 by password and L2 by the app."""
+    form = sso_query(caller) | {"account": "chen", "password": "correct <horse>", "auth_level": "L2"}
+    for method, status in {"1": 403, "3": 302, "2": 403}.items():
+        sent = form | {"method": method}
+        async with caller.client.post(f"{SSO}/authorize", data=sent, allow_redirects=False) as reply:
+            assert reply.status == status
+
+
+@pytest.mark.parametrize("asked", [{"prompt": "login"}, {"auth_level": "L1"}])
+async def test_who_demands_something_hears_when_it_was_proved(caller: Caller, asked: dict[str, str]) -> None:
+    ways = (await told_to(caller, asked, method="3"))["creditable_level_of_account_way"]
+    assert {way["way_code"]: (way["identity_level"], way["auth_time"]) for way in ways} == {
+        "PLV": ("L1", "-1"),
+        "YSS": ("L2", "20231115061320"),
+        "GW": ("L3", "-1"),
+    }
+
+
+COMPANY = {
+    "name": "测试有限公司",
+    "id_type": "49",
+    "id_number": "91440101MA5T00010Q",
+    "region_code": "440100",
+    "legal_person": "林法定",
+    "legal_id_type": "10",
+    "legal_code": "440303198506159013",
+}
+
+
+async def test_a_legal_person_comes_with_its_handler(start: Start) -> None:
+    legal = PERSON | {"usertype": "2", "levels": {"IC": "L2"}, "organisation": COMPANY}
+    async with start(people=[legal]) as caller:
+        told = await told_to(caller, method="1")
+    assert (told["cn"], told["idcardtype"], told["idcardnumber"]) == ("测试有限公司", "49", "91440101MA5T00010Q")
+    handler = ("link_person_name", "link_person_type", "link_person_code")
+    assert [told[name] for name in handler] == ["陈测试", "10", "44010619900101900X"]
+    assert (told["usertype"], told["realtype"]) == ("2", "IC")
+    assert "zzlx=91" in told["attributes"]
+    assert "lxdh=-1" in told["attributes"]
+
+
+async def test_a_natural_account_under_a_legal_person_comes_with_it(start: Start) -> None:
+    async with start(people=[PERSON | {"organisation": COMPANY | {"code": "UC9"}}]) as caller:
+        told = await told_to(caller)
+    child, parent = told["userobj"], told["pareobj"]
+    assert (child["cn"], child["usertype"], child["parent_uidcode"]) == ("陈测试", "1", "UC9")
+    assert (parent["cn"], parent["usertype"], parent["useridcode"]) == ("测试有限公司", "2", "UC9")
+
+
+async def test_whoever_signs_out_takes_codes_and_tokens_along(caller: Caller) -> None:
+    """Only those of this browser; and nobody is sent to a stranger."""
+    code = (await sign_in(caller)).query["code"]
+    _, token = await exchange(caller, (await sign_in(caller)).query["code"])
+    out = {"client_id": "pearl-client", "redirect_uri": f"{caller.gateway}/out", "state": "s+t"}
+    for stranger in ({"redirect_uri": "https://evil.example/"}, {"client_id": "stranger"}):
+        async with caller.client.get("/tif/sso/connect/page/logout", params=out | stranger) as page:
+            assert page.status == 400
+    assert (await tokeninfo(caller, token["access_token"]))[0] == 200
+    async with caller.client.get("/tif/sso/connect/page/logout", params=out, allow_redirects=False) as reply:
+        assert (reply.status, reply.headers["Location"]) == (302, f"{caller.gateway}/out?state=s%2Bt")
+    assert (await tokeninfo(caller, token["access_token"]))[0] == 401
+    assert (await exchange(caller, code))[0] == 200, "the code belongs to the browser that signed in before"
+
+
+@pytest.mark.parametrize("mode", sorted(HOSTILE))
+async def test_every_attack_changes_what_is_answered(start: Start, mode: str) -> None:
+    """An attack that does nothing would let every adapter pass."""
+    other = PERSON | {"account": "wang", "uid": "gd-0002", "name": "王测试", "id_number": "440106198806150019"}
+    async with start(people=[PERSON, other]) as caller:
+        honest = await _whole_way(caller)
+        await caller.order(mode, -1)
+        assert await _whole_way(caller) != honest
+
+
+async def _whole_way(caller: Caller) -> Any:
+    """Sign on for a fresh proof and return everything that does not differ each time."""
+    back = await sign_in(caller, prompt="login")
+    status, token = await exchange(caller, back.query["code"])
+    kind = token.get("token_type")
+    if status != 200:
+        return back.query["state"], status
+    async with caller.client.get(f"{SSO}/tokeninfo", params={"access_token": token["access_token"]}) as reply:
+        return back.query["state"], kind, await reply.read()
+
+
+# City codes
+
+RESOLVE = "/ebus/pearl/v1/citycodes/resolve"
+
+
+async def shown(caller: Caller, account: str = "chen") -> str:
+    async with caller.client.post("/control/codes", json={"account": account}) as reply:
+        assert reply.status == 200
+        return str((await reply.json())["code"])
+
+
+async def resolve(caller: Caller, code: str, **changes: str) -> tuple[int, Any]:
+    asked = {"qqbh": "0123", "csm": code, "sxbm": ITEM, "sydw": "广州市测试局", "syyt": "取号"} | changes
+    return await caller.send("POST", RESOLVE, as_json(asked))
+
+
+async def test_a_shown_code_is_resolved_once(caller: Caller) -> None:
+    code = await shown(caller)
+    status, answer = await resolve(caller, code)
+    expected = {"qqbh": "0123", "yhbs": "UCgd-0001", "rzdj": "L2", "yxqz": "20231115061820"}
+    assert (status, answer["data"]) == (200, expected)
+    status, answer = await resolve(caller, code)
+    assert (status, answer["code"]) == (422, "422")
+    assert code not in json.dumps(answer)
+
+
+@pytest.mark.parametrize(("age", "status"), [(60, 200), (61, 422)])
+async def test_a_code_that_is_shown_holds_for_a_minute(start: Start, age: int, status: int) -> None:
+    now = [float(NOW)]
+    async with start(clock=lambda: now[0]) as caller:
+        code = await shown(caller)
+        now[0] += age
+        nonce, body = caller.nonce(), as_json({"qqbh": "1", "csm": code, "sxbm": ITEM, "sydw": "局", "syyt": "取号"})
+        signed = headers_for("POST", RESOLVE, body, nonce=nonce, at=int(now[0]))
+        assert (await caller.send_as(signed, "POST", RESOLVE, body))[0] == status
+
+
+async def test_a_code_rotates_the_one_shown_before_is_good_no_more(caller: Caller) -> None:
+    first, second = await shown(caller), await shown(caller)
+    assert (await resolve(caller, first))[0] == 422
+    assert (await resolve(caller, second))[0] == 200
+
+
+@pytest.mark.parametrize("name", ["qqbh", "csm", "sxbm", "sydw", "syyt"])
+async def test_a_code_is_not_resolved_without_saying_what_for(caller: Caller, name: str) -> None:
+    code = await shown(caller)
+    status, answer = await resolve(caller, code, **{name: ""})
+    assert (status, [error["field"] for error in answer["errors"]]) == (422, [name])
+    assert (await resolve(caller, code))[0] == 200, "a question that is not answered uses nothing up"
+
+
+async def test_a_code_is_resolved_for_a_signed_question_only(caller: Caller) -> None:
+    assert (await caller.send_as({}, "POST", RESOLVE, b"{}"))[0] == 401
+
+
+@pytest.mark.parametrize("mode", sorted(CODE_MODES))
+async def test_every_fault_of_the_issuer_changes_what_is_answered(caller: Caller, mode: str) -> None:
+    honest = await resolve(caller, await shown(caller))
+    await caller.order(mode, 1)
+    assert await resolve(caller, await shown(caller)) != honest
 
 
 # Submissions

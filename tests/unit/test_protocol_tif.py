@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import orjson
 import pytest
@@ -25,11 +24,10 @@ from gateway.errors import (
     RegionUncertain,
     RegionUnreachable,
     ReplayedCallback,
-    SignOnFailed,
     StartRefused,
 )
-from gateway.ports import Adapter, Callback, CallbackReading, SignOnReturn, SignOnStart
-from gateway.protocols.tif import session_level, tif_signature
+from gateway.ports import Adapter, Callback, CallbackReading, CodeQuestion, ResolvedCode
+from gateway.protocols.tif import tif_signature
 from tests.unit.protocol_support import NOW, Answerer, FarSide, Seen, far_side, kit, material, order
 
 TOKEN = b"TESTTOKEN0123456789ABCDEFGHIJKLM"
@@ -186,92 +184,6 @@ async def test_asking_believes_not_here_only_in_the_regions_own_words() -> None:
         await ask(lambda _: says({"message": "no route"}, 404))
 
 
-# --- sign-on -----------------------------------------------------------------------------------------------------
-
-
-async def test_the_way_to_the_identity_provider_carries_no_secret() -> None:
-    async with guangdong(lambda _: says({})) as (adapter, far):
-        assert adapter.sign_on is not None
-        start = SignOnStart("st/ate", "n", "http://gateway.test/sign-in/guangdong/callback", "zh-Hans")
-        redirect = await adapter.sign_on.begin(start)
-    parts = urlsplit(redirect.url)
-    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-    assert parts.path == "/tif/sso/connect/page/oauth2/authorize"
-    assert query["state"] == "st/ate"
-    assert query["redirect_uri"] == "http://gateway.test/sign-in/guangdong/callback"
-    assert "a secret" not in redirect.url
-    assert far.seen == []
-
-
-PERSON: Mapping[str, Any] = {
-    "useridcode": "U1",
-    "cn": "陈大文",
-    "accout_type": "3",
-    "creditable_level_of_account": "L3",
-    "creditable_level_of_account_way": "L2@YSS@x||L1@PLV@y||L3@GW@z",
-}
-
-
-async def complete(answer: Answerer, query: Mapping[str, str]) -> Any:
-    async with guangdong(answer) as (adapter, far):
-        assert adapter.sign_on is not None
-        identity = await adapter.sign_on.complete(SignOnReturn(query, {}, "http://gateway.test/cb"))
-        return identity, far
-
-
-async def test_a_sign_on_gives_the_level_of_the_session_not_the_best_ever() -> None:
-    def answer(seen: Seen) -> web.Response:
-        return says({"access_token": "t+/="} if seen.path.endswith("/access_token") else PERSON)
-
-    identity, far = await complete(answer, {"code": "a+b/c="})
-    assert (identity.subject, identity.method, identity.level) == ("U1", "3", "L2")
-    assert identity.claims == PERSON
-    assert far.seen[0].query["code"] == "a+b/c="
-    assert far.seen[1].query["access_token"] == "t+/="
-
-
-@pytest.mark.parametrize(
-    ("method", "ways", "level"),
-    [
-        ("1", "L2@YSS@x||L1@PLV@y||L3@GW@z", "L1"),
-        ("4", "L2@YSS@x||L1@PLV@y||L3@GW@z", "L3"),
-        ("2", "L2@YSS@x", "L0"),
-        ("9", "L3@None@x", "L0"),
-        ("1", "L3@PLV@x||L1@PLV@y", "L1"),
-        ("1", "L9@PLV@x", "L0"),
-        ("1", None, "L0"),
-        ("1", "||@@||L3", "L0"),
-    ],
-)
-def test_the_level_is_the_one_of_the_sessions_method(method: str, ways: object, level: str) -> None:
-    assert session_level(method, ways) == level
-
-
-async def test_a_code_that_is_not_accepted_ends_the_sign_on() -> None:
-    refusal = {"error": "invalid_grant", "error_description": "used"}
-    with pytest.raises(SignOnFailed):
-        await complete(lambda _: says(refusal, 400), {"code": "used"})
-
-
-async def test_a_return_without_a_code_ends_the_sign_on_without_a_call() -> None:
-    with pytest.raises(SignOnFailed):
-        await complete(lambda _: says({}), {"error": "access_denied"})
-
-
-async def test_a_client_that_the_province_does_not_know_is_an_operators_problem() -> None:
-    with pytest.raises(RegionUnreachable):
-        await complete(lambda _: says({"error": "invalid_client"}, 400), {"code": "c"})
-
-
-@pytest.mark.parametrize("person", [{}, {"useridcode": ""}, {"useridcode": 7}])
-async def test_a_person_without_a_stable_id_is_no_sign_on(person: Any) -> None:
-    def answer(seen: Seen) -> web.Response:
-        return says({"access_token": "t"} if seen.path.endswith("/access_token") else person)
-
-    with pytest.raises(RegionUncertain):
-        await complete(answer, {"code": "c"})
-
-
 # --- certificates ------------------------------------------------------------------------------------------------
 
 
@@ -400,3 +312,54 @@ async def test_a_wrong_setting_or_secret_stops_the_start(settings: Any, secrets:
         with pytest.raises(StartRefused) as caught:
             open_adapter(lent)
     assert [problem.field for problem in caught.value.problems] == [f"regions.guangdong.{field}"]
+
+
+# --- city codes --------------------------------------------------------------------------------------------------
+
+QUESTION = CodeQuestion("HMM:one-time-code", "collecting papers", "1144-ITEM", "a window")
+
+
+async def resolve(answer: Answerer) -> tuple[ResolvedCode, FarSide]:
+    async with guangdong(answer) as (adapter, far):
+        assert adapter.codes is not None
+        return await adapter.codes.resolve(QUESTION), far
+
+
+def resolved(**changes: Any) -> Answerer:
+    def answer(seen: Seen) -> web.Response:
+        asked = orjson.loads(seen.body)["qqbh"]
+        data = {"qqbh": asked, "yhbs": "UC1", "rzdj": "L2", "yxqz": "20231115061820", **changes}
+        return says({"code": "200", "data": data})
+
+    return answer
+
+
+async def test_a_city_code_is_resolved_with_purpose_item_and_organisation() -> None:
+    found, far = await resolve(resolved())
+    assert found == ResolvedCode("UC1", "L2", NOW + timedelta(minutes=5))
+    sent = orjson.loads(far.seen[0].body)
+    assert {name: sent[name] for name in ("csm", "sxbm", "sydw", "syyt")} == {
+        "csm": QUESTION.code,
+        "sxbm": QUESTION.item,
+        "sydw": QUESTION.organisation,
+        "syyt": QUESTION.purpose,
+    }
+    assert QUESTION.code not in far.seen[0].path
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"qqbh": "0" * 32}, {"qqbh": None}, {"yhbs": ""}, {"yhbs": 7}, {"rzdj": None}, {"yxqz": "-1"}, {"yxqz": None}],
+)
+async def test_an_answer_to_another_question_or_without_a_person_resolves_nothing(changes: Mapping[str, Any]) -> None:
+    """The comparison of `qqbh` in `resolve`, and `_resolved`."""
+    with pytest.raises(RegionUncertain):
+        await resolve(resolved(**changes))
+
+
+async def test_the_refusal_of_a_city_code_does_not_repeat_it() -> None:
+    said = f"used: {QUESTION.code}"
+    refusal = {"code": "422", "message": said, "errors": [{"field": QUESTION.code, "reason": said}]}
+    with pytest.raises(RegionRefused) as caught:
+        await resolve(lambda _: says(refusal, 422))
+    assert QUESTION.code not in f"{caught.value.public} {caught.value.detail} {caught.value.problems}"
