@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 from joserfc.jwk import ECKey
+
+from gateway.crypto import sm2, sm_keys
 
 _VALID = timedelta(days=365)
 
@@ -58,6 +60,25 @@ class Mint:
         key = _load(pem)
         encoded = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         self._once(f"{name}.pub.pem", lambda: encoded)
+
+    def sm2_pair(self, name: str) -> None:
+        """Mint an SM2 key pair: `<name>.key.pem`, `<name>.pub.pem`."""
+        key = sm_keys.read_private(self._once(f"{name}.key.pem", lambda: sm_keys.private_pem(sm2.generate())))
+        self._once(f"{name}.pub.pem", lambda: sm_keys.public_pem(key.public))
+
+    def sm2_pins(self, name: str, key_names: Sequence[str]) -> None:
+        """Mint `<name>.pins.toml`, in which the SM2 pairs of these names are pinned, each under its name.
+
+        `pair@expired` is pinned with a term that is over, `pair@future` with one that has not begun.
+        """
+        self._once(f"{name}.pins.toml", lambda: "\n".join(map(self._sm2_pin, key_names)).encode())
+
+    def _sm2_pin(self, key_name: str) -> str:
+        name, _, shift = key_name.partition("@")
+        begins = datetime.now(UTC) - timedelta(days=1) + {"": 0, "expired": -2, "future": 2}[shift] * _VALID
+        public = (self.folder / f"{name}.pub.pem").read_text(encoding="ascii")
+        term = f"not_before = {begins.isoformat()}\nnot_after = {(begins + _VALID).isoformat()}"
+        return f"[[key]]\nid = \"{name}\"\n{term}\npublic_key = '''\n{public}'''\n"
 
     def client_keys(self, client: str) -> None:
         """Mint an agency's key pair: `<client>.pem` for the agency, `<client>.jwks.json` for the gateway."""

@@ -134,6 +134,10 @@ def _mint_one(mint: Mint, name: str, kind: str) -> None:
             mint.rsa_pair(name)
         case "rsa-certificate":
             mint.rsa_certificate(name, subject)
+        case "sm2":
+            mint.sm2_pair(name)
+        case "sm2-pins":
+            mint.sm2_pins(name, subject.split(","))
         case "certificate":
             mint.certificate(name, subject)
         case _:
