@@ -155,6 +155,7 @@ class Files(Settings):
     windows: Path = Path("windows.toml")
     certificates: Path = Path("certificates.toml")
     transfers: Path = Path("transfers.toml")
+    recognition: Path = Path("recognition.toml")
 
 
 class RegionSettings(Settings):

@@ -1,4 +1,4 @@
-"""The data files of a deployment: clients, items, certificate types, grants, bases, windows.
+"""The data files of a deployment: clients, items, certificate types, grants, bases, recognition, windows.
 
 Owns: reading them all, in the order in which they refer to each other, and hearing every problem in one go. A file that
 is broken does not make its neighbours complain about names that they rightly use.
@@ -19,6 +19,7 @@ from gateway.errors import StartRefused
 from gateway.identity.clients import ClientEntry, load_clients
 from gateway.mapping.library import read_sets
 from gateway.policy.grants import Grants, Known, load_grants
+from gateway.policy.recognition import Recognition, load_recognition
 from gateway.policy.transfer import Basis, load_bases
 from gateway.windows import WindowRegistry, load_windows
 
@@ -34,6 +35,7 @@ class Data:
     types: Mapping[str, CertificateType]
     grants: Grants
     bases: tuple[Basis, ...]
+    recognition: Recognition
     windows: WindowRegistry
 
 
@@ -50,10 +52,10 @@ class _Anything(Collection[str]):
         return 0
 
 
-def load_data(config: Config, registered: Collection[str] | None = None) -> Data:
+def load_data(config: Config, registered: Mapping[str, str] | None = None) -> Data:
     """Read every data file. Raises StartRefused that lists the problems of all of them.
 
-    `registered` are the ids of the clients in the database; without them no name of a client is called unknown.
+    `registered` are the clients in the database (id → service); without them no client or service is called unknown.
     """
     problems = Problems()
     files = config.files
@@ -71,19 +73,28 @@ def load_data(config: Config, registered: Collection[str] | None = None) -> Data
     known = Known(callers, regions, _names(items), _names(types))
     grants = Grants({})
     bases: tuple[Basis, ...] = ()
+    recognition = Recognition({})
     windows = WindowRegistry([])
     with problems.collect():
         grants = load_grants(config.path(files.grants), known)
     with problems.collect():
         bases = load_bases(config.path(files.transfers), known.items)
     with problems.collect():
+        recognition = load_recognition(config.path(files.recognition), regions, _services(clients, registered))
+    with problems.collect():
         windows = load_windows(config.path(files.windows), regions=regions, items=known.items)
     problems.refuse()
-    return Data(clients or {}, items or {}, types or {}, grants, bases, windows)
+    return Data(clients or {}, items or {}, types or {}, grants, bases, recognition, windows)
 
 
 def _names(loaded: Mapping[str, V] | None) -> Collection[str]:
     return _Anything() if loaded is None else frozenset(loaded)
+
+
+def _services(clients: Mapping[str, ClientEntry] | None, registered: Mapping[str, str] | None) -> Collection[str]:
+    if clients is None or registered is None:
+        return _Anything()
+    return {entry.service or client_id for client_id, entry in clients.items()} | set(registered.values())
 
 
 def read_config(path: Path) -> Config:

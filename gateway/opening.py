@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -19,7 +19,7 @@ from gateway.crypto.at_rest import References, Sealer
 from gateway.crypto.signing import Es256Signer
 from gateway.data import Data, load_data
 from gateway.errors import GatewayError, StartRefused
-from gateway.identity.registry import names
+from gateway.identity.registry import services
 from gateway.lines import Line, guard
 from gateway.ports import Adapter, Clock, Kit
 from gateway.regions import Manifest, Region, limits_of, open_regions, secret_reader
@@ -55,11 +55,11 @@ def data_and_regions(
     session: aiohttp.ClientSession,
     clock: Clock,
     metrics: Metrics,
-    registered: Collection[str] | None = None,
+    registered: Mapping[str, str] | None = None,
 ) -> tuple[Data, Mapping[str, Region], Mapping[str, Line]]:
     """Load data files, regions and mappings; whatever is wrong with any of them is told together.
 
-    `registered` are the ids of the clients in the database, None where nobody looked.
+    `registered` are the clients in the database (id → service), None where nobody looked.
     """
     problems = Problems()
     lines: dict[str, Line] = {}
@@ -113,17 +113,17 @@ def store_url(config: Config) -> str:
     return make_url(url).set(password=password).render_as_string(hide_password=False)
 
 
-async def registered_clients(config: Config) -> Collection[str] | None:
-    """Return the ids of the clients in the database, before anything is built; None when it cannot be reached.
+async def registered_clients(config: Config) -> Mapping[str, str] | None:
+    """Return the clients in the database before anything is built: id → service; None when it cannot be reached.
 
     A database that is not there yet has none, and looking does not make it.
     """
     try:
         url = make_url(store_url(config))
         if url.drivername == "sqlite" and not os.path.exists(str(url.database)):  # noqa: ASYNC240 - nobody is served yet
-            return frozenset()
+            return {}
         async with opened_store(config) as store:
-            return await store.read(names) if await store.revision() == newest() else frozenset()
+            return await store.read(services) if await store.revision() == newest() else {}
     except GatewayError:  # whoever opens the store to work with it says what is wrong
         return None
 

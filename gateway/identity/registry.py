@@ -220,6 +220,12 @@ def names(tx: Connection) -> frozenset[str]:
     return frozenset(tx.execute(select(clients.c.id)).scalars())
 
 
+def services(tx: Connection) -> Mapping[str, str]:
+    """Return every client's id and the code under which the recognition matrix knows it."""
+    rows = tx.execute(select(clients.c.id, clients.c.registration))
+    return {row.id: str(row.registration.get("service", row.id)) for row in rows}
+
+
 def stands(tx: Connection, client_id: str) -> bool:
     """Say whether a client is enabled, for a unit that gives it something; nobody disables it until that commits."""
     enabled = select(clients.c.id).where(clients.c.id == client_id, clients.c.disabled_at.is_(None))

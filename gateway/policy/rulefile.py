@@ -1,7 +1,7 @@
-"""What the policy files (grants.toml, transfers.toml) have in common: numbered entries and the term of each.
+"""What the policy files (grants, transfers, recognition) have in common: numbered entries and the term of each.
 
-Owns: reading such a file so that every entry is checked and all problems arrive together. Leaves to `grants` and
-`transfer`: what an entry means.
+Owns: reading such a file so that every entry is checked and all problems arrive together. Leaves to `grants`,
+`transfer` and `recognition`: what an entry means.
 """
 
 from __future__ import annotations

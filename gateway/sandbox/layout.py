@@ -24,6 +24,7 @@ DATA_FILES = {
     "grants.toml": "grants.toml",
     "windows.toml": "windows.toml",
     "transfers.toml": "transfers.toml",
+    "recognition.toml": "recognition.toml",
     "certificate-types.toml": "certificates.toml",
     "clients.toml": "clients.toml",
 }
@@ -101,7 +102,7 @@ def lay_out(folder: Path, ports: Ports, choices: Choices = Choices()) -> Layout:
     files["pearl.toml"] = _config(ports, wishes, choices) + choices.extra
     for name, text in files.items():
         if not (choices.keep and (folder / name).exists()):
-            (folder / name).write_text(text, encoding="utf-8")
+            (folder / name).write_text(text.replace("{regions}", json.dumps(regions)), encoding="utf-8")
     people = _toml(SEED / "people.toml")["person"]
     given = [_authority(folder, ports, region, wishes[region], people, choices.pace) for region in regions]
     return Layout(folder, folder / "pearl.toml", ports, given, people)

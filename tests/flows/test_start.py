@@ -159,6 +159,10 @@ def _break_transfers(layout: Layout) -> None:
     rewrite(layout.folder / "transfers.toml", {'target = "440100"': 'target = "441800"'})
 
 
+def _break_recognition(layout: Layout) -> None:
+    rewrite(layout.folder / "recognition.toml", {'least = "A1"': 'least = "high"', '"hongkong"': '"hongkonk"'})
+
+
 def _break_windows(layout: Layout) -> None:
     rewrite(layout.folder / "windows.toml", {'regions = ["guangdong", "foshan", "hongkong"]': 'regions = ["atlantis"]'})
 
@@ -205,6 +209,7 @@ BREAKS: dict[Callable[[Layout], None], tuple[tuple[str, ...], ...]] = {
     _break_certificates: (("certificates.toml", "type."),),
     _break_clients: (("clients.toml", "jwks_file"),),
     _break_transfers: (("transfers.toml", "kind"),),
+    _break_recognition: (("recognition.toml", "least"), ("recognition.toml", "regions")),
     _break_windows: (("windows.toml", "regions"),),
     _break_settings: (("regions.guangdong", "paas_idd"), ("regions.guangdong", "paas_id")),
     _break_limits: (("regions.foshan", "poll_seconds"),),

@@ -41,6 +41,7 @@ from gateway.domain.submission import State
 from gateway.errors import GatewayError
 from gateway.identity.clients import ClientEntry
 from gateway.policy.grants import Grant
+from gateway.policy.recognition import Line
 from gateway.policy.transfer import Basis
 from gateway.regions import RegionLimits
 from gateway.submissions.application import Applicant, Application, Consent
@@ -172,6 +173,7 @@ def names_of(*models: type[BaseModel]) -> set[str]:
         ("windows.toml", [windows._Window, windows._Clerk]),
         ("certificates.toml", [TypeEntry]),
         ("transfers.toml", [Basis]),
+        ("recognition.toml", [Line]),
     ],
 )
 def test_every_key_of_a_data_file_is_explained(heading: str, models: list[type[BaseModel]]) -> None:
