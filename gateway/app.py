@@ -7,7 +7,7 @@ nothing reaches for what it was not given.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,8 +23,10 @@ from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
 from gateway.domain.mandate import Rules
 from gateway.identity.clients import Surroundings
+from gateway.identity.disclosure import Disclosure
 from gateway.identity.mandate_desk import MandateDesk
 from gateway.identity.mandates import Mandates
+from gateway.identity.proofs import PresentedCertificate
 from gateway.identity.registry import ClientRegistry
 from gateway.identity.service import IdentityService
 from gateway.mapping.library import Library
@@ -51,8 +53,9 @@ from gateway.submissions.retry import RetryPolicy
 from gateway.telemetry import Metrics
 from gateway.versions import Versions
 from gateway.web import middlewares, routes
-from gateway.web.api.handlers import ApiServices
+from gateway.web.api.handlers import ApiServices, Authenticate
 from gateway.web.pages import Pages
+from gateway.web.provider_endpoints import CertificateOf, presented, with_token
 from gateway.web.window.refusals import error_page
 from gateway.web.window.services import WindowServices
 
@@ -133,11 +136,13 @@ async def build_app(
             mandates=mandates, references=references, clock=clock,
         )  # fmt: skip
         identity = IdentityService(
-            config, clients.snapshot, regions, store, sealer, references, signer, clock, metrics
+            config, clients.find, lambda _client, _session: True, Disclosure(), regions, store, sealer, references,
+            signer, clock, metrics,
         )  # fmt: skip
 
+        authenticate = _authenticator(identity, certificate_of)
         agencies = ApiServices(
-            authenticate=_authenticator(identity), items=data.items, types=data.types, grants=data.grants,
+            authenticate=authenticate, items=data.items, types=data.types, grants=data.grants,
             intake=intake, cases=cases, materials=materials, certificates=certificates,
             mandates=MandateDesk(mandates, data.items, data.grants, clock), store=store, clock=clock,
         )  # fmt: skip
@@ -161,7 +166,7 @@ async def build_app(
         public.add_routes(
             routes.public(
                 identity=identity, agencies=agencies, clerks=clerks, inbox=inbox, pages=pages,
-                limits=config.limits, clock=clock,
+                limits=config.limits, clock=clock, certificate_of=certificate_of,
             )
         )  # fmt: skip
         admin = web.Application()
@@ -198,10 +203,15 @@ def _timing(config: Config) -> Timing:
     )
 
 
-def _authenticator(identity: IdentityService) -> Callable[[str], Awaitable[Caller]]:
-    """Return the function that turns a bearer token into the agency that it was issued to."""
+def certificate_of(_request: web.Request) -> PresentedCertificate | None:
+    """No client shows a certificate yet."""
+    return None
 
-    async def authenticate(token: str) -> Caller:
-        return identity.tokens.caller_of(identity.tokens.verify(token))
+
+def _authenticator(identity: IdentityService, certificate_of: CertificateOf) -> Authenticate:
+    """Return the function that tells by a request's access token which agency's system calls."""
+
+    async def authenticate(request: web.Request) -> Caller:
+        return await identity.resources.authenticate(with_token(presented(request, identity.issuer, certificate_of)))
 
     return authenticate

@@ -143,6 +143,10 @@ class SignOnSettings(Settings):
     id_token_seconds: int = Field(300, gt=0)
     access_token_seconds: int = Field(600, gt=0)
     session_seconds: int = Field(3600, gt=0)
+    """How long a session lasts at the most, and with it every token that came of it."""
+    idle_seconds: int = Field(1800, gt=0)
+    """How long a browser may stay away before its session answers for it no more."""
+    refresh_token_seconds: int = Field(3600, gt=0)
     mandate_days: int = Field(365, gt=0, le=3650)
 
 

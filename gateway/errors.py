@@ -9,7 +9,7 @@ our log and is never sent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
@@ -59,6 +59,8 @@ class GatewayError(Exception):
         self.problems = tuple(problems)
         self.region = region
         self.stable_code = code or self.code
+        self.headers: Mapping[str, str] = {}
+        """Further headers for the answer."""
         self.evidence: str | None = None
         """The evidence row that records this refusal, once there is one."""
 
@@ -133,6 +135,13 @@ class SignOnFailed(CallerError):
 
     code = "signon.failed"
     title = "The sign-on could not be completed"
+
+
+class NotRecognised(SignOnFailed):
+    """A sign-on took place, but the recognition matrix does not let it count for this service."""
+
+    code = "signon.not_recognised"
+    title = "The sign-on does not count here"
 
 
 class ForgedCallback(CallerError):

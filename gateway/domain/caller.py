@@ -4,6 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.domain.identity import SignedOnPerson
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """For whom a caller acts: a person who has signed on, under the name by which this client knows them.
+
+    `grant_id` is what the caller's token stands and falls with.
+    """
+
+    person: SignedOnPerson
+    subject: str
+    grant_id: str
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -11,7 +25,8 @@ class Caller:
 
     `client_id` is the registered client; `organisation` its name and `organisation_code` its USCC; `origin_code` the
     GB/T 2260 code of the place where it sits. `operator` is the person at the keyboard by staff id, never by name;
-    `window_id` is set when that person is a clerk of a registered window.
+    `window_id` is set when that person is a clerk of a registered window. `acting` is set when the caller exchanged the
+    token of a person who signed on elsewhere (RFC 8693): then it acts for that person and for nobody else.
     """
 
     client_id: str
@@ -21,3 +36,4 @@ class Caller:
     scopes: frozenset[str]
     operator: str | None = None
     window_id: str | None = None
+    acting: Acting | None = None

@@ -77,9 +77,14 @@ def refusal(
     )
 
 
-def record(tx: Connection, exchange: Exchange, *, now: datetime) -> str:
+def new_evidence_id() -> str:
+    """Return a random id for a row, for whoever must know it before the row is written."""
+    return "EV" + secrets.token_hex(16)
+
+
+def record(tx: Connection, exchange: Exchange, *, now: datetime, evidence_id: str | None = None) -> str:
     """Append the row and return its id. Part of the caller's transaction."""
-    evidence_id = "EV" + secrets.token_hex(16)
+    evidence_id = evidence_id or new_evidence_id()
     row = {
         "id": evidence_id,
         "action": exchange.action,

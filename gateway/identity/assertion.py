@@ -16,7 +16,7 @@ from authlib.oauth2.rfc6749 import InvalidClientError
 from authlib.oauth2.rfc7523 import JWTBearerClientAssertion
 from joserfc.jwk import KeySet
 
-from gateway.crypto.jose import UnreadableToken, UnverifiedToken, read_header, verified_claims
+from gateway.crypto.jose import UnreadableToken, UnverifiedToken, read_header, unverified_claims, verified_claims
 from gateway.identity.records import UsedAssertion
 
 ALGORITHMS = ("ES256", "PS256", "EdDSA", "Ed25519")
@@ -107,3 +107,12 @@ def _fingerprint(client_id: str, jti: str) -> str:
 
 def _refused(text: str) -> InvalidClientError:
     return InvalidClientError(text, status_code=401)
+
+
+def unverified_subject(assertion: str) -> str:
+    """Return the client that an assertion names, so that it can be looked up; empty when it cannot be read."""
+    try:
+        subject = unverified_claims(assertion).get("sub", "")
+    except UnreadableToken:
+        return ""
+    return subject if isinstance(subject, str) else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -17,12 +17,13 @@ import orjson
 from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.identity import Assurance
 from gateway.errors import GatewayError, MappingFailed, NotFound, NotOffered, RegionError, SignOnFailed
+from gateway.evidence.record import Exchange, new_evidence_id
 from gateway.identity import records
 from gateway.identity.persons import PersonVault
 from gateway.identity.records import Interaction, Session, new_handle
-from gateway.identity.upstream import PERSON, SignOnRegion, highest_assurance
+from gateway.identity.upstream import ORGANISATION, PERSON, SignOnRegion, highest_assurance, words_for
 from gateway.mapping.unknown import is_unknown
-from gateway.ports import Clock, IdentityProvider, SignOnReturn, SignOnStart, UpstreamIdentity
+from gateway.ports import Clock, IdentityProvider, OnceOnly, SignOnReturn, SignOnStart, UpstreamIdentity
 from gateway.storage import Store
 from gateway.telemetry import Metrics
 
@@ -37,6 +38,21 @@ class Interrupted(Exception):
         self.interaction = interaction
         self.region = region
         self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A person who came back from a region, with nothing stored yet.
+
+    `handle` is for the browser's session cookie, `used` is what of the region's answer may be accepted only once, and
+    `evidence` is the chain of this sign-on: the digest of the assertion, the version of the mapping, the outcome.
+    """
+
+    interaction: Interaction
+    session: Session
+    handle: str
+    used: OnceOnly | None
+    evidence: Exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +89,14 @@ class Broker:
 
     def choices(self, least: Assurance) -> Sequence[SignOnRegion]:
         """Return the regions that offer sign-on and can reach this level."""
-        offering = [region for region in self._regions.values() if region.adapter.sign_on is not None]
-        return [region for region in offering if highest_assurance(region) >= least]
+        return [region for region in self._offering() if highest_assurance(region) >= least]
 
     def reachable(self) -> Assurance:
         """Return the best level that any region can give."""
-        return max((highest_assurance(region) for region in self.choices(Assurance.A0)), default=Assurance.A0)
+        return max((highest_assurance(region) for region in self._offering()), default=Assurance.A0)
+
+    def _offering(self) -> Sequence[SignOnRegion]:
+        return [region for region in self._regions.values() if region.adapter.sign_on is not None]
 
     async def interaction(self, interaction_id: str, browser: str) -> Interaction:
         """Return the sign-on under way in this browser. Raises SignOnFailed when there is none."""
@@ -97,10 +115,16 @@ class Broker:
 
     # --- there
 
-    async def begin(self, region_id: str, interaction: Interaction, language: str) -> str:
-        """Return the address at the region to send the browser to. Raises Interrupted."""
+    async def begin(
+        self, region_id: str, interaction: Interaction, language: str, *, least: Assurance, fresh: bool
+    ) -> str:
+        """Return the address at the region to send the browser to. Raises Interrupted.
+
+        `least` is the level that the service wants, `fresh` that the person proves it now: the region is told both.
+        """
         provider = self._provider(region_id, interaction)
-        start = SignOnStart(new_handle(), new_handle(), self._callback_url(region_id), language)
+        levels = words_for(self._regions[region_id], least)
+        start = SignOnStart(new_handle(), new_handle(), self._callback_url(region_id), language, levels, fresh)
         try:
             redirect = await provider.begin(start)
         except (SignOnFailed, RegionError) as error:
@@ -117,23 +141,33 @@ class Broker:
 
     async def complete(
         self, region_id: str, query: Mapping[str, str], browser: str, *, posted: bool = False
-    ) -> tuple[Interaction, Session, str]:
-        """Return the interaction that came back, the new session (not stored yet), and the session's handle.
+    ) -> Arrival:
+        """Return who came back from a region, and by which sign-on. Nothing is stored yet but that the state is used.
 
         The state is used up first: it must be this browser's and this region's, so an answer that one region gave
         can never be taken for another's (mix-up, RFC 9700 §4.4). Raises SignOnFailed or Interrupted.
         """
-        interaction = await self._take(query.get("state", ""), region_id, browser)
+        received_at = self._clock()
+        interaction = await self._take(_state(query), region_id, browser)
         provider = self._provider(region_id, interaction)
         memory = orjson.loads(self._sealer.open(interaction.memory or b"", _place(interaction.id)))
         try:
             identity = await provider.complete(SignOnReturn(query, memory, self._callback_url(region_id), posted))
-            claims = _known(region_id, self._regions[region_id].packs[PERSON].to_canonical(identity.claims))
+            claims = self._canonical(region_id, identity)
         except (SignOnFailed, RegionError, MappingFailed) as error:
             raise self._interrupted(interaction, region_id, error) from error
-        session, handle = self._session(region_id, identity, claims)
+        arrival = self._arrival(interaction, region_id, identity, claims, received_at)
         self._metrics.sign_on(region_id, "done")
-        return interaction, session, handle
+        return arrival
+
+    def _canonical(self, region_id: str, identity: UpstreamIdentity) -> Mapping[str, Any]:
+        """Return the person as our vocabulary says it, with the organisation (法人) that is signed on for, if any."""
+        packs = self._regions[region_id].packs
+        claims = _known(region_id, packs[PERSON].to_canonical(identity.claims))
+        if identity.organisation is None:
+            return claims
+        organisation = packs[ORGANISATION].to_canonical(identity.organisation)
+        return {**claims, "organisation": organisation, "role": identity.role}
 
     async def _take(self, state: str, region_id: str, browser: str) -> Interaction:
         take = partial(records.take_state, state=state, region=region_id, browser=browser, now=self._clock())
@@ -144,20 +178,59 @@ class Broker:
             raise SignOnFailed(LOST, code="signon.lost", region=region_id)
         return interaction
 
-    def _session(self, region_id: str, identity: UpstreamIdentity, claims: Mapping[str, Any]) -> tuple[Session, str]:
-        now, handle, session_id = self._clock(), new_handle(), records.new_session_id()
-        session = Session(
+    def _arrival(
+        self,
+        interaction: Interaction,
+        region_id: str,
+        identity: UpstreamIdentity,
+        claims: Mapping[str, Any],
+        received_at: datetime,
+    ) -> Arrival:
+        handle = new_handle()
+        session = self._session(region_id, identity, claims, handle)
+        evidence = Exchange(
+            action="sign_on",
+            outcome="done",
+            reason="",
+            who={"client": interaction.client_id},
+            what={
+                "region": region_id,
+                "session": session.id,
+                "assurance": session.assurance.name,
+                "level": identity.level[:64],
+                "mapping": self._regions[region_id].packs[PERSON].version,
+            },
+            purpose="",
+            received_at=received_at,
+            answered_at=self._clock(),
+            parts={"assertion": identity.assertion} if identity.assertion else {},
+        )
+        return Arrival(interaction, session, handle, self._used(region_id, identity), evidence)
+
+    def _used(self, region_id: str, identity: UpstreamIdentity) -> OnceOnly | None:
+        """Return what to remember of an assertion: of fixed size, whatever a region calls it."""
+        if identity.once is None:
+            return None
+        return OnceOnly(self._references.of("once", region_id, identity.once.value), identity.once.expires_at)
+
+    def _session(self, region_id: str, identity: UpstreamIdentity, claims: Mapping[str, Any], handle: str) -> Session:
+        now, session_id, of = self._clock(), records.new_session_id(), self._references.of
+        kept = orjson.dumps(dict(identity.kept))
+        return Session(
             id=session_id,
             handle_hash=records.digest(handle),
             region=region_id,
-            subject_ref=self._references.of(region_id, identity.subject),
+            subject_ref=of(region_id, identity.subject),
             assurance=self._regions[region_id].assurance.get(identity.level, Assurance.A0),
             method=identity.method[:64],
-            person=self._vault.seal(session_id, identity.subject, claims),
-            authenticated_at=now,
+            person=self._vault.seal(session_id, subject_of(identity, claims), claims),
+            authenticated_at=min(identity.authenticated_at or now, now),
             expires_at=now + self._settings.session_life,
+            last_used_at=now,
+            evidence_id=new_evidence_id(),
+            upstream_ref=of("upstream", region_id, identity.session_ref) if identity.session_ref else None,
+            kept=self._sealer.seal(kept, kept_place(session_id)) if identity.kept else None,
         )
-        return session, handle
 
     def _provider(self, region_id: str, interaction: Interaction) -> IdentityProvider:
         """Return a region's sign-on as it is enabled now: one that was switched off meanwhile signs nobody on."""
@@ -173,6 +246,22 @@ class Broker:
     def _callback_url(self, region_id: str) -> str:
         """Each region has its own address to return to."""
         return f"{self._settings.public_url}/sign-in/{region_id}/callback"
+
+
+def subject_of(identity: UpstreamIdentity, claims: Mapping[str, Any]) -> str:
+    """Return under what a person is known here. Who signs on for an organisation is, to a service, not the same one."""
+    document = (claims.get("organisation") or {}).get("document") or {}
+    return f"{identity.subject}\x1f{document.get('number', '')}" if "organisation" in claims else identity.subject
+
+
+def kept_place(session_id: str) -> str:
+    """Return the place that what an adapter keeps for a session's end is sealed for."""
+    return f"sign_on_sessions.kept:{session_id}"
+
+
+def _state(query: Mapping[str, str]) -> str:
+    """Return the state that came back; SAML calls it RelayState (SAML Bindings §3.5.3)."""
+    return query.get("state") or query.get("RelayState", "")
 
 
 def _known(region_id: str, claims: Mapping[str, Any]) -> Mapping[str, Any]:

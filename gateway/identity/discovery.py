@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from gateway.domain.identity import Assurance
 from gateway.identity.assertion import ALGORITHMS
+from gateway.identity.clients import GRANT_TYPES
+from gateway.identity.dpop import ALGORITHMS as DPOP_ALGORITHMS
 from gateway.identity.persons import CLAIM_NAMES, IDENTITY_SCOPES
 from gateway.identity.provider import CLIENT_METHODS
+from gateway.identity.requests import PROMPTS
 
 ENDPOINTS = {
     "authorization_endpoint": "/oauth2/authorize",
     "token_endpoint": "/oauth2/token",
     "userinfo_endpoint": "/oauth2/userinfo",
     "jwks_uri": "/oauth2/jwks",
+    "pushed_authorization_request_endpoint": "/oauth2/par",
+    "introspection_endpoint": "/oauth2/introspect",
+    "revocation_endpoint": "/oauth2/revoke",
 }
 """Metadata name → path. The routes are made from this table too, so the two cannot differ."""
+
+PROVING = ("token", "introspection", "revocation")
+"""Endpoints whose metadata says how a client proves itself (RFC 8414 §2)."""
 
 _ALWAYS = ("iss", "sub", "aud", "azp", "exp", "iat", "nonce", "auth_time", "acr", "amr", "sid", "at_hash")
 
 
-def metadata(issuer: str, algorithm: str, languages: Collection[str], reachable: Assurance) -> dict[str, Any]:
+def metadata(
+    issuer: str, algorithms: Sequence[str], languages: Collection[str], reachable: Assurance
+) -> dict[str, Any]:
     """Return the discovery document. `reachable` is the best level that a sign-on can give here."""
     return {
         "issuer": issuer,
@@ -29,14 +40,16 @@ def metadata(issuer: str, algorithm: str, languages: Collection[str], reachable:
         "scopes_supported": sorted(IDENTITY_SCOPES),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
-        "grant_types_supported": ["authorization_code", "client_credentials"],
+        "grant_types_supported": list(GRANT_TYPES),
         "subject_types_supported": ["pairwise"],
-        "id_token_signing_alg_values_supported": [algorithm],
-        "token_endpoint_auth_methods_supported": list(CLIENT_METHODS),
-        "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "id_token_signing_alg_values_supported": list(algorithms),
+        **{f"{endpoint}_endpoint_auth_methods_supported": list(CLIENT_METHODS) for endpoint in PROVING},
+        **{f"{endpoint}_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS) for endpoint in PROVING},
+        "dpop_signing_alg_values_supported": list(DPOP_ALGORITHMS),
+        "require_pushed_authorization_requests": False,
         "code_challenge_methods_supported": ["S256"],
         "acr_values_supported": [level.acr for level in Assurance if level <= reachable],
-        "prompt_values_supported": ["none", "login", "select_account"],
+        "prompt_values_supported": sorted(PROMPTS),
         "claims_supported": [*_ALWAYS, *CLAIM_NAMES],
         "claim_types_supported": ["normal"],
         "ui_locales_supported": list(languages),

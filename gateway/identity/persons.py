@@ -32,26 +32,54 @@ def _document(person: Document) -> dict[str, Any]:
     return {"document": {name: document[name] for name in ("type", "number") if document.get(name)} or None}
 
 
-CLAIMS_BY_SCOPE: Mapping[str, Callable[[Document], dict[str, Any]]] = {
+def _organisation(person: Document) -> dict[str, Any]:
+    """Return for whom the person signed on (法人), and as what."""
+    organisation = person.get("organisation") or {}
+    document = organisation.get("document") or {}
+    said = {
+        "name": organisation.get("name"),
+        "document": {name: document[name] for name in ("type", "number") if document.get(name)} or None,
+        "role": person.get("role"),
+    }
+    return {"organisation": {name: value for name, value in said.items() if value} or None}
+
+
+CLAIMS: Mapping[str, Callable[[Document], dict[str, Any]]] = {
     "profile": _profile,
     "document": _document,
+    "organisation": _organisation,
     "phone": lambda person: {"phone_number": person.get("mobile")},
     "email": lambda person: {"email": person.get("email")},
 }
-"""Scope → claims. `document` (证件) is ours: type and number of the identity document."""
+"""Scope → what it reads. `document` (证件) and `organisation` (法人) are ours."""
 
-CLAIM_NAMES = ("name", "name_latin", "gender", "birthdate", "document", "phone_number", "email")
+CLAIMS_BY_SCOPE: Mapping[str, tuple[str, ...]] = {
+    "profile": ("name", "name_latin", "gender", "birthdate"),
+    "document": ("document",),
+    "organisation": ("organisation",),
+    "phone": ("phone_number",),
+    "email": ("email",),
+}
+"""Scope → the claims that it asks for (OpenID Connect Core §5.4)."""
+
+CLAIM_NAMES = tuple(name for names in CLAIMS_BY_SCOPE.values() for name in names)
 IDENTITY_SCOPES = frozenset({"openid", *CLAIMS_BY_SCOPE})
 """Scopes that a person's sign-on can grant. All other scopes belong to the API and to client_credentials."""
 
 
-def claims_of(person: Sensitive[Document], scopes: Collection[str]) -> dict[str, Any]:
-    """Return the claims that these scopes open; what the region did not say is left out."""
-    claims: dict[str, Any] = {}
-    for scope, read in CLAIMS_BY_SCOPE.items():
-        if scope in scopes:
-            claims.update(read(person.reveal()))
-    return {name: value for name, value in claims.items() if value is not None}
+def chosen_claims(person: Sensitive[Document], names: Collection[str]) -> dict[str, Any]:
+    """Return these claims of a person; what the region did not say is left out."""
+    if not names:
+        return {}
+    said: dict[str, Any] = {}
+    for read in CLAIMS.values():
+        said.update(read(person.reveal()))
+    return {name: value for name, value in said.items() if name in names and value is not None}
+
+
+def claims_of_scopes(scopes: Collection[str]) -> list[str]:
+    """Return the names of the claims that these scopes ask for."""
+    return [name for scope, names in CLAIMS_BY_SCOPE.items() if scope in scopes for name in names]
 
 
 class PersonVault:

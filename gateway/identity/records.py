@@ -1,7 +1,8 @@
-"""The rows of sign-on: interactions, sessions, codes, used assertion ids. Every function here is a unit for the store.
+"""The rows of sign-on: interactions, pushed requests, sessions, codes. Every function here is a unit for the store.
 
-Owns: the statements, and the promises that rest on them (a state and a code serve once, a session ends). Leaves to the
-callers all meaning. What a browser or a client holds is a random handle; the store knows only its SHA-256.
+Owns: the statements, and the promises that rest on them (a state and a pushed request serve once, a session ends).
+Leaves to `families`: what comes of a code. Leaves to the callers all meaning. What a browser or a client holds is a
+random handle; the store knows only its SHA-256.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +19,16 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from gateway.domain.identity import Assurance
 from gateway.storage.nonces import spend
-from gateway.storage.tables import authorization_codes, nonces, sign_on_interactions, sign_on_sessions, token_families
+from gateway.storage.tables import (
+    authorization_codes,
+    nonces,
+    pushed_requests,
+    refresh_tokens,
+    revoked_tokens,
+    sign_on_interactions,
+    sign_on_sessions,
+    token_families,
+)
 
 _HANDLE = re.compile(r"[A-Za-z0-9_-]{43}")
 ASSERTIONS = "client_assertion"
@@ -47,7 +57,10 @@ def digest(handle: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """A sign-on under way in one browser: what the service asked for, and how far the person has come."""
+    """A sign-on under way in one browser: what the service asked for, and how far the person has come.
+
+    `session_id` is set while a person who has signed on is asked for consent, and from the start for a `link`.
+    """
 
     id: str
     handle_hash: str
@@ -56,11 +69,17 @@ class Interaction:
     expires_at: datetime
     region: str | None = None
     memory: bytes | None = None
+    kind: str = "sign-on"
+    session_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A person's live sign-on. `person` is sealed; `method` is the region's word for how the person proved it."""
+    """A person's live sign-on. `person` is sealed; `method` is the region's word for how the person proved it.
+
+    `authenticated_at` is when the person proved it to the region, as far as the region says. `kept` is sealed too: what
+    the adapter needs to end the region's own session, which the region knows by what `upstream_ref` is a hash of.
+    """
 
     id: str
     handle_hash: str
@@ -71,11 +90,19 @@ class Session:
     person: bytes
     authenticated_at: datetime
     expires_at: datetime
+    last_used_at: datetime
+    evidence_id: str = ""
+    upstream_ref: str | None = None
+    kept: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """An authorization code as it was issued; `acr` is the level that was promised with it."""
+    """An authorization code as it was issued; `acr` is the level that was promised with it.
+
+    `claims` are those that may be given, and where: `userinfo`, `id_token`. `jkt` is the thumbprint of the key that the
+    token request must prove (RFC 9449 §10).
+    """
 
     code_hash: str
     client_id: str
@@ -86,6 +113,8 @@ class Code:
     challenge: str
     acr: str
     expires_at: datetime
+    claims: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    jkt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +130,9 @@ class UsedAssertion:
 
 def keep_interaction(tx: Connection, interaction: Interaction) -> None:
     """Store a new interaction."""
-    row = {name: getattr(interaction, name) for name in ("id", "handle_hash", "client_id", "expires_at", "region")}
-    tx.execute(insert(sign_on_interactions).values(**row, kind="sign-on", request=dict(interaction.request)))
+    names = ("id", "handle_hash", "client_id", "expires_at", "region", "kind", "session_id")
+    row = {name: getattr(interaction, name) for name in names}
+    tx.execute(insert(sign_on_interactions).values(**row, request=dict(interaction.request)))
 
 
 def find_interaction(tx: Connection, interaction_id: str, browser: str, now: datetime) -> Interaction | None:
@@ -143,9 +173,32 @@ def end_interaction(tx: Connection, interaction_id: str) -> bool:
     return tx.execute(removed.returning(sign_on_interactions.c.id)).one_or_none() is not None
 
 
+def await_consent(tx: Connection, interaction_id: str, session_id: str) -> bool:
+    """Note that a person has signed on and is asked for consent; False when the interaction has ended."""
+    waiting = update(sign_on_interactions).where(sign_on_interactions.c.id == interaction_id)
+    noted = waiting.values(session_id=session_id).returning(sign_on_interactions.c.id)
+    return tx.execute(noted).one_or_none() is not None
+
+
 def _interaction(row: RowMapping) -> Interaction:
-    names = ("id", "handle_hash", "client_id", "request", "expires_at", "region", "memory")
-    return Interaction(**{name: row[name] for name in names})
+    return Interaction(**{name: row[name] for name in Interaction.__slots__})
+
+
+# --- pushed requests ---------------------------------------------------------------------------------------------
+
+
+def keep_pushed(tx: Connection, handle: str, client_id: str, request: Mapping[str, str], expires_at: datetime) -> None:
+    """Store what a client pushed (RFC 9126 §2.1)."""
+    row = {"uri_hash": digest(handle), "client_id": client_id, "request": dict(request), "expires_at": expires_at}
+    tx.execute(insert(pushed_requests).values(**row))
+
+
+def take_pushed(tx: Connection, handle: str, client_id: str, now: datetime) -> Mapping[str, str] | None:
+    """Return what this client pushed under this handle, once (RFC 9126 §7.3)."""
+    rows = pushed_requests.c
+    taken = delete(pushed_requests).where(rows.uri_hash == digest(handle), rows.client_id == client_id)
+    row = tx.execute(taken.returning(rows.request, rows.expires_at)).mappings().one_or_none()
+    return None if row is None or row["expires_at"] <= now else row["request"]
 
 
 # --- sessions ----------------------------------------------------------------------------------------------------
@@ -154,16 +207,28 @@ def _interaction(row: RowMapping) -> Interaction:
 def keep_session(tx: Connection, session: Session) -> None:
     """Store a new session."""
     row = {name: getattr(session, name) for name in Session.__slots__}
-    more = {"assurance": int(session.assurance), "last_used_at": session.authenticated_at, "evidence_id": ""}
-    tx.execute(insert(sign_on_sessions).values(**{**row, **more}))
+    tx.execute(insert(sign_on_sessions).values(**{**row, "assurance": int(session.assurance)}))
 
 
-def find_session(tx: Connection, handle: str, now: datetime) -> Session | None:
-    """Return the live session behind a browser's handle."""
+def find_session(tx: Connection, handle: str, now: datetime, idle: timedelta) -> Session | None:
+    """Return the live session behind a browser's handle. One that was not used for longer than `idle` is none."""
     rows = sign_on_sessions.c
     live = (rows.handle_hash == digest(handle), rows.expires_at > now, rows.ended_at.is_(None))
+    row = tx.execute(select(sign_on_sessions).where(*live, rows.last_used_at > now - idle)).mappings().one_or_none()
+    return None if row is None else session_of(row)
+
+
+def session_by_id(tx: Connection, session_id: str, now: datetime) -> Session | None:
+    """Return the live session with this id."""
+    rows = sign_on_sessions.c
+    live = (rows.id == session_id, rows.expires_at > now, rows.ended_at.is_(None))
     row = tx.execute(select(sign_on_sessions).where(*live)).mappings().one_or_none()
-    return None if row is None else _session(row)
+    return None if row is None else session_of(row)
+
+
+def touch_session(tx: Connection, session_id: str, now: datetime) -> None:
+    """Note that the browser was here: the time of being idle begins anew."""
+    tx.execute(update(sign_on_sessions).where(sign_on_sessions.c.id == session_id).values(last_used_at=now))
 
 
 def end_session(tx: Connection, handle: str, now: datetime) -> None:
@@ -172,21 +237,8 @@ def end_session(tx: Connection, handle: str, now: datetime) -> None:
     tx.execute(update(sign_on_sessions).where(*live).values(ended_at=now))
 
 
-def session_behind(tx: Connection, family_id: str, now: datetime) -> Session | None:
-    """Return the live session behind a token's family, unless that family was revoked."""
-    families, sessions = token_families.c, sign_on_sessions.c
-    live = (
-        families.id == family_id,
-        families.revoked_at.is_(None),
-        sessions.expires_at > now,
-        sessions.ended_at.is_(None),
-    )
-    found = select(sign_on_sessions).join(token_families, families.session_id == sessions.id).where(*live)
-    row = tx.execute(found).mappings().one_or_none()
-    return None if row is None else _session(row)
-
-
-def _session(row: RowMapping) -> Session:
+def session_of(row: RowMapping) -> Session:
+    """Return the session that a row of the table holds."""
     values: dict[str, Any] = {name: row[name] for name in Session.__slots__}
     return Session(**{**values, "assurance": Assurance(row["assurance"])})
 
@@ -197,31 +249,7 @@ def _session(row: RowMapping) -> Session:
 def keep_code(tx: Connection, code: Code) -> None:
     """Store a new code."""
     row = {name: getattr(code, name) for name in Code.__slots__}
-    tx.execute(insert(authorization_codes).values(**row, claims={}))
-
-
-def redeem_code(
-    tx: Connection, code: str, client_id: str, redirect_uri: str, token_id: str, now: datetime
-) -> tuple[Code, Session] | None:
-    """Use a code up, once and for all, if it is this client's, for this redirect URI, and its session lives.
-
-    One statement decides, so of any number of parallel attempts one succeeds. A second attempt revokes the code and
-    with it the token that the first one got (RFC 9700 §2.1.1, RFC 6749 §4.1.2).
-    """
-    rows = authorization_codes.c
-    ours = (rows.code_hash == digest(code), rows.client_id == client_id)
-    unused = (rows.redirect_uri == redirect_uri, rows.expires_at > now, rows.used_at.is_(None))
-    spent = update(authorization_codes).where(*ours, *unused).values(used_at=now)
-    row = tx.execute(spent.returning(*authorization_codes.c)).mappings().one_or_none()
-    if row is None:
-        again = select(rows.code_hash).where(*ours, rows.used_at.is_not(None))
-        tx.execute(update(token_families).where(token_families.c.code_hash.in_(again)).values(revoked_at=now))
-        return None
-    family = {name: row[name] for name in ("client_id", "session_id", "code_hash", "scope", "claims", "acr")}
-    term = {"created_at": now, "expires_at": now + timedelta(hours=1)}
-    tx.execute(insert(token_families).values(id=token_id, **family, **term))
-    session = session_behind(tx, token_id, now)
-    return None if session is None else (Code(**{name: row[name] for name in Code.__slots__}), session)
+    tx.execute(insert(authorization_codes).values(**{**row, "claims": dict(code.claims)}))
 
 
 def use_assertion(tx: Connection, assertion: UsedAssertion) -> bool:
@@ -233,13 +261,17 @@ def use_assertion(tx: Connection, assertion: UsedAssertion) -> bool:
 
 
 def forget_expired(tx: Connection, now: datetime) -> int:
-    """Delete what has expired, and return how many rows went. Codes go with their session: tokens lean on them."""
+    """Delete what has expired, and return how many rows went. Families go with their session: tokens lean on them."""
     dead = select(sign_on_sessions.c.id).where(sign_on_sessions.c.expires_at <= now)
+    orphaned = select(token_families.c.id).where(token_families.c.session_id.in_(dead))
     statements = (
         delete(sign_on_interactions).where(sign_on_interactions.c.expires_at <= now),
         delete(authorization_codes).where(authorization_codes.c.session_id.in_(dead)),
+        delete(refresh_tokens).where(refresh_tokens.c.family_id.in_(orphaned)),
         delete(token_families).where(token_families.c.session_id.in_(dead)),
         delete(sign_on_sessions).where(sign_on_sessions.c.expires_at <= now),
+        delete(pushed_requests).where(pushed_requests.c.expires_at <= now),
+        delete(revoked_tokens).where(revoked_tokens.c.expires_at <= now),
         delete(nonces).where(nonces.c.expires_at <= now),
     )
     return sum(tx.execute(statement).rowcount for statement in statements)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,14 +27,16 @@ from gateway.identity.records import Session
 
 LONGEST_VALUE = 2048
 """Characters that one parameter may have."""
+SKEW = timedelta(seconds=30)
+"""How far a region's clock may be from ours."""
 PROMPTS = frozenset({"none", "login", "select_account", "consent"})
 LEVELS: Mapping[str, Assurance] = {level.acr: level for level in Assurance}
 
 KEPT = (
     "client_id", "redirect_uri", "response_type", "response_mode", "scope", "state", "nonce", "code_challenge",
-    "code_challenge_method", "claims", "id_token_hint",
+    "code_challenge_method", "claims", "id_token_hint", "max_age", "dpop_jkt",
 )  # fmt: skip
-"""What an interaction remembers. `prompt` and `max_age` are satisfied by the sign-on that follows."""
+"""What an interaction remembers. `prompt` and `acr_values` have done their work when the sign-on begins."""
 
 _UNSUPPORTED: Mapping[str, type[OAuth2Error]] = {
     "request": RequestNotSupportedError,
@@ -42,7 +44,7 @@ _UNSUPPORTED: Mapping[str, type[OAuth2Error]] = {
     "registration": RegistrationNotSupportedError,
 }
 _ONCE = frozenset(
-    {*KEPT, *_UNSUPPORTED, "prompt", "max_age", "display", "ui_locales", "claims_locales", "login_hint", "acr_values"}
+    {*KEPT, *_UNSUPPORTED, "prompt", "display", "ui_locales", "claims_locales", "login_hint", "acr_values"}
 )
 """Every parameter of an authorization request that we know, whether we use it or not."""
 
@@ -87,12 +89,22 @@ class ProtocolRequest(OAuth2Request):  # type: ignore[misc] # Authlib ships no t
 class Wishes:
     """What the service wants of the sign-on. `levels` is empty unless an `acr` is essential.
 
-    `subjects` holds the pairwise names of those who may answer, None when anybody may.
+    `preferred` is the level of a voluntary wish (`acr_values`): worth a new sign-on, but no reason to refuse what comes
+    of it. `subjects` holds the pairwise names of those who may answer, None when anybody may. `prompt` are the words of
+    that parameter; `claims` is what is asked for one by one (Core §5.5): where it is to go → claim → what is said of it
     """
 
     max_age: timedelta | None
     levels: frozenset[Assurance]
     subjects: frozenset[str] | None
+    preferred: Assurance = Assurance.A0
+    prompt: frozenset[str] = frozenset()
+    claims: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def fresh(self) -> bool:
+        """Say whether the person must prove it now, whatever session there is."""
+        return "login" in self.prompt or self.max_age is not None
 
     def only_by(self, subject: str) -> Wishes:
         """Return the same wishes, but only this person may answer."""
@@ -103,10 +115,17 @@ class Wishes:
         """Return the level that a sign-on must reach."""
         return min(self.levels, default=Assurance.A0)
 
-    def met_by(self, session: Session, now: datetime) -> bool:
-        """Say whether this session is sure and fresh enough to answer without a new sign-on."""
-        fresh = self.max_age is None or now - session.authenticated_at < self.max_age
-        return fresh and session.assurance >= self.least()
+    def met_by(self, session: Session, now: datetime, since: datetime | None = None) -> bool:
+        """Say whether this session is sure and fresh enough to answer without a new sign-on.
+
+        `since` is set when the session came of the sign-on that this request began, and says when that was.
+        """
+        return self.fresh_enough(session, now, since) and session.assurance >= max(self.least(), self.preferred)
+
+    def fresh_enough(self, session: Session, now: datetime, since: datetime | None = None) -> bool:
+        """Say whether the person proved it recently enough (Core §3.1.2.1, max_age), or for this very request."""
+        recent = self.max_age is None or now - session.authenticated_at < self.max_age
+        return recent or (since is not None and proved_since(session, since))
 
     def acr_for(self, session: Session) -> str:
         """Return the `acr` to state: the level reached, or the highest demanded one that it covers.
@@ -115,6 +134,40 @@ class Wishes:
         """
         covered = [level for level in self.levels if level <= session.assurance]
         return max(covered, default=session.assurance).acr
+
+
+_FRESH, _PREFER, _CONSENT = "pearl:fresh", "pearl:prefer", "pearl:consent"
+"""Under these names an interaction keeps what is no parameter of a request, so that none can be taken for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What an interaction must remember of a request beside its parameters: how to go about the sign-on."""
+
+    fresh: bool = False
+    prefer: Assurance = Assurance.A0
+    consent: bool = False
+
+    @staticmethod
+    def of(wishes: Wishes) -> Hints:
+        """Return what to remember of these wishes."""
+        return Hints(fresh=wishes.fresh, prefer=wishes.preferred, consent="consent" in wishes.prompt)
+
+    @staticmethod
+    def read(kept: Mapping[str, str]) -> Hints:
+        """Return what an interaction remembers."""
+        prefer = LEVELS.get(kept.get(_PREFER, ""), Assurance.A0)
+        return Hints(fresh=_FRESH in kept, prefer=prefer, consent=_CONSENT in kept)
+
+    def kept(self) -> dict[str, str]:
+        """Return the form in which an interaction remembers it."""
+        kept = {_FRESH: "1" if self.fresh else "", _CONSENT: "1" if self.consent else ""}
+        return {**{name: value for name, value in kept.items() if value}, _PREFER: self.prefer.acr}
+
+
+def proved_since(session: Session, since: datetime) -> bool:
+    """Say whether the person proved it after this moment, as far as two clocks can tell."""
+    return session.authenticated_at >= since - SKEW
 
 
 def read_wishes(form: Form) -> Wishes:
@@ -126,12 +179,14 @@ def read_wishes(form: Form) -> Wishes:
     _check_form(form)
     if data.get("response_mode", "query") != "query":
         raise InvalidRequestError("The only response_mode is query.")
-    _check_prompt(data.get("prompt", ""))
     asked = _asked_claims(data.get("claims"))
     return Wishes(
         max_age=_max_age(data.get("max_age")),
         levels=_essential_levels(asked["id_token"].get("acr", {})),
         subjects=_subjects(asked),
+        preferred=_preferred(data.get("acr_values", "")),
+        prompt=_prompt(data.get("prompt", "")),
+        claims=asked,
     )
 
 
@@ -143,12 +198,16 @@ def _check_form(form: Form) -> None:
             raise InvalidRequestError(f"The parameter {name} is too long or holds control characters.")
 
 
-def _check_prompt(prompt: str) -> None:
-    wanted = set(prompt.split())
+def _prompt(prompt: str) -> frozenset[str]:
+    wanted = frozenset(prompt.split())
     if not wanted <= PROMPTS:
-        raise InvalidRequestError("prompt must be none, login or select_account.")
-    if "consent" in wanted:
-        raise ConsentRequiredError("This gateway asks for no consent of its own.")
+        raise InvalidRequestError("prompt must be none, login, consent or select_account.")
+    return wanted
+
+
+def _preferred(acr_values: str) -> Assurance:
+    """Return the least of the levels that are wished for, in no obligation (Core §3.1.2.1)."""
+    return min((LEVELS[value] for value in acr_values.split() if value in LEVELS), default=Assurance.A0)
 
 
 def _max_age(value: str | None) -> timedelta | None:
@@ -204,6 +263,16 @@ def unmet(text: str) -> OAuth2Error:
 def other_person() -> OAuth2Error:
     """Return the error for a sign-on by another person than the one asked for (Core §3.1.2.1, §3.1.2.2)."""
     return LoginRequiredError("Another person signed on than the one that the request names.")
+
+
+def not_fresh() -> OAuth2Error:
+    """Return the error for a region that let a person in by an older sign-on than `max_age` allows."""
+    return LoginRequiredError("The region's sign-on is older than max_age allows.")
+
+
+def consent_required() -> OAuth2Error:
+    """Return the error for a request that will not have the person asked, who has not agreed yet (Core §3.1.2.6)."""
+    return ConsentRequiredError("The person has not agreed yet that these claims go out.")
 
 
 def refused() -> OAuth2Error:

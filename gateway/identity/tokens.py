@@ -1,7 +1,7 @@
 """Access tokens: RFC 9068 JWTs that we sign and that only we accept.
 
-Owns: what an access token says, checking one, and the `Caller` that it stands for. Leaves to `service` whether the
-sign-on behind a person's token still stands, because that is a question to the store.
+Owns: what an access token says, and checking one by itself. Leaves to `resources` whether it was revoked and whether
+the sign-on behind a person's token still stands, because those are questions to the store.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from typing import Any
 
 from gateway.crypto.jose import UnreadableToken, UnverifiedToken, verified_claims
 from gateway.crypto.signing import Signer
-from gateway.domain.caller import Caller
 from gateway.errors import NotAuthenticated
-from gateway.identity.clients import Client
 from gateway.ports import Clock
 
 TYPE = "at+jwt"
@@ -31,24 +29,40 @@ def new_token_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class SignOnContext:
-    """What a person's token adds to a client's: the session as this client knows it, how sure, since when, how long."""
+    """What a person's token adds to a client's: the session as this client knows it, how sure, since when, how long.
+
+    `grant_id` names the family that the token stands and falls with. `actor` is the `act` claim of RFC 8693 §4.1: who
+    acts for the person whom `sub` names. `mandate` says by what authority an agent does.
+    """
 
     sid: str
     acr: str
     authenticated_at: datetime
     not_after: datetime
+    grant_id: str
+    actor: Mapping[str, Any] | None = None
+    mandate: Mapping[str, Any] | None = None
+
+    def claims(self) -> dict[str, Any]:
+        """Return the claims; what there is none of is left out."""
+        said = {
+            "sid": self.sid,
+            "acr": self.acr,
+            "auth_time": int(self.authenticated_at.timestamp()),
+            "grant_id": self.grant_id,
+            "act": self.actor,
+            "mandate": self.mandate,
+        }
+        return {name: value for name, value in said.items() if value is not None}
 
 
 class AccessTokens:
     """Issues and checks access tokens for one audience: this gateway's own API."""
 
-    def __init__(
-        self, issuer: str, signer: Signer, clients: Mapping[str, Client], clock: Clock, lifetime: timedelta
-    ) -> None:
+    def __init__(self, issuer: str, signer: Signer, clock: Clock, lifetime: timedelta) -> None:
         self._issuer = issuer
         self._audience = issuer + "/v1"
         self._signer = signer
-        self._clients = clients
         self._clock = clock
         self._lifetime = lifetime
 
@@ -60,8 +74,12 @@ class AccessTokens:
         scopes: Collection[str],
         token_id: str,
         person: SignOnContext | None = None,
+        binding: Mapping[str, str] | None = None,
     ) -> str:
-        """Return a signed token. `subject` is the client itself, or the pairwise id of a person (then `person`)."""
+        """Return a signed token. `subject` is the client itself, or the pairwise id of a person (then `person`).
+
+        `binding` is the `cnf` claim: the key or the certificate without which the token is worth nothing (RFC 7800).
+        """
         now = self._clock()
         claims: dict[str, Any] = {
             "iss": self._issuer,
@@ -73,9 +91,10 @@ class AccessTokens:
             "jti": token_id,
             "scope": " ".join(sorted(scopes)),
         }
+        if binding:
+            claims["cnf"] = dict(binding)
         if person is not None:
-            auth_time = int(person.authenticated_at.timestamp())
-            claims.update(sid=person.sid, acr=person.acr, auth_time=auth_time)
+            claims.update(person.claims())
         return self._signer.sign(claims, typ=TYPE)
 
     def expiry(self, now: datetime, person: SignOnContext | None) -> datetime:
@@ -108,23 +127,3 @@ class AccessTokens:
             raise NotAuthenticated(f"The access token has no term. {_RENEW}")
         if expires <= self._clock().timestamp():
             raise NotAuthenticated(f"The access token has expired. {_RENEW}")
-
-    def caller_of(self, claims: Mapping[str, Any]) -> Caller:
-        """Return the client that a verified token stands for. Raises NotAuthenticated.
-
-        A client that is no longer registered does not pass, however fresh its token. A token that was issued for a
-        person's sign-on does not speak for the agency either: it opens `/oauth2/userinfo` and nothing else.
-        """
-        if "sid" in claims:
-            text = "This access token was issued for a person's sign-on; the API takes one of client_credentials."
-            raise NotAuthenticated(text)
-        client = self._clients.get(str(claims.get("client_id")))
-        if client is None:
-            raise NotAuthenticated("The client of this access token is not registered any more.")
-        return Caller(
-            client_id=client.id,
-            organisation=client.organisation,
-            organisation_code=client.organisation_code,
-            origin_code=client.origin_code,
-            scopes=frozenset(str(claims.get("scope", "")).split()) & client.scopes,
-        )

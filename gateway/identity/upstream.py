@@ -5,7 +5,7 @@ Owns: a narrow view of an enabled region, so that this package does not depend o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.domain.identity import Assurance
@@ -16,8 +16,17 @@ PERSON = "person"
 """The mapping pack of a region's claims."""
 
 
+ORGANISATION = "organisation"
+"""The mapping pack of the organisation (法人) that a person signed on for."""
+
+
 class PersonPack(Protocol):
     """A mapping pack, towards us."""
+
+    @property
+    def version(self) -> str:
+        """The hash of everything that it is made of."""
+        ...
 
     def to_canonical(self, document: RegionDocument, /) -> dict[str, Any]:
         """Return the canonical document. Raises MappingFailed."""
@@ -51,6 +60,12 @@ class SignOnRegion(Protocol):
     def assurance(self) -> Mapping[str, Assurance]:
         """Its own words for levels → our ladder. A word that is not listed is A0."""
         ...
+
+
+def words_for(region: SignOnRegion, least: Assurance) -> Sequence[str]:
+    """Return the region's own words for levels that reach `least`, from the least to the best; none for A0."""
+    reaching = [(rung, word) for word, rung in region.assurance.items() if rung >= least]
+    return [word for _rung, word in sorted(reaching)] if least > Assurance.A0 else []
 
 
 def highest_assurance(region: SignOnRegion) -> Assurance:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gateway import errors
 from gateway.errors import GatewayError
+from gateway.identity.dpop import ALGORITHMS, DpopRefused
 
 TYPE_BASE = "urn:pearl:problem:"
 MOST_PROBLEMS = 100
@@ -70,14 +71,23 @@ def problem_response(error: GatewayError, instance: str) -> web.Response:
     body = document(error, instance)
     headers = {"Cache-Control": "no-store"}
     if body["status"] == 401:
-        # RFC 6750 §3.1: whoever sent no credential is told how to, and not that something is wrong with it.
-        missing = error.stable_code == "auth.missing_token"
-        headers["WWW-Authenticate"] = "Bearer" if missing else 'Bearer error="invalid_token"'
+        headers["WWW-Authenticate"] = _challenge(error)
+    headers.update(error.headers)
     if error.retryable:
         headers["Retry-After"] = "5"
     return web.Response(
         body=orjson.dumps(body), status=body["status"], content_type="application/problem+json", headers=headers
     )
+
+
+def _challenge(error: GatewayError) -> str:
+    """Return how to authenticate (RFC 6750 §3.1, RFC 9449 §7.1).
+
+    Whoever sent no credential is told how to, and not that something is wrong with it.
+    """
+    if isinstance(error, DpopRefused):
+        return f'DPoP error="{error.error}", algs="{" ".join(ALGORITHMS)}"'
+    return "Bearer" if error.stable_code == "auth.missing_token" else 'Bearer error="invalid_token"'
 
 
 _FRAMEWORK: Mapping[int, tuple[type[GatewayError], str, str]] = {

@@ -15,11 +15,12 @@ from gateway.storage import Store
 from gateway.submissions.inbox import Inbox
 from gateway.telemetry import Metrics
 from gateway.versions import Versions
-from gateway.web import callbacks, sign_on
+from gateway.web import callbacks, provider_endpoints, sign_on
 from gateway.web.api import handlers as api
 from gateway.web.ops import handlers as ops
 from gateway.web.ops import mappings
 from gateway.web.pages import Pages
+from gateway.web.provider_endpoints import CertificateOf
 from gateway.web.window import pages as window
 from gateway.web.window.services import WindowServices
 
@@ -35,12 +36,14 @@ def public(
     pages: Pages,
     limits: Limits,
     clock: Clock,
+    certificate_of: CertificateOf,
 ) -> Sequence[web.AbstractRouteDef]:
     """Return the table of the public listener."""
     return [
         web.get("/", _home),
         web.static("/static", STATIC),
-        *sign_on.routes(identity, pages),  # /.well-known/…, /oauth2/…, /sign-in…
+        *provider_endpoints.routes(identity, certificate_of),  # /.well-known/…, /oauth2/…
+        *sign_on.routes(identity, pages),  # /oauth2/authorize…, /sign-in…
         *api.routes(agencies),  # /v1/…
         *callbacks.routes(inbox, clock, limits.callback_bytes),  # /callbacks/{region}/…
         *window.routes(clerks, pages, limits),  # /window…

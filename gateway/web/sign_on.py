@@ -1,9 +1,10 @@
-"""HTTP of sign-on: the OpenID Provider's endpoints and the pages on the way through a region.
+"""HTTP of sign-on as a person's browser sees it: the authorization endpoint and the pages on the way through a region.
 
 Owns: cookies of sign-on, status codes, and which page a person sees when something went wrong. Leaves every decision to
-`gateway.identity`. A region is chosen by following a link, not by posting a form: Chromium applies `form-action` to
-the redirects after a form as well, and a link needs no hole in our policy. The link carries the interaction's random
-id, which no other site knows, so it cannot be followed on someone's behalf.
+`gateway.identity`, and the endpoints of programs to `provider_endpoints`. A region is chosen by following a link, not
+by posting a form: Chromium applies `form-action` to the redirects after a form as well, and a link needs no hole in our
+policy. The link carries the interaction's random id, which no other site knows, so it cannot be followed on someone's
+behalf.
 """
 
 from __future__ import annotations
@@ -11,26 +12,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
-import orjson
 import structlog
 from aiohttp import web
 from multidict import MultiMapping
 
-from gateway.errors import GatewayError, InvalidRequest, NotAuthenticated, SignOnFailed
+from gateway.errors import GatewayError, InvalidRequest, SignOnFailed
+from gateway.identity.authorization import AskConsent, ChooseRegion, SendBack
 from gateway.identity.broker import LOST, Interrupted
 from gateway.identity.discovery import ENDPOINTS
-from gateway.identity.service import ChooseRegion, IdentityService, SendBack, TokenAnswer
+from gateway.identity.service import IdentityService
 from gateway.identity.upstream import SignOnRegion
 from gateway.web.bodies import bounded
+from gateway.web.consent import consent_page, shown_text
 from gateway.web.cookies import HandleCookie, provider_session
 from gateway.web.pages import LANGUAGES, Pages, language_of
+from gateway.web.provider_endpoints import fields, single_form, unique
+from gateway.web.provider_endpoints import form as form_of
 
 REGION_COOKIE = "pearl_region"
+REASONS = {"signon.not_recognised": "not_recognised"}
+"""Code of what went wrong → the word by which the chooser knows what to tell; anything else has failed."""
 _YEAR = 365 * 24 * 3600
-_FORM = "application/x-www-form-urlencoded"
-MOST_FIELDS = 50
 RETURN = "return"
 """The parameter with the handle of a form that a region had the browser post."""
 LARGEST_RETURN = 192 * 1024
@@ -42,61 +46,20 @@ log = structlog.get_logger("sign_on")
 
 
 def routes(service: IdentityService, pages: Pages) -> list[web.RouteDef]:
-    """Return every address of sign-on."""
-    endpoints, browser = ProviderEndpoints(service), SignOnPages(service, pages)
+    """Return the addresses of browsers."""
+    browser = SignOnPages(service, pages)
     return [
-        web.get("/.well-known/openid-configuration", endpoints.discovery),
-        web.get(ENDPOINTS["jwks_uri"], endpoints.jwks),
-        web.post(ENDPOINTS["token_endpoint"], endpoints.token),
-        web.get(ENDPOINTS["userinfo_endpoint"], endpoints.userinfo, allow_head=False),
-        web.post(ENDPOINTS["userinfo_endpoint"], endpoints.userinfo),
         web.get(ENDPOINTS["authorization_endpoint"], browser.authorize, allow_head=False),
         web.post(ENDPOINTS["authorization_endpoint"], browser.authorize_by_post),
         web.get(ENDPOINTS["authorization_endpoint"] + "/cancel", browser.cancel, allow_head=False),
         web.get("/sign-in", browser.choose),
+        web.get("/sign-in/consent", browser.ask_consent, allow_head=False),
+        web.post("/sign-in/consent", browser.take_consent),
         web.get("/sign-in/{region}", browser.begin, allow_head=False),
         web.get("/sign-in/{region}/callback", browser.callback, allow_head=False),
         web.post("/sign-in/{region}/callback", browser.posted),
-        web.get("/sign-in/{region}/metadata", endpoints.region_metadata),
+        web.get("/sign-in/{region}/metadata", browser.region_metadata),
     ]
-
-
-class ProviderEndpoints:
-    """The endpoints that programs call."""
-
-    def __init__(self, service: IdentityService) -> None:
-        self._service = service
-
-    async def discovery(self, _request: web.Request) -> web.Response:
-        """Return the metadata."""
-        return _json(200, self._service.discovery(LANGUAGES), cache="public, max-age=300")
-
-    async def jwks(self, _request: web.Request) -> web.Response:
-        """Return the public keys."""
-        return _json(200, self._service.jwks(), cache="public, max-age=300")
-
-    async def token(self, request: web.Request) -> web.Response:
-        """Answer a token request."""
-        try:
-            form = await _single_form(request)
-        except InvalidRequest as error:
-            answer = TokenAnswer(400, {"error": "invalid_request", "error_description": error.public})
-        else:
-            answer = await self._service.token(form, request.headers)
-        return _json(answer.status, answer.body)
-
-    async def userinfo(self, request: web.Request) -> web.Response:
-        """Return the person's claims for a bearer token in the header (RFC 6750 §2.1)."""
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            text = "Send the access token in the header Authorization: Bearer …"
-            raise NotAuthenticated(text, code="auth.missing_token")
-        return _json(200, await self._service.userinfo(token.strip()))
-
-    async def region_metadata(self, request: web.Request) -> web.Response:
-        """Return our metadata as a service provider, for a region that signs on by SAML. Raises NotFound."""
-        body = self._service.broker.metadata(request.match_info["region"])
-        return web.Response(body=body, content_type="application/samlmetadata+xml")
 
 
 class SignOnPages:
@@ -113,12 +76,12 @@ class SignOnPages:
         """Take an authorization request: back to the service at once, or on to the chooser."""
         session, browser = self._session.read(request), self._browser.read(request)
         try:
-            found = await self._service.authorize(request.query.items(), session, browser)
+            found = await self._service.browser.authorize(request.query.items(), session, browser)
         except InvalidRequest as error:
             return self._problem(request, "refused", status=400, detail=error.public)
-        if isinstance(found, SendBack):
-            return _redirect(found.url)
-        return self._to_chooser(found)
+        if isinstance(found, ChooseRegion):
+            return self._to_chooser(found)
+        return self._onward(found)
 
     async def authorize_by_post(self, request: web.Request) -> web.StreamResponse:
         """Have the browser ask again by GET (OpenID Connect Core §3.1.2.1 allows both).
@@ -131,6 +94,15 @@ class SignOnPages:
         except InvalidRequest as error:
             return self._problem(request, "refused", status=400, detail=error.public)
         return _redirect(f"{ENDPOINTS['authorization_endpoint']}?{query}", status=303)
+
+    def _onward(self, sent: SendBack | AskConsent) -> web.Response:
+        """Send the browser on: to the service, or to the question whether the service may have what it asks for."""
+        response = _redirect(sent.url if isinstance(sent, SendBack) else _consent(sent.interaction_id))
+        if sent.session is not None:
+            self._session.give(response, sent.session)
+        if isinstance(sent, AskConsent) and sent.browser is not None:
+            self._browser.give(response, sent.browser)
+        return response
 
     def _to_chooser(self, found: ChooseRegion) -> web.Response:
         query = {"interaction": found.interaction_id}
@@ -145,7 +117,9 @@ class SignOnPages:
         """Show the regions, the one chosen last time first."""
         interaction_id = request.query.get("interaction", "")
         try:
-            interaction, regions = await self._service.choices(interaction_id, self._browser.read(request) or "")
+            interaction, regions = await self._service.browser.choices(
+                interaction_id, self._browser.read(request) or ""
+            )
         except SignOnFailed as error:
             return self._lost(request, error)
         context = self._choice_context(request, interaction.id, regions)
@@ -168,7 +142,7 @@ class SignOnPages:
         region, interaction_id = request.match_info["region"], request.query.get("interaction", "")
         browser, language = self._browser.read(request) or "", language_of(request)
         try:
-            url = await self._service.begin(region, interaction_id, browser, language)
+            url = await self._service.browser.begin(region, interaction_id, browser, language)
         except SignOnFailed as error:
             return self._lost(request, error)
         except Interrupted as interrupted:
@@ -186,14 +160,12 @@ class SignOnPages:
         try:
             query, posted = await self._brought(region, _once(request.query))
             earlier = self._session.read(request)
-            sent = await self._service.complete(region, query, browser, earlier, posted=posted)
+            sent = await self._service.browser.complete(region, query, browser, earlier, posted=posted)
         except (SignOnFailed, InvalidRequest) as error:
             return self._lost(request, error)
         except Interrupted as interrupted:
             return _choose_again(interrupted)
-        response = _redirect(sent.url)
-        self._session.give(response, sent.session or "")
-        return response
+        return self._onward(sent)
 
     async def _brought(self, region: str, query: Mapping[str, str]) -> tuple[Mapping[str, str], bool]:
         """Return what came back, and whether by a form that waits behind a handle (see `posted`)."""
@@ -211,7 +183,7 @@ class SignOnPages:
         region = request.match_info["region"]
         try:
             body = await bounded(request, LARGEST_RETURN, "What a region sends back")
-            handle = await self._service.returns.keep(region, _unique(_fields(request, body)))
+            handle = await self._service.returns.keep(region, unique(fields(request, body)))
         except (SignOnFailed, InvalidRequest) as error:
             return self._lost(request, error)
         return _redirect(f"/sign-in/{region}/callback?{urlencode({RETURN: handle})}", status=303)
@@ -220,10 +192,47 @@ class SignOnPages:
         """Give up, and go back to the service with the standard error."""
         interaction_id, browser = request.query.get("interaction", ""), self._browser.read(request) or ""
         try:
-            sent = await self._service.cancel(interaction_id, browser)
+            sent = await self._service.browser.cancel(interaction_id, browser)
         except SignOnFailed as error:
             return self._lost(request, error)
         return _redirect(sent.url)
+
+    async def region_metadata(self, request: web.Request) -> web.Response:
+        """Return our metadata as a service provider, for a region that signs on by SAML. Raises NotFound."""
+        body = self._service.broker.metadata(request.match_info["region"])
+        return web.Response(body=body, content_type="application/samlmetadata+xml")
+
+    # --- consent
+
+    async def ask_consent(self, request: web.Request) -> web.StreamResponse:
+        """Show what would go out to whom, across which border, and ask."""
+        try:
+            question = await self._service.browser.question(*self._asked(request, request.query))
+        except SignOnFailed as error:
+            return self._lost(request, error)
+        return self._pages.render(request, "sign_on/consent.html", consent_page(question, language_of(request)))
+
+    async def take_consent(self, request: web.Request) -> web.StreamResponse:
+        """Take the person's word: on to the service with a code, or back to it with access_denied.
+
+        The form carries the interaction's random id, which no other site knows and which is bound to this browser's
+        cookie, so no other site can agree on someone's behalf.
+        """
+        try:
+            form = await single_form(request)
+            asked = self._asked(request, form)
+            if form.get("decision") != "agree":
+                sent = await self._service.browser.cancel(*asked[:2])
+            else:
+                question = await self._service.browser.question(*asked)
+                shown = shown_text(question, form.get("language", ""))
+                sent = await self._service.browser.agree(*asked, shown)
+        except (SignOnFailed, InvalidRequest) as error:
+            return self._lost(request, error)
+        return _redirect(sent.url, status=303)
+
+    def _asked(self, request: web.Request, given: Mapping[str, str]) -> tuple[str, str, str | None]:
+        return given.get("interaction", ""), self._browser.read(request) or "", self._session.read(request)
 
     # --- pages for what went wrong
 
@@ -248,42 +257,16 @@ class Choice:
 # --- small things ----------------------------------------------------------------------------------------------------
 
 
-async def _form(request: web.Request) -> list[tuple[str, str]]:
-    """Return the fields of a form body. Raises InvalidRequest for any other body."""
-    return _fields(request, await request.read())
-
-
-def _fields(request: web.Request, body: bytes) -> list[tuple[str, str]]:
-    if request.content_type != _FORM:
-        raise InvalidRequest(f"The body must be {_FORM}.")
-    try:
-        return parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
-    except ValueError as error:
-        raise InvalidRequest(f"The body must be {_FORM} of at most {MOST_FIELDS} fields.") from error
-
-
 async def _form_as_query(request: web.Request) -> str:
-    query = urlencode(await _form(request))
+    query = urlencode(await form_of(request))
     if len(query) > LONGEST_QUERY:
         raise InvalidRequest(f"The request has more than {LONGEST_QUERY} characters.")
     return query
 
 
-async def _single_form(request: web.Request) -> dict[str, str]:
-    """Return the fields of a form body, each of which may stand only once (RFC 6749 §3.2)."""
-    return _unique(await _form(request))
-
-
 def _once(query: MultiMapping[str]) -> dict[str, str]:
     """Return query parameters, each of which may stand only once."""
-    return _unique(list(query.items()))
-
-
-def _unique(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise InvalidRequest("A parameter stands more than once.")
-    return fields
+    return unique(list(query.items()))
 
 
 def _choose_again(interrupted: Interrupted) -> web.Response:
@@ -294,7 +277,7 @@ def _choose_again(interrupted: Interrupted) -> web.Response:
     cause = interrupted.cause
     detail = cause.detail or cause.public
     log.info("sign-on interrupted", region=interrupted.region, code=cause.stable_code, detail=detail)
-    why = "unreachable" if cause.retryable else "failed"
+    why = "unreachable" if cause.retryable else REASONS.get(cause.stable_code, "failed")
     query = {"interaction": interrupted.interaction.id, "failed": interrupted.region, "why": why}
     return _redirect(f"/sign-in?{urlencode(query)}")
 
@@ -303,15 +286,13 @@ def _step(region: str, interaction_id: str) -> str:
     return f"/sign-in/{region}?{urlencode({'interaction': interaction_id})}"
 
 
+def _consent(interaction_id: str) -> str:
+    return f"/sign-in/consent?{urlencode({'interaction': interaction_id})}"
+
+
 def _cancel(interaction_id: str) -> str:
     return f"{ENDPOINTS['authorization_endpoint']}/cancel?{urlencode({'interaction': interaction_id})}"
 
 
 def _redirect(url: str, *, status: int = 302) -> web.Response:
     return web.Response(status=status, headers={"Location": url, "Cache-Control": "no-store"})
-
-
-def _json(status: int, body: Mapping[str, Any], *, cache: str = "no-store") -> web.Response:
-    return web.Response(
-        body=orjson.dumps(body), status=status, content_type="application/json", headers={"Cache-Control": cache}
-    )

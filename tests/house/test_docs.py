@@ -15,7 +15,6 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
@@ -81,16 +80,25 @@ def rows_of(name: str, key: str) -> Row | None:
 
 def addresses() -> set[str]:
     """Return `METHOD /path` of both listeners, from the real tables over services that are never called."""
-    nothing: Any = SimpleNamespace(
-        issuer="https://gateway.example", store=None, sealer=None, clock=utc_now, certificates=None
-    )
+    nothing: Any = _Nothing()
     public = routes.public(
-        identity=nothing, agencies=nothing, clerks=nothing, inbox=nothing, pages=Pages(), limits=Limits(), clock=utc_now
-    )
+        identity=nothing, agencies=nothing, clerks=nothing, inbox=nothing, pages=Pages(), limits=Limits(),
+        clock=utc_now, certificate_of=nothing,
+    )  # fmt: skip
     admin = routes.admin(
         store=nothing, lines={}, metrics=Metrics(CollectorRegistry()), clock=utc_now, accepting=bool, versions=nothing
     )
     return {_address(route) for route in (*public, *admin)}
+
+
+class _Nothing:
+    """Services that are never called, whatever is asked of them."""
+
+    issuer = "https://gateway.example"
+    clock = staticmethod(utc_now)
+
+    def __getattr__(self, _name: str) -> Any:
+        return self
 
 
 def _address(route: web.AbstractRouteDef) -> str:

@@ -14,7 +14,7 @@ from joserfc.jwk import ECKey
 from sqlalchemy import Connection, insert, select, update
 
 from gateway.errors import Conflict, InvalidRequest, NotFound, StartRefused, Unavailable
-from gateway.identity import records
+from gateway.identity import families, records
 from gateway.identity.clients import TOKEN_EXCHANGE, ClientEntry, Surroundings, checked
 from gateway.identity.registry import REMEMBERED, By, ClientRegistry, stands
 from gateway.storage import Store, Unit
@@ -353,8 +353,9 @@ async def test_a_disabled_client_loses_all_that_it_had_and_no_other_client_does(
     await known.enable("portal", BY)
 
     def left(tx: Connection, client_id: str) -> tuple[bool, bool, bool]:
-        redeemed = records.redeem_code(tx, client_id, client_id, "https://service.test/back", "t" + client_id, clock())
-        family = records.session_behind(tx, f"f-{client_id}", clock())
+        new = families.NewFamily("t" + client_id, None)
+        redeemed = families.redeem_code(tx, client_id, client_id, "https://service.test/back", new, clock())
+        family = families.find_standing(tx, f"f-{client_id}", clock())
         pushed = tx.execute(select(pushed_requests).where(pushed_requests.c.client_id == client_id)).all()
         return redeemed is not None, family is not None, bool(pushed)
 

@@ -35,7 +35,6 @@ from gateway.errors import (
     FieldProblem,
     GatewayError,
     InvalidRequest,
-    NotAuthenticated,
     NotFound,
     NotPermitted,
 )
@@ -52,8 +51,8 @@ from gateway.submissions.materials import Materials
 
 M = TypeVar("M", bound=BaseModel)
 
-Authenticate = Callable[[str], Awaitable[Caller]]
-"""Turns a bearer token into the caller. Raises NotAuthenticated."""
+Authenticate = Callable[[web.Request], Awaitable[Caller]]
+"""Tells who calls, by the access token of the request. Raises NotAuthenticated."""
 Handler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
 ATTESTED: Mapping[str, Assurance] = {"collect": Assurance.A3, "online": Assurance.A2}
@@ -108,7 +107,7 @@ class _Api:
             received_at = self._services.clock()
             caller: Caller | None = None
             try:
-                caller = await self._services.authenticate(bearer(request))
+                caller = await self._services.authenticate(request)
                 _require_scope(caller, scope)
                 return await handler(request, caller)
             except GatewayError as error:
@@ -214,15 +213,6 @@ class _Api:
 def _require_scope(caller: Caller, scope: str) -> None:
     if scope not in caller.scopes:
         raise NotPermitted(f"This token lacks the scope `{scope}`.", code="auth.insufficient_scope")
-
-
-def bearer(request: web.Request) -> str:
-    """Return the bearer token of a request (RFC 6750 §2.1). Raises NotAuthenticated."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        text = "Send `Authorization: Bearer <token>`; get a token at /oauth2/token."
-        raise NotAuthenticated(text, code="auth.missing_token")
-    return token.strip()
 
 
 async def _read(request: web.Request, model: type[M]) -> M:

@@ -1,0 +1,371 @@
+"""The authorization endpoint and the way of a person from there back to the service.
+
+Owns: the order of things. A request is checked, a session found or a region chosen, consent asked for where it is due,
+and a code issued; what was decided is stored in one transaction before the browser hears of it. Leaves HTTP to
+`gateway.web.sign_on`, the protocol to `provider`, the regions to `broker`, what may go out to `disclosure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Literal
+
+from authlib.oauth2 import OAuth2Error
+from sqlalchemy import Connection
+
+from gateway.config import SignOnSettings
+from gateway.domain.identity import Assurance
+from gateway.errors import InvalidRequest, NotRecognised, SignOnFailed
+from gateway.evidence import record
+from gateway.identity import records
+from gateway.identity.broker import LOST, Arrival, Broker, Interrupted
+from gateway.identity.clients import Client
+from gateway.identity.disclosure import Disclosure, Outcome
+from gateway.identity.provider import Answer, Exchange, FindClient, ProviderParts, SessionFound, SignOnNeeded, Work
+from gateway.identity.records import Code, Interaction, Session, new_handle
+from gateway.identity.requests import (
+    KEPT,
+    Form,
+    Hints,
+    Wishes,
+    consent_required,
+    not_fresh,
+    other_person,
+    proved_since,
+    read_wishes,
+    refused,
+    unmet,
+)
+from gateway.identity.upstream import SignOnRegion
+from gateway.ports import Clock
+from gateway.storage import Store
+from gateway.storage.nonces import spend
+
+REQUEST_URI = "urn:ietf:params:oauth:request_uri:"
+"""RFC 9126 §2.2: what comes before the handle of a pushed request."""
+NOT_RECOGNISED = "A sign-on of this region, at the level that it reached, does not count for this service."
+TOUCH = timedelta(seconds=30)
+"""How long a session's last use may lie back before it is written anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendBack:
+    """Send the browser to the service. `session` is a new handle for its session cookie, when there is one."""
+
+    url: str
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChooseRegion:
+    """Let the person choose a region. `browser` is the handle for the interaction cookie."""
+
+    interaction_id: str
+    browser: str
+    languages: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AskConsent:
+    """Ask the person whether the service may have what it asks for. Handles as in SendBack and ChooseRegion."""
+
+    interaction_id: str
+    browser: str | None = None
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentQuestion:
+    """What the consent page shows."""
+
+    interaction_id: str
+    client: Client
+    session: Session
+    outcome: Outcome
+
+
+class Authorization:
+    """Leads one browser from a service's request to a code."""
+
+    def __init__(
+        self,
+        parts: ProviderParts,
+        find: FindClient,
+        broker: Broker,
+        disclosure: Disclosure,
+        store: Store,
+        clock: Clock,
+    ) -> None:
+        self._parts = parts
+        self._find = find
+        self._broker = broker
+        self._disclosure = disclosure
+        self._store = store
+        self._clock = clock
+
+    @property
+    def _settings(self) -> SignOnSettings:
+        return self._parts.settings
+
+    # --- the request
+
+    async def authorize(
+        self, pairs: Iterable[tuple[str, str]], session: str | None, browser: str | None
+    ) -> SendBack | ChooseRegion | AskConsent:
+        """Answer an authorization request at once, or open an interaction.
+
+        `session` and `browser` are the handles from the browser's cookies. Raises InvalidRequest while there is no
+        redirect URI that the browser may safely be sent back to.
+        """
+        given = Form(pairs)
+        client = await self._find(given.client_id or "")
+        form = await self._resolved(given, client)
+        work = Work(self._clock(), client=client, session=await self.live_session(session))
+        exchange = Exchange(self._parts, work, for_person=True)
+        found = exchange.authorize(form)
+        if isinstance(found, SignOnNeeded):
+            return await self._open(form, found.client, found.wishes, browser)
+        if isinstance(found, SessionFound):
+            outcome = await self._disclosure.decide(found, work.now)
+            if outcome.must_ask or "consent" in found.wishes.prompt:
+                return await self._consent(exchange, form, found, browser)
+            found = exchange.answer(found, outcome.given)
+        await self._store_code(work)
+        return SendBack(_location(found))
+
+    async def _resolved(self, given: Form, client: Client | None) -> Form:
+        """Return the request itself, or what the client pushed (RFC 9126 §4). Raises InvalidRequest."""
+        uri = given.data.get("request_uri", "")
+        if not uri.startswith(REQUEST_URI):
+            if client is not None and (client.require_pushed_requests or client.profile == "fapi2"):
+                raise InvalidRequest("This client must push its requests to /oauth2/par (RFC 9126).")
+            return given
+        handle = uri.removeprefix(REQUEST_URI)
+        take = partial(records.take_pushed, handle=handle, client_id=given.client_id or "", now=self._clock())
+        pushed = await self._store.write(take) if client is not None and records.is_handle(handle) else None
+        if pushed is None:
+            text = "The request_uri is unknown, expired, used already, or another client's; push the request again."
+            raise InvalidRequest(text)
+        return Form(pushed.items())
+
+    async def _open(self, form: Form, client: Client, wishes: Wishes, browser: str | None) -> ChooseRegion:
+        interaction, handle = self._interaction(form, client, Hints.of(wishes), browser or new_handle())
+        await self._store.write(partial(records.keep_interaction, interaction=interaction))
+        return ChooseRegion(interaction.id, handle, form.data.get("ui_locales", "").split()[:8])
+
+    async def _consent(
+        self, exchange: Exchange, form: Form, found: SessionFound, browser: str | None
+    ) -> SendBack | AskConsent:
+        """Open an interaction that waits for the person's word, unless the service will not have it asked for."""
+        if "none" in found.wishes.prompt:
+            return SendBack(_location(exchange.refuse(form, consent_required())))
+        hints = Hints(consent="consent" in found.wishes.prompt)
+        interaction, handle = self._interaction(form, found.client, hints, browser or new_handle(), found.session.id)
+        await self._store.write(partial(records.keep_interaction, interaction=interaction))
+        return AskConsent(interaction.id, browser=handle)
+
+    def _interaction(
+        self, form: Form, client: Client, hints: Hints, browser: str, session_id: str | None = None
+    ) -> tuple[Interaction, str]:
+        kept = {name: value for name, value in form.data.items() if name in KEPT}
+        interaction = Interaction(
+            id=new_handle(),
+            handle_hash=records.digest(browser),
+            client_id=client.id,
+            request={**kept, **hints.kept()},
+            expires_at=self._clock() + timedelta(seconds=self._settings.interaction_seconds),
+            session_id=session_id,
+        )
+        return interaction, browser
+
+    async def _store_code(self, work: Work) -> None:
+        """Keep the code, and note that the session was used; neither is there when the answer is an error."""
+        session, now = work.session, work.now
+        touched = session.id if session is not None and now - session.last_used_at > TOUCH else None
+        if work.new_code is not None or touched:
+            await self._store.write(partial(_keep, code=work.new_code, touched=touched, now=now))
+
+    # --- the chooser and the way through a region
+
+    async def choices(self, interaction_id: str, browser: str) -> tuple[Interaction, Sequence[SignOnRegion]]:
+        """Return the interaction and the regions that can serve it. Raises SignOnFailed."""
+        interaction = await self._broker.interaction(interaction_id, browser)
+        return interaction, self._broker.choices(_least(interaction))
+
+    async def begin(self, region_id: str, interaction_id: str, browser: str, language: str) -> str:
+        """Return the address at the region. Raises SignOnFailed or Interrupted."""
+        interaction = await self._broker.interaction(interaction_id, browser)
+        hints = Hints.read(interaction.request)
+        least = max(_least(interaction), hints.prefer)
+        return await self._broker.begin(region_id, interaction, language, least=least, fresh=hints.fresh)
+
+    async def complete(
+        self, region_id: str, query: Mapping[str, str], browser: str, earlier: str | None, *, posted: bool = False
+    ) -> SendBack | AskConsent:
+        """Finish a sign-on: session, code, and the way back to the service. Raises SignOnFailed or Interrupted.
+
+        `earlier` is the handle of the session that this browser had until now: it ends, so that of two people at one
+        machine only the second is signed on.
+        """
+        arrival = await self._broker.complete(region_id, query, browser, posted=posted)
+        interaction, session = arrival.interaction, arrival.session
+        form = Form(interaction.request.items())
+        client = await self._find(interaction.client_id)
+        if client is not None and not self._parts.recognises(client, session):
+            raise Interrupted(interaction, region_id, NotRecognised(NOT_RECOGNISED, region=region_id))
+        hints, since = Hints.read(interaction.request), self._begun(interaction)
+        work = Work(self._clock(), client=client, session=session, since=since)
+        exchange = Exchange(self._parts, work, for_person=True)
+        found = exchange.authorize(form)
+        ask = False
+        if hints.fresh and not proved_since(session, since):
+            found = exchange.refuse(form, not_fresh())
+        if isinstance(found, SessionFound):
+            outcome = await self._disclosure.decide(found, work.now)
+            ask = outcome.must_ask or hints.consent
+            found = found if ask else exchange.answer(found, outcome.given)
+        elif isinstance(found, SignOnNeeded):
+            found = exchange.refuse(form, _shortfall(found.wishes, session))
+        await self._finish(arrival, work, earlier, ask=ask)
+        if isinstance(found, SessionFound):
+            return AskConsent(interaction.id, session=arrival.handle)
+        return SendBack(_sign_on_location(found), arrival.handle)
+
+    async def _finish(self, arrival: Arrival, work: Work, earlier: str | None, *, ask: bool) -> None:
+        finish = partial(_finish, arrival=arrival, code=work.new_code, earlier=earlier, ask=ask, now=work.now)
+        outcome = await self._store.write(finish)
+        if outcome == "replayed":
+            text = "The region's answer was used before. Please go back to the service and start again."
+            raise SignOnFailed(text, code="signon.replayed", region=arrival.session.region)
+        if outcome == "lost":
+            raise SignOnFailed(LOST, code="signon.lost")
+
+    async def cancel(self, interaction_id: str, browser: str) -> SendBack:
+        """Give a sign-on up and tell the service so (access_denied). Raises SignOnFailed."""
+        interaction = await self._broker.interaction(interaction_id, browser)
+        await self._store.write(partial(records.end_interaction, interaction_id=interaction.id))
+        client = await self._find(interaction.client_id)
+        form = Form(interaction.request.items())
+        answer = Exchange(self._parts, Work(self._clock(), client=client), for_person=True).refuse(form, refused())
+        return SendBack(_sign_on_location(answer))
+
+    def _begun(self, interaction: Interaction) -> datetime:
+        return interaction.expires_at - timedelta(seconds=self._settings.interaction_seconds)
+
+    # --- consent
+
+    async def question(self, interaction_id: str, browser: str, session: str | None) -> ConsentQuestion:
+        """Return what the person is asked. Raises SignOnFailed."""
+        return (await self._asked(interaction_id, browser, session))[0]
+
+    async def agree(self, interaction_id: str, browser: str, session: str | None, shown: Mapping[str, str]) -> SendBack:
+        """Record the consent, with what was shown, and go on to the service. Raises SignOnFailed."""
+        asked, exchange, found = await self._asked(interaction_id, browser, session)
+        answer, work = exchange.answer(found, asked.outcome.asked_for), exchange.work
+        keep = partial(
+            self._disclosure.keep, client=asked.client, session=asked.session, outcome=asked.outcome, shown=shown,
+            now=work.now,
+        )  # fmt: skip
+        finish = partial(_agreed, interaction_id=interaction_id, keep=keep, code=work.new_code)
+        if not await self._store.write(finish):
+            raise SignOnFailed(LOST, code="signon.lost")
+        return SendBack(_sign_on_location(answer))
+
+    async def _asked(
+        self, interaction_id: str, browser: str, session: str | None
+    ) -> tuple[ConsentQuestion, Exchange, SessionFound]:
+        interaction = await self._broker.interaction(interaction_id, browser)
+        live, client = await self.live_session(session), await self._find(interaction.client_id)
+        if live is None or client is None or live.id != interaction.session_id:
+            raise SignOnFailed(LOST, code="signon.lost")
+        exchange = Exchange(self._parts, Work(self._clock(), client=client, session=live), for_person=True)
+        found = exchange.authorize(Form(interaction.request.items()))
+        if not isinstance(found, SessionFound):
+            raise SignOnFailed(LOST, code="signon.lost")
+        outcome = await self._disclosure.decide(found, exchange.work.now)
+        return ConsentQuestion(interaction.id, client, live, outcome), exchange, found
+
+    # --- sessions
+
+    async def live_session(self, handle: str | None) -> Session | None:
+        """Return the live session behind a browser's handle."""
+        if handle is None:
+            return None
+        idle = timedelta(seconds=self._settings.idle_seconds)
+        return await self._store.read(partial(records.find_session, handle=handle, now=self._clock(), idle=idle))
+
+
+def _least(interaction: Interaction) -> Assurance:
+    return read_wishes(Form(interaction.request.items())).least()
+
+
+def _shortfall(wishes: Wishes, session: Session) -> OAuth2Error:
+    """Return what a sign-on that has taken place still does not satisfy."""
+    reached = session.assurance >= wishes.least()
+    return other_person() if reached else unmet("The sign-on did not reach the demanded acr.")
+
+
+def _keep(tx: Connection, code: Code | None, touched: str | None, now: datetime) -> None:
+    if code is not None:
+        records.keep_code(tx, code)
+    if touched is not None:
+        records.touch_session(tx, touched, now)
+
+
+def _location(found: Answer | SessionFound | SignOnNeeded) -> str:
+    """Return where to send the browser. Raises InvalidRequest when there is no address that it may be sent to."""
+    if not isinstance(found, Answer) or found.location is None:
+        raise InvalidRequest(_description(found))
+    return found.location
+
+
+def _sign_on_location(answer: Answer) -> str:
+    """Return where to send the browser. Raises SignOnFailed: client or redirect URI were withdrawn meanwhile."""
+    if answer.location is None:
+        raise SignOnFailed(_description(answer))
+    return answer.location
+
+
+def _description(found: Answer | SessionFound | SignOnNeeded) -> str:
+    body = found.body if isinstance(found, Answer) else {}
+    return str(body.get("error_description") or body.get("error"))
+
+
+# --- units -----------------------------------------------------------------------------------------------------------
+
+
+def _finish(
+    tx: Connection, arrival: Arrival, code: Code | None, earlier: str | None, *, ask: bool, now: datetime
+) -> Literal["done", "lost", "replayed"]:
+    """Keep what came of a sign-on, and end the browser's earlier session.
+
+    "lost" when the interaction had ended, "replayed" when the region's assertion was accepted before: then nothing of
+    this sign-on stays but the memory of it.
+    """
+    session, interaction = arrival.session, arrival.interaction
+    used = arrival.used
+    if used is not None and not spend(tx, f"sign-on:{session.region}", used.value, used.expires_at):
+        return "replayed"
+    going_on = partial(records.await_consent, session_id=session.id) if ask else records.end_interaction
+    if not going_on(tx, interaction_id=interaction.id):
+        return "lost"
+    if earlier is not None:
+        records.end_session(tx, earlier, now)
+    record(tx, arrival.evidence, evidence_id=session.evidence_id, now=now)
+    records.keep_session(tx, session)
+    if code is not None:
+        records.keep_code(tx, code)
+    return "done"
+
+
+def _agreed(tx: Connection, interaction_id: str, keep: Callable[[Connection], None], code: Code | None) -> bool:
+    """Keep the consent and the code together; False when the interaction had ended."""
+    if not records.end_interaction(tx, interaction_id):
+        return False
+    keep(tx)
+    if code is not None:
+        records.keep_code(tx, code)
+    return True

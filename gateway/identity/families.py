@@ -1,0 +1,221 @@
+"""Token families: everything that was issued on one code, or by one exchange, stands and falls together.
+
+Owns: using a code up, rotating refresh tokens, revoking, and the question whether a token still stands. Every function
+is a unit for the store; each one-time decision is one statement. Leaves to `provider` what a token says. A family ends
+with its session at the latest: nothing here keeps a person signed on who has signed out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
+from gateway.identity.records import Code, Session, digest, session_by_id
+from gateway.storage.store import insert_into
+from gateway.storage.tables import (
+    authorization_codes,
+    refresh_tokens,
+    revoked_tokens,
+    token_families,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What one code or one exchange granted. `binding` is the `cnf` that its tokens carry (RFC 7800), None for bearer.
+
+    `actor` is the `act` claim (RFC 8693 §4.1) of a family that an exchange began.
+    """
+
+    id: str
+    client_id: str
+    session_id: str
+    scope: str
+    acr: str
+    created_at: datetime
+    expires_at: datetime
+    claims: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    binding: Mapping[str, str] | None = None
+    actor: Mapping[str, Any] | None = None
+    mandate_id: str | None = None
+    code_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A family that still stands, with the session that it stands on."""
+
+    family: Family
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class Redemption:
+    """A code that this request used up, with what came of it."""
+
+    code: Code
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class NewFamily:
+    """What the family of a code will be called, and what its tokens will be bound to."""
+
+    id: str
+    binding: Mapping[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewRefresh:
+    """A refresh token to hand out: its handle, and how long it may be used."""
+
+    handle: str
+    life: timedelta
+
+
+# --- codes -------------------------------------------------------------------------------------------------------
+
+
+def redeem_code(
+    tx: Connection, code: str, client_id: str, redirect_uri: str, new: NewFamily, now: datetime
+) -> Redemption | None:
+    """Use a code up, once and for all, if it is this client's, for this redirect URI, and its session lives.
+
+    One statement decides, so of any number of parallel attempts one succeeds. A second attempt revokes the family that
+    came of the first one (RFC 9700 §2.1.1, RFC 6749 §4.1.2).
+    """
+    rows = authorization_codes.c
+    ours = (rows.code_hash == digest(code), rows.client_id == client_id)
+    unused = (rows.redirect_uri == redirect_uri, rows.expires_at > now, rows.used_at.is_(None))
+    spent = update(authorization_codes).where(*ours, *unused).values(used_at=now)
+    row = tx.execute(spent.returning(*authorization_codes.c)).mappings().one_or_none()
+    if row is None:
+        _revoke(tx, now, token_families.c.code_hash == digest(code), token_families.c.client_id == client_id)
+        return None
+    session = session_by_id(tx, row["session_id"], now)
+    if session is None:
+        return None
+    code_row = Code(**{name: row[name] for name in Code.__slots__})
+    family = _family_of(code_row, session, new, now)
+    begin_family(tx, family)
+    return Redemption(code_row, Standing(family, session))
+
+
+def _family_of(code: Code, session: Session, new: NewFamily, now: datetime) -> Family:
+    return Family(
+        id=new.id,
+        client_id=code.client_id,
+        session_id=session.id,
+        scope=code.scope,
+        acr=code.acr,
+        created_at=now,
+        expires_at=session.expires_at,
+        claims=code.claims,
+        binding=new.binding,
+        code_hash=code.code_hash,
+    )
+
+
+def begin_family(tx: Connection, family: Family) -> None:
+    """Store a new family."""
+    row = {name: getattr(family, name) for name in Family.__slots__}
+    tx.execute(insert(token_families).values(**{**row, "claims": dict(family.claims)}))
+
+
+# --- refresh tokens ------------------------------------------------------------------------------------------------
+
+
+def keep_refresh(tx: Connection, family: Family, new: NewRefresh, now: datetime) -> None:
+    """Store a refresh token that is about to be handed out. It ends with its family at the latest."""
+    row = {"token_hash": digest(new.handle), "family_id": family.id, "issued_at": now}
+    tx.execute(insert(refresh_tokens).values(**row, expires_at=min(now + new.life, family.expires_at)))
+
+
+def rotate_refresh(tx: Connection, token: str, client_id: str, new: NewRefresh, now: datetime) -> Standing | None:
+    """Use a refresh token up and put the new one in its place, if it is this client's and its family stands.
+
+    One statement decides, so of any number of parallel attempts one succeeds. A token that comes a second time has two
+    holders, and nobody can tell which of them is the client: its family ends (RFC 9700 §4.14.2).
+    """
+    rows = refresh_tokens.c
+    mine = select(token_families.c.id).where(token_families.c.client_id == client_id)
+    unused = (rows.token_hash == digest(token), rows.used_at.is_(None), rows.family_id.in_(mine))
+    spent = update(refresh_tokens).where(*unused, rows.expires_at > now).values(used_at=now).returning(rows.family_id)
+    family_id = tx.execute(spent).scalar_one_or_none()
+    if family_id is None:
+        again = select(rows.family_id).where(rows.token_hash == digest(token), rows.used_at.is_not(None))
+        _revoke(tx, now, token_families.c.id.in_(again), token_families.c.client_id == client_id)
+        return None
+    standing = find_standing(tx, family_id, now)
+    if standing is not None:
+        keep_refresh(tx, standing.family, new, now)
+    return standing
+
+
+def hold_refresh(tx: Connection, token: str, client_id: str, now: datetime) -> Standing | None:
+    """Return what a refresh token stands for and leave it as it is.
+
+    For clients of the FAPI 2.0 profile, whose tokens are bound to their key: rotation is not for them (§5.3.2.1).
+    """
+    found = refresh_family(tx, token, now)
+    standing = None if found is None else find_standing(tx, found, now)
+    return standing if standing is not None and standing.family.client_id == client_id else None
+
+
+def refresh_family(tx: Connection, token: str, now: datetime) -> str | None:
+    """Return the family of a refresh token that was not used yet and has not expired."""
+    rows = refresh_tokens.c
+    usable = (rows.token_hash == digest(token), rows.used_at.is_(None), rows.expires_at > now)
+    return tx.execute(select(rows.family_id).where(*usable)).scalar_one_or_none()
+
+
+# --- standing ------------------------------------------------------------------------------------------------------
+
+
+def find_standing(tx: Connection, family_id: str, now: datetime) -> Standing | None:
+    """Return a family that is not revoked, and its session if that lives."""
+    families = token_families.c
+    live = (families.id == family_id, families.revoked_at.is_(None), families.expires_at > now)
+    row = tx.execute(select(token_families).where(*live)).mappings().one_or_none()
+    session = None if row is None else session_by_id(tx, row["session_id"], now)
+    return None if row is None or session is None else Standing(_family(row), session)
+
+
+def is_revoked(tx: Connection, token_id: str) -> bool:
+    """Say whether this one token was revoked by itself."""
+    found = select(revoked_tokens.c.token_id).where(revoked_tokens.c.token_id == token_id)
+    return tx.execute(found).one_or_none() is not None
+
+
+def _family(row: RowMapping) -> Family:
+    return Family(**{name: row[name] for name in Family.__slots__})
+
+
+# --- the end -------------------------------------------------------------------------------------------------------
+
+
+def revoke_refresh(tx: Connection, token: str, client_id: str, now: datetime) -> str | None:
+    """End the family of a refresh token of this client, used or not; return its id (RFC 7009 §2.1)."""
+    of_token = select(refresh_tokens.c.family_id).where(refresh_tokens.c.token_hash == digest(token))
+    ended = _revoke(tx, now, token_families.c.id.in_(of_token), token_families.c.client_id == client_id)
+    return ended[0] if ended else None
+
+
+def revoke_token(tx: Connection, token_id: str, expires_at: datetime) -> None:
+    """Remember one access token as revoked until it would have expired."""
+    row = insert_into(tx, revoked_tokens).values(token_id=token_id, expires_at=expires_at)
+    tx.execute(row.on_conflict_do_nothing())
+
+
+def revoke_family(tx: Connection, family_id: str, now: datetime) -> None:
+    """End a family."""
+    _revoke(tx, now, token_families.c.id == family_id)
+
+
+def _revoke(tx: Connection, now: datetime, *which: Any) -> Sequence[str]:
+    ended = update(token_families).where(*which, token_families.c.revoked_at.is_(None)).values(revoked_at=now)
+    return list(tx.execute(ended.returning(token_families.c.id)).scalars())

@@ -1,0 +1,111 @@
+"""Who is behind an access token: for userinfo, for the agencies' API, and for the gateway's own pages.
+
+Owns: every check of a token that is presented: signature and term, that it was not revoked and its sign-on lives, that
+whoever presents it holds what it is bound to. Leaves to `tokens` what a token says, to policy what it may be used for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from gateway.domain.caller import Acting, Caller
+from gateway.domain.identity import SignedOnPerson
+from gateway.errors import NotAuthenticated, NotPermitted
+from gateway.identity import families
+from gateway.identity.dpop import JTI_SCOPE, DpopRefused, Proof
+from gateway.identity.families import Standing
+from gateway.identity.persons import PersonVault, chosen_claims
+from gateway.identity.proofs import Presented, Proofs
+from gateway.identity.provider import FindClient, ProviderParts
+from gateway.identity.token_endpoint import stands
+from gateway.ports import Clock
+from gateway.storage import Store
+from gateway.storage.nonces import spend
+
+
+class Resources:
+    """Answers for access tokens."""
+
+    def __init__(self, parts: ProviderParts, find: FindClient, proofs: Proofs, store: Store, clock: Clock) -> None:
+        self._parts = parts
+        self._vault: PersonVault = parts.vault
+        self._find = find
+        self._proofs = proofs
+        self._store = store
+        self._clock = clock
+
+    async def userinfo(self, presented: Presented) -> dict[str, Any]:
+        """Return the claims that may go out with this token. Raises NotAuthenticated or NotPermitted."""
+        claims = await self._claims(presented)
+        standing = await self._standing(claims)
+        if "openid" not in str(claims["scope"]).split():
+            raise NotPermitted("The access token lacks the scope openid.", code="auth.insufficient_scope")
+        _subject, person = self._vault.open(standing.session.id, standing.session.person)
+        return {"sub": claims["sub"], **chosen_claims(person, standing.family.claims.get("userinfo", ()))}
+
+    async def who_signed_on(self, token: str) -> SignedOnPerson:
+        """Return the person behind a bearer token, for callers inside this process. Raises NotAuthenticated."""
+        standing = await self._standing(self._parts.tokens.verify(token))
+        return self._person(standing)
+
+    def _person(self, standing: Standing) -> SignedOnPerson:
+        session = standing.session
+        subject, person = self._vault.open(session.id, session.person)
+        return SignedOnPerson(
+            session.region, subject, session.assurance, session.method, session.authenticated_at, person
+        )
+
+    async def authenticate(self, presented: Presented) -> Caller:
+        """Return the agency's system that a token was issued to, and for whom it acts. Raises NotAuthenticated.
+
+        A client that is disabled does not pass, however fresh its token. A token that was issued for a person's sign-on
+        does not speak for the agency: it opens `/oauth2/userinfo` and nothing else. One that was exchanged does, and
+        says for whom.
+        """
+        claims = await self._claims(presented)
+        if "sid" in claims and "act" not in claims:
+            text = "This access token was issued for a person's sign-on; the API takes one of client_credentials."
+            raise NotAuthenticated(text)
+        client = await self._find(str(claims["client_id"]))
+        if client is None:
+            raise NotAuthenticated("The client of this access token is not registered any more.")
+        acting = None
+        if "act" in claims:
+            standing = await self._standing(claims)
+            acting = Acting(self._person(standing), str(claims["sub"]), claims["grant_id"])
+        return Caller(
+            client_id=client.id,
+            organisation=client.organisation,
+            organisation_code=client.organisation_code,
+            origin_code=client.origin_code,
+            scopes=frozenset(str(claims.get("scope", "")).split()) & client.scopes,
+            acting=acting,
+        )
+
+    async def _claims(self, presented: Presented) -> dict[str, Any]:
+        """Return the claims of a token that stands, presented by its holder."""
+        claims = self._parts.tokens.verify(presented.token)
+        now = self._clock()
+        proof = self._proofs.check(presented, claims, now)
+        if proof is not None and not await self._store.write(partial(_spend, proof=proof)):
+            raise DpopRefused("The DPoP proof was used before.")
+        if not await self._store.read(partial(stands, claims=claims, now=now)):
+            raise NotAuthenticated("The access token was revoked, or the sign-on behind it has ended.")
+        return claims
+
+    async def _standing(self, claims: Mapping[str, Any]) -> Standing:
+        if "grant_id" not in claims:
+            raise NotAuthenticated("No person signed on for this access token; it stands for a client alone.")
+        find = partial(families.find_standing, family_id=claims["grant_id"], now=self._clock())
+        standing = await self._store.read(find)
+        if standing is None:
+            raise NotAuthenticated("The sign-on behind this access token has ended.")
+        return standing
+
+
+def _spend(tx: Connection, proof: Proof) -> bool:
+    return spend(tx, JTI_SCOPE, proof.jti_key, proof.expires_at)

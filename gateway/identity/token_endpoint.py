@@ -1,0 +1,312 @@
+"""The endpoints that clients call with their credentials: token, pushed requests, introspection, revocation.
+
+Owns: proving the client, using up in one transaction whatever serves once (assertion, proof, code, refresh token), and
+the answers. Leaves to `provider` what a grant decides and a token says, to `exchanges` who may act for whom.
+Sources: RFC 6749 §3.2, RFC 9126 (pushed requests), RFC 7662 (introspection), RFC 7009 (revocation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from authlib.oauth2 import OAuth2Error
+from authlib.oauth2.rfc6749 import InvalidRequestError
+from sqlalchemy import Connection
+
+from gateway.errors import NotAuthenticated
+from gateway.identity import families, records
+from gateway.identity.assertion import unverified_subject
+from gateway.identity.authorization import REQUEST_URI
+from gateway.identity.clients import Client
+from gateway.identity.exchanges import Exchanges
+from gateway.identity.families import NewFamily, NewRefresh, Standing
+from gateway.identity.grants import EXCHANGE
+from gateway.identity.proofs import Presented, Proofs, Proved
+from gateway.identity.provider import API_GRANTS, Answer, Exchange, FindClient, ProviderParts, Work
+from gateway.identity.records import Code, UsedAssertion, new_handle
+from gateway.identity.requests import KEPT, Form, ProtocolRequest
+from gateway.ports import Clock
+from gateway.storage import Store
+from gateway.storage.nonces import spend
+
+PUSHED_LIFE = timedelta(seconds=60)
+"""How long a pushed request may wait for the browser (RFC 9126 §2.2; FAPI 2.0 §5.3.2.2 allows less than 600 s)."""
+PUSHABLE = frozenset({*KEPT, "prompt", "acr_values", "ui_locales", "login_hint", "display"})
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAnswer:
+    """An endpoint's answer: status, JSON body (RFC 6749 §5) and further headers."""
+
+    status: int
+    body: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A request whose client has proved itself: what must still be used up, and what tokens will be bound to."""
+
+    client: Client
+    exchange: Exchange
+    request: ProtocolRequest
+    proved: Proved
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """What a transaction used up. `refusal` says what was used before, and then nothing else was touched."""
+
+    refusal: OAuth2Error | None = None
+    code: Code | None = None
+    standing: Standing | None = None
+
+
+class TokenEndpoints:
+    """Answers clients."""
+
+    def __init__(
+        self,
+        parts: ProviderParts,
+        find: FindClient,
+        proofs: Proofs,
+        exchanges: Exchanges,
+        store: Store,
+        clock: Clock,
+    ) -> None:
+        self._parts = parts
+        self._find = find
+        self._proofs = proofs
+        self._exchanges = exchanges
+        self._store = store
+        self._clock = clock
+
+    # --- /oauth2/token
+
+    async def token(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
+        """Answer a token request. Also the way by which the gateway's own pages redeem their codes."""
+        known = await self._identified(form, presented)
+        if isinstance(known, Answer):
+            return self._answered(known)
+        work, exchange = known.exchange.work, known.exchange
+        new = NewRefresh(new_handle(), timedelta(seconds=self._parts.settings.refresh_token_seconds))
+        unit = partial(self._settle, form=dict(form), known=known, refresh=new)
+        settled = await self._store.write(unit)
+        if settled.refusal is not None:
+            return self._answered(exchange.refused(known.request, settled.refusal))
+        if settled.standing is not None:
+            work.code, work.family, work.session = settled.code, settled.standing.family, settled.standing.session
+            work.binding = settled.standing.family.binding
+            work.refresh = _handed_out(form, known.client, new)
+        return self._answered(exchange.create_token_response(known.request))
+
+    def _settle(self, tx: Connection, form: Mapping[str, str], known: _Known, refresh: NewRefresh) -> _Settled:
+        """Use up everything that this request may use once; what was used before refuses it."""
+        refusal = _spent(tx, known)
+        if refusal is not None:
+            return _Settled(refusal)
+        work, client = known.exchange.work, known.client
+        match form.get("grant_type"):
+            case "authorization_code":
+                return self._redeem(tx, form, known, refresh)
+            case "refresh_token":
+                return self._refresh(tx, form, known, refresh)
+            case value if value == EXCHANGE:
+                standing = self._exchanges.settle(tx, form, client, work)
+                return _Settled(standing=standing)
+        return _Settled()
+
+    def _redeem(self, tx: Connection, form: Mapping[str, str], known: _Known, refresh: NewRefresh) -> _Settled:
+        work, client = known.exchange.work, known.client
+        new = NewFamily(work.token_id, work.binding)
+        found = families.redeem_code(tx, form.get("code", ""), client.id, form.get("redirect_uri", ""), new, work.now)
+        if found is None:
+            return _Settled()
+        if found.code.jkt is not None and found.code.jkt != (work.binding or {}).get("jkt"):
+            families.revoke_family(tx, new.id, work.now)
+            return _Settled(InvalidGrant("The code was asked for with another DPoP key (dpop_jkt)."))
+        if "refresh_token" in client.grant_types:
+            families.keep_refresh(tx, found.standing.family, refresh, work.now)
+        return _Settled(code=found.code, standing=found.standing)
+
+    def _refresh(self, tx: Connection, form: Mapping[str, str], known: _Known, refresh: NewRefresh) -> _Settled:
+        work, client, token = known.exchange.work, known.client, form.get("refresh_token", "")
+        rotate = client.profile != "fapi2"
+        standing = (
+            families.rotate_refresh(tx, token, client.id, refresh, work.now)
+            if rotate
+            else families.hold_refresh(tx, token, client.id, work.now)
+        )
+        if standing is None:
+            return _Settled()
+        if client.authentication == "none" and standing.family.binding != work.binding:
+            families.revoke_family(tx, standing.family.id, work.now)
+            return _Settled(InvalidGrant("The refresh token is bound to another key."))
+        if standing.family.binding and not work.binding:
+            return _Settled(InvalidGrant("The refresh token's tokens are bound; prove a key with this request too."))
+        family = replace(standing.family, binding=work.binding)
+        return _Settled(standing=replace(standing, family=family))
+
+    # --- /oauth2/par
+
+    async def push(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
+        """Take an authorization request by the back channel and give it a name (RFC 9126)."""
+        known = await self._identified(form, presented)
+        if isinstance(known, Answer):
+            return self._answered(known)
+        refusal = await self._store.write(partial(_spent, known=known))
+        exchange = known.exchange
+        if refusal is None:
+            refusal = self._pushable(form, known)
+        if refusal is not None:
+            return self._answered(exchange.refused(known.request, refusal))
+        handle, now = new_handle(), exchange.work.now
+        asked = {name: value for name, value in form.items() if name in PUSHABLE and value}
+        if known.proved.jkt:
+            asked.setdefault("dpop_jkt", known.proved.jkt)
+        keep = partial(
+            records.keep_pushed, handle=handle, client_id=known.client.id, request=asked, expires_at=now + PUSHED_LIFE
+        )
+        await self._store.write(keep)
+        body = {"request_uri": REQUEST_URI + handle, "expires_in": int(PUSHED_LIFE.total_seconds())}
+        return TokenAnswer(201, body, known.proved.headers)
+
+    def _pushable(self, form: Mapping[str, str], known: _Known) -> OAuth2Error | None:
+        """Check the request as the authorization endpoint will, so that the client hears of a mistake at once."""
+        if "request_uri" in form:
+            return InvalidRequestError("request_uri cannot be pushed (RFC 9126 §2.1).")
+        if known.proved.jkt and form.get("dpop_jkt", known.proved.jkt) != known.proved.jkt:
+            return InvalidRequestError("dpop_jkt is not the key that the DPoP header proves (RFC 9449 §10.1).")
+        asked = Form((name, value) for name, value in form.items() if name in PUSHABLE)
+        return known.exchange.check(asked)
+
+    # --- /oauth2/introspect and /oauth2/revoke
+
+    async def introspect(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
+        """Say what a token is worth now (RFC 7662). Whatever may not be told is `{"active": false}`."""
+        known = await self._identified(form, presented)
+        if isinstance(known, Answer):
+            return self._answered(known)
+        refusal = await self._store.write(partial(_spent, known=known))
+        if refusal is None and "token" not in form:
+            refusal = InvalidRequestError("The parameter token is missing.")
+        if refusal is None and known.client.authentication == "none":
+            refusal = InvalidRequestError("A public client may not introspect tokens.")
+        if refusal is not None:
+            return self._answered(known.exchange.refused(known.request, refusal))
+        found = await self._worth(form["token"], known.client)
+        return TokenAnswer(200, found or {"active": False}, known.proved.headers)
+
+    async def _worth(self, token: str, client: Client) -> dict[str, Any] | None:
+        now = self._clock()
+        if records.is_handle(token):
+            return await self._store.read(partial(_refresh_worth, token=token, client=client, now=now))
+        try:
+            claims = self._parts.tokens.verify(token)
+        except NotAuthenticated:
+            return None
+        if claims["client_id"] != client.id and "introspection" not in client.scopes:
+            return None
+        if not await self._store.read(partial(stands, claims=claims, now=now)):
+            return None
+        kind = "DPoP" if "jkt" in claims.get("cnf", {}) else "Bearer"
+        return {**claims, "active": True, "token_type": kind}
+
+    async def revoke(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
+        """End a token of this client; the answer is the same whether there was one (RFC 7009 §2.2)."""
+        known = await self._identified(form, presented)
+        if isinstance(known, Answer):
+            return self._answered(known)
+        refusal = await self._store.write(partial(_spent, known=known))
+        if refusal is None and "token" not in form:
+            refusal = InvalidRequestError("The parameter token is missing.")
+        if refusal is not None:
+            return self._answered(known.exchange.refused(known.request, refusal))
+        await self._end(form["token"], known.client)
+        return TokenAnswer(200, {}, known.proved.headers)
+
+    async def _end(self, token: str, client: Client) -> None:
+        now = self._clock()
+        if records.is_handle(token):
+            await self._store.write(partial(families.revoke_refresh, token=token, client_id=client.id, now=now))
+            return
+        try:
+            claims = self._parts.tokens.verify(token)
+        except NotAuthenticated:
+            return
+        if claims["client_id"] == client.id:
+            expires = datetime.fromtimestamp(claims["exp"], now.tzinfo)
+            await self._store.write(partial(families.revoke_token, token_id=claims["jti"], expires_at=expires))
+
+    # --- shared
+
+    async def _identified(self, form: Mapping[str, str], presented: Presented) -> _Known | Answer:
+        """Prove who calls, and what its tokens are to be bound to. An Answer is the refusal."""
+        named = unverified_subject(form.get("client_assertion", "")) or form.get("client_id")
+        client = await self._find(named) if named else None
+        work = Work(self._clock(), client=client)
+        exchange = Exchange(self._parts, work, for_person=form.get("grant_type") not in API_GRANTS)
+        exchange.certificate = presented.certificate
+        request = exchange.create_oauth2_request(ProtocolRequest("POST", Form(form.items()), presented.headers))
+        refusal = exchange.identify(request)
+        if refusal is not None:
+            return refusal
+        try:
+            proved = self._proofs.prove(presented, request.client.client, work.now)
+        except OAuth2Error as error:
+            return exchange.refused(request, error)
+        work.binding = proved.binding
+        return _Known(request.client.client, exchange, request, proved)
+
+    def _answered(self, answer: Answer) -> TokenAnswer:
+        return TokenAnswer(answer.status, answer.body, answer.headers)
+
+
+class InvalidGrant(OAuth2Error):  # type: ignore[misc] # Authlib ships no types
+    """A grant that is not good, in words of ours (RFC 6749 §5.2)."""
+
+    error = "invalid_grant"
+
+
+def _handed_out(form: Mapping[str, str], client: Client, new: NewRefresh) -> str | None:
+    """Return the refresh token for the answer: the new one, or for a client without rotation the one it has."""
+    if "refresh_token" not in client.grant_types or form.get("grant_type") == EXCHANGE:
+        return None
+    if form.get("grant_type") == "refresh_token" and client.profile == "fapi2":
+        return form.get("refresh_token")
+    return new.handle
+
+
+# --- units -----------------------------------------------------------------------------------------------------------
+
+
+def _spent(tx: Connection, known: _Known) -> OAuth2Error | None:
+    """Use up the client's assertion and the DPoP proof; return the refusal of one that was used before."""
+    used: UsedAssertion | None = known.exchange.assertion.used
+    if used is not None and not records.use_assertion(tx, used):
+        return OAuth2Error("The jti was used before.", error="invalid_client", status_code=401)
+    proof = known.proved.proof
+    if proof is not None and not spend(tx, "dpop", proof.jti_key, proof.expires_at):
+        return OAuth2Error("The DPoP proof was used before.", error="invalid_dpop_proof", status_code=400)
+    return None
+
+
+def stands(tx: Connection, claims: Mapping[str, Any], now: datetime) -> bool:
+    """Say whether a verified access token was not revoked, and stands on a living sign-on if it is a person's."""
+    if families.is_revoked(tx, claims["jti"]):
+        return False
+    return "grant_id" not in claims or families.find_standing(tx, claims["grant_id"], now) is not None
+
+
+def _refresh_worth(tx: Connection, token: str, client: Client, now: datetime) -> dict[str, Any] | None:
+    family_id = families.refresh_family(tx, token, now)
+    standing = None if family_id is None else families.find_standing(tx, family_id, now)
+    if standing is None or standing.family.client_id != client.id:
+        return None
+    family = standing.family
+    expires = int(family.expires_at.timestamp())
+    return {"active": True, "client_id": family.client_id, "scope": family.scope, "exp": expires, "acr": family.acr}
