@@ -26,7 +26,7 @@ from gateway.identity.clients import Surroundings
 from gateway.identity.disclosure import Disclosure
 from gateway.identity.mandate_desk import MandateDesk
 from gateway.identity.mandates import Mandates
-from gateway.identity.proofs import PresentedCertificate
+from gateway.identity.mtls import Authorities, CertificateReader
 from gateway.identity.registry import ClientRegistry
 from gateway.identity.service import IdentityService
 from gateway.mapping.library import Library
@@ -51,10 +51,12 @@ from gateway.submissions.materials import Materials
 from gateway.submissions.parcels import Parcels
 from gateway.submissions.retry import RetryPolicy
 from gateway.telemetry import Metrics
+from gateway.tls import PublicTls, read_tls
 from gateway.versions import Versions
 from gateway.web import middlewares, routes
 from gateway.web.api.handlers import ApiServices, Authenticate
 from gateway.web.pages import Pages
+from gateway.web.peer import connection_of
 from gateway.web.provider_endpoints import CertificateOf, presented, with_token
 from gateway.web.window.refusals import error_page
 from gateway.web.window.services import WindowServices
@@ -73,6 +75,7 @@ class Gateway:
     admin: web.Application
     worker: DeliveryWorker
     versions: Versions
+    tls: PublicTls
     stopping: asyncio.Event
 
     def stop_accepting(self) -> None:
@@ -92,6 +95,9 @@ async def build_app(
     async with AsyncExitStack() as down:
         metrics = Metrics(CollectorRegistry())
         sealer, references, signer = own_keys(config)
+        tls_files = read_tls(config)
+        authorities = Authorities(tls_files.authorities)
+        tls = PublicTls(config, tls_files, authorities)
         session = await down.enter_async_context(outgoing_session())
         known = await registered_clients(config)
         data, opened, lines = data_and_regions(config, session, clock, metrics, known)
@@ -140,6 +146,7 @@ async def build_app(
             signer, clock, metrics,
         )  # fmt: skip
 
+        certificate_of = _certificate_of(config)
         authenticate = _authenticator(identity, certificate_of)
         agencies = ApiServices(
             authenticate=authenticate, items=data.items, types=data.types, grants=data.grants,
@@ -179,7 +186,7 @@ async def build_app(
 
         feeds, janitor = feed_readers(inbox, regions, stopping), janitor_of(store, versions, clock, stopping)
         await down.enter_async_context(in_background(worker, feeds, janitor, stopping))
-        yield Gateway(public, admin, worker, versions, stopping)
+        yield Gateway(public, admin, worker, versions, tls, stopping)
 
 
 # --- the pieces ----------------------------------------------------------------------------------------------------
@@ -203,9 +210,10 @@ def _timing(config: Config) -> Timing:
     )
 
 
-def certificate_of(_request: web.Request) -> PresentedCertificate | None:
-    """No client shows a certificate yet."""
-    return None
+def _certificate_of(config: Config) -> CertificateOf:
+    """Return the function that finds the client's certificate of a request."""
+    reader = CertificateReader(config.listen.proxies)
+    return lambda request: reader.presented(connection_of(request), request.headers)
 
 
 def _authenticator(identity: IdentityService, certificate_of: CertificateOf) -> Authenticate:

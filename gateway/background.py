@@ -92,13 +92,17 @@ def janitor_of(store: Store, versions: Versions, clock: Clock, stopping: asyncio
 
 
 @asynccontextmanager
-async def reloading(versions: Versions, asked: asyncio.Event) -> AsyncIterator[None]:
-    """Read the mappings again whenever it is asked for; what is asked for meanwhile is done once more afterwards."""
+async def reloading(versions: Versions, reread: Work, asked: asyncio.Event) -> AsyncIterator[None]:
+    """Read the mappings again whenever it is asked for, and what `reread` reads, which keeps what it has on errors.
+
+    What is asked for meanwhile is done once more afterwards.
+    """
 
     async def reload() -> None:
         while await asked.wait():
             asked.clear()
             try:
+                await reread()
                 await versions.reload({"signal": "SIGHUP"})
             except GatewayError as error:  # everything that is wrong stands in the log already
                 log.warning("not reloaded", code=error.stable_code, detail=error.detail)

@@ -20,6 +20,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     ValidationError,
     field_validator,
     model_validator,
@@ -64,7 +65,12 @@ BaseUrl = Annotated[str, AfterValidator(_http_base)]
 
 
 class Listen(Settings):
-    """Where the two listeners bind. Port 0 takes a free one. TLS is on when both files are given."""
+    """Where the two listeners bind. Port 0 takes a free one. TLS is on when certificate and key are given.
+
+    `client_ca` names authorities whose client certificates prove a client by its name; `client_certificates` holds
+    self-signed ones, so that TLS lets them in. `proxies` are the networks whose peers may say in a header which
+    certificate a client showed them.
+    """
 
     public_host: str = "127.0.0.1"
     public_port: int = Field(8080, ge=0, le=65535)
@@ -72,12 +78,26 @@ class Listen(Settings):
     admin_port: int = Field(9090, ge=0, le=65535)
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    client_ca: Path | None = None
+    client_certificates: Path | None = None
+    proxies: tuple[IPvAnyNetwork, ...] = ()
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key belong together; with one of them TLS would be off")
+        if self.client_certificates is not None and self.tls_certificate is None:
+            raise ValueError("client_certificates is for TLS that ends here, and needs tls_certificate and tls_key")
+        if self.client_ca is not None and self.tls_certificate is None and not self.proxies:
+            raise ValueError("client_ca needs tls_certificate and tls_key, or proxies that pass certificates on")
         return self
+
+    @field_validator("proxies")
+    @classmethod
+    def _not_everybody(cls, proxies: tuple[IPvAnyNetwork, ...]) -> tuple[IPvAnyNetwork, ...]:
+        if any(network.prefixlen == 0 for network in proxies):
+            raise ValueError("must not name the whole Internet: whoever is in it may say who it is")
+        return proxies
 
 
 class StoreSettings(Settings):

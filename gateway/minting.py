@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import orjson
@@ -87,13 +89,21 @@ class Mint:
         public = {**key.as_dict(private=False), "alg": "ES256", "use": "sig"}
         self._once(f"{client}.jwks.json", lambda: orjson.dumps({"keys": [public]}))
 
-    def certificate(self, name: str, subject: str) -> None:
-        """Mint an EC key and a certificate for it, signed by this folder's CA: `<name>.key.pem`, `<name>.cert.pem`."""
+    def certificate(self, name: str, subject: str, *names: str) -> None:
+        """Mint an EC key and a certificate for it, signed by this folder's CA: `<name>.key.pem`, `<name>.cert.pem`.
+
+        `names` are further names of the subject: IP addresses, URIs or DNS names.
+        """
         ca_key = _load(self.ec_key("ca.key.pem"))
-        ca = self._once("ca.cert.pem", lambda: _certificate("Pearl development CA", ca_key, None))
+        ca = self._once("ca.cert.pem", lambda: _certificate("Pearl development CA", ca_key, None, ca=True))
         key = _load(self.ec_key(f"{name}.key.pem"))
         issuer = (x509.load_pem_x509_certificate(ca), ca_key)
-        self._once(f"{name}.cert.pem", lambda: _certificate(subject, key, issuer))
+        self._once(f"{name}.cert.pem", lambda: _certificate(subject, key, issuer, names))
+
+    def self_signed(self, name: str, subject: str) -> None:
+        """Mint an EC key and a certificate that it signs itself, which vouches for nothing else."""
+        key = _load(self.ec_key(f"{name}.key.pem"))
+        self._once(f"{name}.cert.pem", lambda: _certificate(subject, key, None))
 
     def rsa_certificate(self, name: str, subject: str) -> None:
         """Mint an RSA-2048 key and a certificate that it signed itself: `<name>.key.pem`, `<name>.cert.pem`."""
@@ -120,8 +130,10 @@ def _load(pem: bytes) -> Key:
     return key
 
 
-def _certificate(subject: str, key: Key, issuer: tuple[x509.Certificate, Key] | None) -> bytes:
-    """Return a certificate (PEM): signed by the issuer, or by itself and then a CA."""
+def _certificate(
+    subject: str, key: Key, issuer: tuple[x509.Certificate, Key] | None, names: Sequence[str] = (), *, ca: bool = False
+) -> bytes:
+    """Return a certificate (PEM): signed by the issuer, or by itself."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
     now = datetime.now(UTC)  # minting is a command at a terminal: its time is the wall clock's
     builder = (
@@ -132,6 +144,16 @@ def _certificate(subject: str, key: Key, issuer: tuple[x509.Certificate, Key] | 
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(minutes=5))
         .not_valid_after(now + _VALID)
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
     return builder.sign(issuer[1] if issuer else key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def _general(name: str) -> x509.GeneralName:
+    if "://" in name:
+        return x509.UniformResourceIdentifier(name)
+    with suppress(ValueError):
+        return x509.IPAddress(ip_address(name))
+    return x509.DNSName(name)

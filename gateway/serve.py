@@ -2,7 +2,7 @@
 
 Owns: the process. On SIGTERM or SIGINT it says "going away" in /readyz, stops accepting, lets requests and deliveries
 under way finish for a bounded time, and closes. What is cut off is safe in its row: the next process asks first. On
-SIGHUP it takes the mappings as they are now, or stays with those in use when anything about them is wrong.
+SIGHUP it takes the mappings and the files of TLS as they are now, or stays with those in use when anything is wrong.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ async def serve(
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reread.set)  # before it could end a start
     async with (
         build_app(config, clock=clock, observe=observe) as gateway,
-        reloading(gateway.versions, reread),
+        reloading(gateway.versions, gateway.tls.reload, reread),
         listening(config, gateway) as bound,
     ):
         _settle_memory()
@@ -73,7 +73,7 @@ async def listening(config: Config, gateway: Gateway) -> AsyncIterator[Bound]:
     )
     admin = web.AppRunner(gateway.admin, access_log=None, shutdown_timeout=1)
     try:
-        public_port = await _site(public, listen.public_host, listen.public_port, _tls(config))
+        public_port = await _site(public, listen.public_host, listen.public_port, gateway.tls.context)
         admin_port = await _site(admin, listen.admin_host, listen.admin_port, None)
         yield Bound(public_port, admin_port)
     finally:
@@ -85,17 +85,6 @@ async def _site(runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext
     await runner.setup()
     await web.TCPSite(runner, host, port, ssl_context=tls).start()
     return int(runner.addresses[0][1])
-
-
-def _tls(config: Config) -> ssl.SSLContext | None:
-    """Return the public listener's TLS, when it is configured (1.2 or later)."""
-    listen = config.listen
-    if listen.tls_certificate is None or listen.tls_key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(config.path(listen.tls_certificate), config.path(listen.tls_key))
-    return context
 
 
 def _settle_memory() -> None:

@@ -13,6 +13,7 @@ from gateway.errors import GatewayError
 from gateway.opening import data_and_regions, own_keys, registered_clients
 from gateway.regions import Region
 from gateway.telemetry import Metrics
+from gateway.tls import read_tls
 
 
 async def check_all(config: Config) -> str:
@@ -20,6 +21,8 @@ async def check_all(config: Config) -> str:
     problems = Problems()
     with problems.collect():
         own_keys(config)
+    with problems.collect():
+        read_tls(config)
     async with aiohttp.ClientSession() as session:
         with problems.collect():
             known = await registered_clients(config)

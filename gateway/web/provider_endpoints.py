@@ -15,6 +15,7 @@ from aiohttp import web
 
 from gateway.errors import InvalidRequest, NotAuthenticated
 from gateway.identity.discovery import ENDPOINTS
+from gateway.identity.mtls import CertificateRefused
 from gateway.identity.proofs import Presented, PresentedCertificate
 from gateway.identity.service import IdentityService
 from gateway.identity.token_endpoint import TokenAnswer
@@ -68,7 +69,11 @@ class ProviderEndpoints:
                 form = await single_form(request)
             except InvalidRequest as error:
                 return json_answer(400, {"error": "invalid_request", "error_description": error.public})
-            answer = await answering(form, presented(request, self._service.issuer, self._certificate_of))
+            try:
+                shown = presented(request, self._service.issuer, self._certificate_of)
+            except CertificateRefused as refused:
+                return json_answer(401, {"error": refused.error, "error_description": refused.public})
+            answer = await answering(form, shown)
             response = json_answer(answer.status, answer.body)
             response.headers.update(answer.headers)
             return response

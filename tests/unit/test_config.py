@@ -75,6 +75,33 @@ def test_both_halves_of_tls_are_taken() -> None:
 
 
 @pytest.mark.parametrize(
+    ("listen", "words"),
+    [
+        ({"client_certificates": "pinned.pem"}, "for TLS that ends here"),
+        ({"client_ca": "ca.pem"}, "proxies that pass certificates on"),
+        ({"client_certificates": "pinned.pem", "proxies": ["10.0.0.0/8"]}, "for TLS that ends here"),
+    ],
+)
+def test_authorities_for_nobody_are_refused(listen: dict[str, Any], words: str) -> None:
+    """They would look like a check that takes place."""
+    assert words in refused(listen=listen)["listen"]
+
+
+def test_authorities_serve_behind_a_proxy_too() -> None:
+    assert config(listen={"client_ca": "ca.pem", "proxies": ["10.0.0.0/8", "2001:db8::/32"]}).listen.proxies
+
+
+@pytest.mark.parametrize(("network", "words"), [("0.0.0.0/0", "whole Internet"), ("::/0", "whole Internet")])
+def test_not_everybody_can_be_a_proxy(network: str, words: str) -> None:
+    assert words in refused(listen={"proxies": [network]})["listen.proxies"]
+
+
+@pytest.mark.parametrize("network", ["10.0.0.1/8", "proxy.test", "10.0.0.0/33"])
+def test_a_proxy_is_named_by_a_network(network: str) -> None:
+    assert "listen.proxies.0" in refused(listen={"proxies": [network]})
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "http://gateway.example",
