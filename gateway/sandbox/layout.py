@@ -205,7 +205,8 @@ def _authority(
 ) -> AuthoritySettings:
     keys = folder / "keys" / region
     secrets = {name: (keys / file).read_bytes() for name, file in wish["authority"]["secrets"].items()}
-    values = {name: str(value).encode() for name, value in wish["authority"]["values"].items()}
+    own_url = ports.authority_url(region)
+    values = {name: str(_filled(value, own_url)).encode() for name, value in wish["authority"]["values"].items()}
     return AuthoritySettings(
         region=region,
         gateway_url=ports.public_url,

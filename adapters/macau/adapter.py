@@ -1,0 +1,21 @@
+"""Our side of Macau (澳門特別行政區): the common account (一戶通) by OpenID Connect, for persons and businesses.
+
+Owns: which of the profile's parts the region offers, and the names of its claims for a business. Leaves to
+`gateway.protocols.oidc` the wire. The contract is README.md beside this file.
+"""
+
+from __future__ import annotations
+
+from gateway.ports import Adapter, Kit
+from gateway.protocols.oidc import OidcSignOn, OidcSignOut, open_client
+
+
+def open_adapter(kit: Kit) -> Adapter:
+    """Compose what the region offers; makes no network call. Raises StartRefused."""
+    client = open_client(kit)
+    return Adapter(
+        sign_on=OidcSignOn(client, organisation="entidade", role="qualidade"),
+        sign_out=OidcSignOut(client),
+        trust_confirmed_at=client.trust.keys.confirmed_at,
+        probe=client.wire.probe,
+    )
