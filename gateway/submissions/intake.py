@@ -29,7 +29,7 @@ from gateway.domain.item import Item, Office
 from gateway.domain.mandate import Party, Use
 from gateway.domain.region import place_of
 from gateway.domain.submission import State
-from gateway.errors import Conflict, FieldProblem, GatewayError, InvalidRequest
+from gateway.errors import Conflict, FieldProblem, GatewayError, InvalidRequest, NotOffered
 from gateway.evidence import Exchange, record
 from gateway.evidence.record import refusal, who_is
 from gateway.identity.mandates import Mandates
@@ -162,6 +162,8 @@ class Intake:
             places = ", ".join(office.region for office in item.offices)
             problem = FieldProblem("place", f"has no power over this item; places that have: {places}", "unknown_place")
             raise InvalidRequest("This place does not handle the item.", problems=[problem], code="submission.place")
+        if region.adapter.submissions is None:  # its packs may be there all the same
+            raise NotOffered(f"Region {region.id} takes no submissions.", region=region.id)
         return item, office, region
 
     def _may(self, caller: Caller, application: Application, region: Region, now: datetime) -> None:

@@ -95,14 +95,14 @@ def region(**capabilities: Any) -> Region:
     return cast("Region", found)
 
 
-def intake(store: Store, sealer: Sealer, references: References, clock: Clock) -> Intake:
-    """Return an intake that everybody may use."""
+def intake(store: Store, sealer: Sealer, references: References, clock: Clock, *, submissions: Any = "taken") -> Intake:
+    """Return an intake that everybody may use; nothing is sent to its one region, which says that it takes cases."""
     grants = cast("Grants", SimpleNamespace(require=lambda _ask: None))
     materials = Materials(store, cast("Blobs", None), sealer, clock, 0)
     return Intake(
         store=store,
         items={ITEM.code: ITEM},
-        regions={REGION: region()},
+        regions={REGION: region(submissions=submissions)},
         grants=grants,
         bases=(),
         materials=materials,
