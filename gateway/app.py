@@ -23,6 +23,7 @@ from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
 from gateway.domain.mandate import Rules
 from gateway.identity.clients import Surroundings
+from gateway.identity.codes import CodeRouter
 from gateway.identity.disclosure import Disclosure
 from gateway.identity.mandate_desk import MandateDesk
 from gateway.identity.mandates import Mandates
@@ -141,6 +142,7 @@ async def build_app(
             store=store, types=data.types, regions=regions, grants=data.grants, bases=data.bases,
             mandates=mandates, references=references, clock=clock,
         )  # fmt: skip
+        codes = CodeRouter(store=store, regions=list(regions.values()), grants=data.grants, sealer=sealer, clock=clock)
         identity = IdentityService(
             config, clients.find, lambda _client, _session: True, Disclosure(), regions, store, sealer, references,
             signer, clock, metrics,
@@ -150,7 +152,7 @@ async def build_app(
         authenticate = _authenticator(identity, certificate_of)
         agencies = ApiServices(
             authenticate=authenticate, items=data.items, types=data.types, grants=data.grants,
-            intake=intake, cases=cases, materials=materials, certificates=certificates,
+            intake=intake, cases=cases, materials=materials, certificates=certificates, codes=codes,
             mandates=MandateDesk(mandates, data.items, data.grants, clock), store=store, clock=clock,
         )  # fmt: skip
         clerks = WindowServices(

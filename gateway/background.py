@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from gateway.errors import GatewayError
 from gateway.identity.records import forget_expired
 from gateway.identity.returns import forget_expired as forget_returns
+from gateway.identity.subject_references import forget_references
 from gateway.ports import Clock
 from gateway.regions import Region
 from gateway.storage import Store
@@ -73,6 +74,7 @@ def feed_readers(inbox: Inbox, regions: Mapping[str, Region], stopping: asyncio.
 def _forget(tx: Connection, now: datetime) -> None:
     forget_expired(tx, now)
     forget_returns(tx, now)
+    forget_references(tx, now)
     forget_window_sessions(tx, now)
 
 

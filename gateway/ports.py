@@ -286,7 +286,7 @@ class Catalogue(Protocol):
 class CodeQuestion:
     """A presented city code (城市码), and why it is resolved: purpose, item and the organisation that asks."""
 
-    code: str
+    code: str = field(repr=False)
     purpose: str
     item: str
     organisation: str

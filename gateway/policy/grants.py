@@ -27,6 +27,7 @@ class Capability(StrEnum):
     READ_SUBMISSIONS = "submissions.read"
     LOOK_UP_CERTIFICATES = "certificates.lookup"
     RECORD_MANDATES = "mandates.record"
+    RESOLVE_CODES = "codes.resolve"
 
 
 class Grant(Entry):

@@ -59,6 +59,7 @@ async def neighbourhood(tmp_path: Path) -> AsyncIterator[Neighbourhood]:
 async def run(neighbourhood: Neighbourhood, text: str, *command: str) -> list[str]:
     """Run a program of the README against this sandbox and return the lines that it prints."""
     here = text.replace("http://127.0.0.1:8080", neighbourhood.public_url)
+    here = here.replace("http://127.0.0.1:8102", neighbourhood.layout.ports.authority_url("guangdong"))
     here = here.replace(".sandbox/", f"{neighbourhood.layout.folder}/").replace(".venv/bin/", f"{sys.prefix}/bin/")
     process = await asyncio.create_subprocess_exec(
         *command, here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=HOUSE
@@ -77,8 +78,9 @@ async def test_an_agency_gets_along_with_the_readmes_python(neighbourhood: Neigh
 
 async def test_an_agency_gets_along_with_the_readmes_curl(neighbourhood: Neighbourhood) -> None:
     """The same by hand, for whoever works in another language."""
-    item, case, certificate = await run(neighbourhood, part("agency-curl"), "bash", "-euo", "pipefail", "-c")
+    item, case, certificate, holder = await run(neighbourhood, part("agency-curl"), "bash", "-euo", "pipefail", "-c")
     assert '"code":"11440100MBT40100XX3442011899001"' in item
     assert '"state":"' in case
     assert '"source":"gateway"' in case
     assert '"standing":"valid"' in certificate
+    assert '"subject_reference":"SR' in holder

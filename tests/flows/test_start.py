@@ -203,6 +203,16 @@ def _take_values_away(layout: Layout) -> None:
     shutil.rmtree(layout.folder / "mappings/foshan/certificate")
 
 
+def _share_a_prefix(layout: Layout) -> None:
+    """Foshan claims codes that begin like Guangdong's: nobody could say whose they are."""
+    foshan = layout.folder / "adapters/foshan/region.toml"
+    foshan.write_text(foshan.read_text(encoding="utf-8") + '\n[codes]\nprefixes = ["HMM:GZ"]\n', encoding="utf-8")
+
+
+def _name_no_prefix(layout: Layout) -> None:
+    rewrite(layout.folder / "adapters/guangdong/region.toml", {'prefixes = ["GDM:", "HMM:"]': "prefixes = []"})
+
+
 BREAKS: dict[Callable[[Layout], None], tuple[tuple[str, ...], ...]] = {
     _break_items: (("items.toml", "min_assurance"),),
     _break_grants: (("grants.toml", "client"), ("grants.toml", "capability"), ("grants.toml", "regions")),
@@ -217,6 +227,8 @@ BREAKS: dict[Callable[[Layout], None], tuple[tuple[str, ...], ...]] = {
     _break_secret_content: (("regions.foshan", "peer_cert"),),
     _break_mapping: (("guangdong/event",),),
     _break_manifest: (("foshan", "feed"),),
+    _share_a_prefix: (("foshan", "codes.prefixes"),),
+    _name_no_prefix: (("guangdong", "codes.prefixes"),),
     _break_adapter: (("adapters/foshan/adapter.py",),),
     _take_pack_away: (("guangdong", "submissions"),),
     _take_values_away: (("adapters/foshan", "certificates"),),  # it answers "found", and nobody could read what

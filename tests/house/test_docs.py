@@ -39,6 +39,7 @@ from gateway.domain.mandate import Lack, Relation
 from gateway.domain.submission import State
 from gateway.errors import GatewayError
 from gateway.identity.clients import ClientEntry
+from gateway.identity.codes import CodeRequest
 from gateway.policy.grants import Grant
 from gateway.policy.recognition import Line
 from gateway.policy.transfer import Basis
@@ -335,6 +336,7 @@ def test_every_field_of_a_lookup_and_of_a_consent_is_documented() -> None:
     tops = {name for name in LookupRequest.model_fields if name != "holder"}
     assert tops | {f"holder.{name}" for name in HolderNamed.model_fields} <= named
     assert set(Consent.model_fields) <= named
+    assert set(CodeRequest.model_fields) <= named
 
 
 @pytest.mark.parametrize("code", [*DOCUMENT_TYPES, *State, *Standing, *Relation], ids=str)

@@ -40,6 +40,7 @@ from gateway.errors import (
 )
 from gateway.evidence import record
 from gateway.evidence.record import refusal, who_is
+from gateway.identity.codes import CodeAnswer, CodeRequest, CodeRouter
 from gateway.identity.mandate_desk import MandateDesk, PaperMandate, Revoking, Standing
 from gateway.policy.grants import Grants
 from gateway.ports import Clock
@@ -74,6 +75,7 @@ class ApiServices:
     cases: Cases
     materials: Materials
     certificates: CertificateLookup
+    codes: CodeRouter
     mandates: MandateDesk
     store: Store
     clock: Clock
@@ -90,6 +92,7 @@ def routes(services: ApiServices) -> list[web.RouteDef]:
         web.get("/v1/submissions/{id}", api.guarded("submissions", api.submission)),
         web.get("/v1/certificate-types", api.guarded("certificates", api.certificate_types)),
         web.post("/v1/certificates/lookup", api.guarded("certificates", api.look_up)),
+        web.post("/v1/codes/resolve", api.guarded("codes", api.resolve_code)),
         web.post("/v1/mandates", api.guarded("mandates", api.record_mandate)),
         web.get("/v1/mandates/{id}", api.guarded("mandates", api.mandate)),
         web.post("/v1/mandates/{id}/revoke", api.guarded("mandates", api.revoke_mandate)),
@@ -191,6 +194,12 @@ class _Api:
         """POST /v1/certificates/lookup."""
         asked = await _read(request, LookupRequest)
         return _json(_lookup(await self._services.certificates.lookup(caller, asked)))
+
+    # --- city codes --------------------------------------------------------------------------------------------
+
+    async def resolve_code(self, request: web.Request, caller: Caller) -> web.Response:
+        """POST /v1/codes/resolve."""
+        return _json(_resolved(await self._services.codes.resolve(caller, await _read(request, CodeRequest))))
 
     # --- mandates ----------------------------------------------------------------------------------------------
 
@@ -326,6 +335,10 @@ def _certificate(answer: CertificateAnswer) -> dict[str, Any]:
         "warnings": list(answer.warnings),
     }
     return {name: value for name, value in known.items() if value not in (None, [])}
+
+
+def _resolved(answer: CodeAnswer) -> dict[str, Any]:
+    return {**asdict(answer), "assurance": answer.assurance.name}
 
 
 def _mandate(standing: Standing) -> dict[str, Any]:
