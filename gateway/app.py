@@ -25,6 +25,7 @@ from gateway.domain.mandate import Rules
 from gateway.identity.clients import Surroundings
 from gateway.identity.codes import CodeRouter
 from gateway.identity.disclosure import Disclosure
+from gateway.identity.linking import Linking
 from gateway.identity.mandate_desk import MandateDesk
 from gateway.identity.mandates import Mandates
 from gateway.identity.mtls import Authorities, CertificateReader
@@ -143,9 +144,14 @@ async def build_app(
             mandates=mandates, references=references, clock=clock,
         )  # fmt: skip
         codes = CodeRouter(store=store, regions=list(regions.values()), grants=data.grants, sealer=sealer, clock=clock)
+        linking = Linking(
+            store, sealer, references, clock,
+            {region.id: region.place for region in regions.values() if region.adapter.sign_on is not None},
+            timedelta(seconds=config.sign_on.interaction_seconds),
+        )  # fmt: skip
         identity = IdentityService(
             config, clients.find, lambda _client, _session: True, Disclosure(), regions, store, sealer, references,
-            signer, clock, metrics,
+            signer, clock, metrics, linking.finish,
         )  # fmt: skip
 
         certificate_of = _certificate_of(config)

@@ -7,11 +7,11 @@ and a code issued; what was decided is stored in one transaction before the brow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol
 
 from authlib.oauth2 import OAuth2Error
 from sqlalchemy import Connection
@@ -24,6 +24,8 @@ from gateway.identity import records
 from gateway.identity.broker import LOST, Arrival, Broker, Interrupted
 from gateway.identity.clients import Client
 from gateway.identity.disclosure import Disclosure, Outcome
+from gateway.identity.linking import KIND as LINK
+from gateway.identity.linking import LINKS_PAGE, Also
 from gateway.identity.provider import Answer, Exchange, FindClient, ProviderParts, SessionFound, SignOnNeeded, Work
 from gateway.identity.records import Code, Interaction, Session, new_handle
 from gateway.identity.requests import (
@@ -49,6 +51,14 @@ REQUEST_URI = "urn:ietf:params:oauth:request_uri:"
 NOT_RECOGNISED = "A sign-on of this region, at the level that it reached, does not count for this service."
 TOUCH = timedelta(seconds=30)
 """How long a session's last use may lie back before it is written anew."""
+
+
+class FinishLink(Protocol):
+    """Takes the second sign-on of a link and says where to send the browser (`gateway.identity.linking`)."""
+
+    def __call__(self, interaction: Interaction, second: Session, *, also: Also | None = None) -> Awaitable[str]:
+        """Write `also` with the outcome."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +108,9 @@ class Authorization:
         disclosure: Disclosure,
         store: Store,
         clock: Clock,
+        finish_link: FinishLink | None = None,
     ) -> None:
+        self._finish_link = finish_link
         self._parts = parts
         self._find = find
         self._broker = broker
@@ -212,6 +224,8 @@ class Authorization:
         """
         arrival = await self._broker.complete(region_id, query, browser, posted=posted)
         interaction, session = arrival.interaction, arrival.session
+        if interaction.kind == LINK:
+            return SendBack(await self._linked(arrival))
         form = Form(interaction.request.items())
         client = await self._find(interaction.client_id)
         if client is not None and not self._parts.recognises(client, session):
@@ -234,6 +248,13 @@ class Authorization:
             return AskConsent(interaction.id, session=arrival.handle)
         return SendBack(_sign_on_location(found), arrival.handle)
 
+    async def _linked(self, arrival: Arrival) -> str:
+        """Return where a second sign-on leads to that makes a link: no session comes of it, and no code."""
+        if self._finish_link is None:
+            raise SignOnFailed(LOST, code="signon.lost")
+        also = partial(_second_sign_on, arrival=arrival, now=self._clock())
+        return await self._finish_link(arrival.interaction, arrival.session, also=also)
+
     async def _finish(self, arrival: Arrival, work: Work, earlier: str | None, *, ask: bool) -> None:
         finish = partial(_finish, arrival=arrival, code=work.new_code, earlier=earlier, ask=ask, now=work.now)
         outcome = await self._store.write(finish)
@@ -247,6 +268,8 @@ class Authorization:
         """Give a sign-on up and tell the service so (access_denied). Raises SignOnFailed."""
         interaction = await self._broker.interaction(interaction_id, browser)
         await self._store.write(partial(records.end_interaction, interaction_id=interaction.id))
+        if interaction.kind == LINK:
+            return SendBack(LINKS_PAGE)
         client = await self._find(interaction.client_id)
         form = Form(interaction.request.items())
         answer = Exchange(self._parts, Work(self._clock(), client=client), for_person=True).refuse(form, refused())
@@ -359,6 +382,15 @@ def _finish(
     if code is not None:
         records.keep_code(tx, code)
     return "done"
+
+
+def _second_sign_on(tx: Connection, arrival: Arrival, now: datetime) -> bool:
+    """Keep of a link's second sign-on what must be kept: that its assertion was used, and its evidence."""
+    session, used = arrival.session, arrival.used
+    if used is not None and not spend(tx, f"sign-on:{session.region}", used.value, used.expires_at):
+        return False
+    record(tx, arrival.evidence, evidence_id=session.evidence_id, now=now)
+    return True
 
 
 def _agreed(tx: Connection, interaction_id: str, keep: Callable[[Connection], None], code: Code | None) -> bool:

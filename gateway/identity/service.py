@@ -17,7 +17,7 @@ from gateway.crypto.signing import Signer
 from gateway.domain.identity import SignedOnPerson
 from gateway.errors import SignOnFailed
 from gateway.identity import records
-from gateway.identity.authorization import Authorization
+from gateway.identity.authorization import Authorization, FinishLink
 from gateway.identity.broker import Broker, BrokerSettings
 from gateway.identity.disclosure import Disclosure
 from gateway.identity.discovery import metadata
@@ -52,6 +52,7 @@ class IdentityService:
         signer: Signer,
         clock: Clock,
         metrics: Metrics,
+        finish_link: FinishLink | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -74,7 +75,7 @@ class IdentityService:
         )
         self.returns = Returns(store, sealer, clock)
         proofs = Proofs(self.nonces)
-        self.browser = Authorization(self.parts, find, self.broker, disclosure, store, clock)
+        self.browser = Authorization(self.parts, find, self.broker, disclosure, store, clock, finish_link)
         self.clients = TokenEndpoints(self.parts, find, proofs, Exchanges(tokens), store, clock)
         self.resources = Resources(self.parts, find, proofs, store, clock)
 

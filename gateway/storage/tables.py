@@ -462,6 +462,9 @@ mandates = Table(
     Index("ix_mandates_agent", "agent_ref"),
 )
 
+LIVE_LINK = text("ended_at IS NULL")
+"""A link that counts. What is unique among links is unique among those alone: an ended one stays as a record."""
+
 identity_links = Table(
     "identity_links",
     metadata,
@@ -470,12 +473,25 @@ identity_links = Table(
     Column("one_ref", String(64), nullable=False),
     Column("other_region", String(32), nullable=False),
     Column("other_ref", String(64), nullable=False),
-    Column("body", Sealed, nullable=False),  # both subjects, the kind of document that links them, what was agreed to
+    Column("key_ref", String(64), nullable=False),  # keyed hash of the linking key, the permit's number
+    Column("body", Sealed, nullable=False),  # both subjects and levels, the kind of document, what was agreed to
     Column("made_at", Instant, nullable=False),
     Column("ended_at", Instant),
     Index("ix_identity_links_one", "one_region", "one_ref"),
     Index("ix_identity_links_other", "other_region", "other_ref"),
-)
+    Index(
+        "uq_identity_links_one", "one_region", "one_ref", "other_region",
+        unique=True, sqlite_where=LIVE_LINK, postgresql_where=LIVE_LINK,
+    ),
+    Index(
+        "uq_identity_links_other", "other_region", "other_ref", "one_region",
+        unique=True, sqlite_where=LIVE_LINK, postgresql_where=LIVE_LINK,
+    ),
+    Index(
+        "uq_identity_links_key", "one_region", "key_ref",
+        unique=True, sqlite_where=LIVE_LINK, postgresql_where=LIVE_LINK,
+    ),
+)  # fmt: skip
 
 subject_references = Table(
     "subject_references",

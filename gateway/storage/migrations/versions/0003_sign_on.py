@@ -45,6 +45,7 @@ def upgrade() -> None:
         sa.Column("one_ref", sa.String(length=64), nullable=False),
         sa.Column("other_region", sa.String(length=32), nullable=False),
         sa.Column("other_ref", sa.String(length=64), nullable=False),
+        sa.Column("key_ref", sa.String(length=64), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("made_at", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
@@ -53,6 +54,27 @@ def upgrade() -> None:
     with op.batch_alter_table("identity_links", schema=None) as batch_op:
         batch_op.create_index("ix_identity_links_one", ["one_region", "one_ref"], unique=False)
         batch_op.create_index("ix_identity_links_other", ["other_region", "other_ref"], unique=False)
+        batch_op.create_index(
+            "uq_identity_links_key",
+            ["one_region", "key_ref"],
+            unique=True,
+            sqlite_where=sa.text("ended_at IS NULL"),
+            postgresql_where=sa.text("ended_at IS NULL"),
+        )
+        batch_op.create_index(
+            "uq_identity_links_one",
+            ["one_region", "one_ref", "other_region"],
+            unique=True,
+            sqlite_where=sa.text("ended_at IS NULL"),
+            postgresql_where=sa.text("ended_at IS NULL"),
+        )
+        batch_op.create_index(
+            "uq_identity_links_other",
+            ["other_region", "other_ref", "one_region"],
+            unique=True,
+            sqlite_where=sa.text("ended_at IS NULL"),
+            postgresql_where=sa.text("ended_at IS NULL"),
+        )
 
     op.create_table(
         "logouts",
@@ -337,6 +359,21 @@ def downgrade() -> None:
 
     op.drop_table("logouts")
     with op.batch_alter_table("identity_links", schema=None) as batch_op:
+        batch_op.drop_index(
+            "uq_identity_links_other",
+            sqlite_where=sa.text("ended_at IS NULL"),
+            postgresql_where=sa.text("ended_at IS NULL"),
+        )
+        batch_op.drop_index(
+            "uq_identity_links_one",
+            sqlite_where=sa.text("ended_at IS NULL"),
+            postgresql_where=sa.text("ended_at IS NULL"),
+        )
+        batch_op.drop_index(
+            "uq_identity_links_key",
+            sqlite_where=sa.text("ended_at IS NULL"),
+            postgresql_where=sa.text("ended_at IS NULL"),
+        )
         batch_op.drop_index("ix_identity_links_other")
         batch_op.drop_index("ix_identity_links_one")
 
