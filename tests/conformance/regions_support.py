@@ -32,6 +32,7 @@ from gateway.config import HOUSE, Config, RegionSettings, load_config, parse, re
 from gateway.domain.calendar import local_day
 from gateway.domain.identifiers import case_number
 from gateway.errors import SignOnFailed
+from gateway.identity.returns import as_query
 from gateway.lines import Line, guard
 from gateway.ports import (
     Adapter,
@@ -442,10 +443,10 @@ class Visit:
         """
         state = secrets.token_urlsafe(32)
         url, memory = await self._begin(state, "zh-CN", levels, fresh)
-        query = await self._through(await self._page(url), way)
+        query, posted = await self._through(await self._page(url), way)
         if query.get("state") != state:
             raise SignOnFailed("the state did not come back unchanged: the core knows no such sign-on")
-        return SignOnReturn(query, memory, self.redirect_uri)
+        return SignOnReturn(query, memory, self.redirect_uri, posted)
 
     async def _begin(
         self, state: str, language: str, levels: Sequence[str] = (), fresh: bool = False
@@ -465,8 +466,12 @@ class Visit:
         form.make_links_absolute()
         return form
 
-    async def _through(self, form: html.FormElement, way: Mapping[str, str]) -> Mapping[str, str]:
-        """Send the form and follow redirects as far as our own door; return its query, decoded once."""
+    async def _through(self, form: html.FormElement, way: Mapping[str, str]) -> tuple[Mapping[str, str], bool]:
+        """Send the form and follow redirects as far as our own door; return what comes back, and whether it is posted.
+
+        That is the query, decoded once; or the form of a page that has the browser post it to our door, as the product
+        makes a query of it.
+        """
         asked = {str(each.name) for each in form.inputs}
         known = {name: str(value) for name, value in self.person.items() if name in asked}
         target = URL(str(form.action or form.base_url), encoded=True)
@@ -474,11 +479,24 @@ class Visit:
             target, data={**dict(form.form_values()), **known, **way}, allow_redirects=False
         ) as answer:
             target, status = _next(answer), answer.status
+            posted = _posted_to(self.redirect_uri, await answer.text()) if status == 200 else None
+        if posted is not None:
+            return as_query(posted), True
         while status in {302, 303} and not str(target).startswith(self.redirect_uri):
             async with self.session.get(target, allow_redirects=False) as answer:
                 target, status = _next(answer), answer.status
         assert str(target).startswith(self.redirect_uri), f"the sign-in ended at {target.path} with {status}"
-        return dict(target.query)
+        return dict(target.query), False
+
+
+def _posted_to(door: str, page: str) -> dict[str, str] | None:
+    """Return the fields of the one form of a page if it goes to our door and can be sent without JavaScript."""
+    forms = html.fromstring(page).forms
+    if len(forms) != 1 or forms[0].action != door:
+        return None
+    assert forms[0].method == "POST"
+    assert forms[0].xpath(".//button"), "a browser without JavaScript has nothing to press"
+    return {str(name): str(value) for name, value in forms[0].form_values()}
 
 
 def _next(answer: aiohttp.ClientResponse) -> URL:

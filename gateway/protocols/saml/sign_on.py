@@ -34,12 +34,11 @@ _NAMESPACES = {"saml": SAML, "samlp": SAMLP}
 class Profile:
     """What a region says in its attributes. `attributes` is their name → the name in the region's document.
 
-    `subject` is the name under which the document carries the persistent name; `constants` are what no attribute says.
+    `subject` is the name under which the document carries the persistent name.
     """
 
     attributes: Mapping[str, str]
     subject: str
-    constants: Mapping[str, str]
 
 
 class SamlSignOn:
@@ -86,7 +85,7 @@ class SamlSignOn:
         name = said.name_id
         return UpstreamIdentity(
             subject=name.value,
-            claims={**self._profile.constants, **self._claims(said), self._profile.subject: name.value},
+            claims={**self._claims(said), self._profile.subject: name.value},
             method=said.context.rpartition(":")[2][:64],
             level=said.context,
             authenticated_at=said.authenticated_at,
