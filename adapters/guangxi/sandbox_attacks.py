@@ -82,11 +82,12 @@ def _signed_response(means: Means) -> etree._Element:
 
 
 def _evil_copy(root: etree._Element) -> etree._Element:
-    """Return a copy without signature, under another id, about the attacker."""
+    """Return a copy without signature, under other ids, about the attacker."""
     evil = copy.deepcopy(root)
     for signature in evil.findall(f"{{{DS}}}Signature"):
         evil.remove(signature)
-    evil.set("ID", new_id())
+    for named in (evil, *evil.iter(f"{{{SAML}}}Assertion")):
+        named.set("ID", new_id())
     for name in evil.iter(f"{{{SAML}}}NameID"):
         name.text = ATTACKER
     return evil
