@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -28,7 +28,7 @@ from gateway.errors import FieldProblem
 from gateway.identity.client_keys import key_set, public_jwks, read_jwks
 
 Authentication = Literal["private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth", "none"]
-TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - the name of a grant (RFC 8693 §2.1)
+TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - the name of a grant (RFC 8693 §2.1)
 GrantType = Literal[
     "authorization_code",
     "client_credentials",

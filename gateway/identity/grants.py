@@ -36,7 +36,7 @@ from authlib.oidc.core.grants import OpenIDCode
 from authlib.oidc.core.util import create_half_hash
 
 from gateway.crypto.jose import UnreadableToken, UnverifiedToken, verified_claims
-from gateway.identity.clients import Client
+from gateway.identity.clients import TOKEN_EXCHANGE, Client
 from gateway.identity.families import Family
 from gateway.identity.persons import chosen_claims
 from gateway.identity.records import Code, Session, digest, new_handle
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 _S256 = re.compile(r"[A-Za-z0-9_-]{43}")
 _THUMBPRINT = _S256
-EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type (RFC 8693 §3)
 
 
@@ -228,11 +227,11 @@ class ExchangeGrant(_Authenticated, BaseGrant, TokenEndpointMixin):  # type: ign
     out says who acts (`act`), is short-lived, and cannot be refreshed.
     """
 
-    GRANT_TYPE = EXCHANGE
+    GRANT_TYPE = TOKEN_EXCHANGE
 
     def validate_token_request(self) -> None:
         """Check the form. Raises OAuth2Error."""
-        if not self.request.client.check_grant_type(EXCHANGE):
+        if not self.request.client.check_grant_type(TOKEN_EXCHANGE):
             raise UnauthorizedClientError("The client is not registered for token exchange.")
         form = self.request.form
         if form.get("requested_token_type", ACCESS_TOKEN) != ACCESS_TOKEN:

@@ -22,7 +22,7 @@ from gateway.crypto.at_rest import References
 from gateway.crypto.signing import Signer
 from gateway.domain.identity import Assurance
 from gateway.identity.assertion import ClientAssertion
-from gateway.identity.clients import Client
+from gateway.identity.clients import TOKEN_EXCHANGE, Client
 from gateway.identity.families import Family
 from gateway.identity.grants import (
     ClientGrant,
@@ -42,7 +42,7 @@ from gateway.identity.requests import Form, ProtocolRequest, Wishes
 from gateway.identity.tokens import AccessTokens, SignOnContext, new_token_id
 
 CLIENT_METHODS = ("private_key_jwt", "none")
-API_GRANTS = frozenset({"client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"})
+API_GRANTS = frozenset({"client_credentials", TOKEN_EXCHANGE})
 """Grants whose tokens open the API and not a person's claims."""
 
 FindClient = Callable[[str], Awaitable[Client | None]]
@@ -187,6 +187,7 @@ class Exchange(AuthorizationServer):  # type: ignore[misc] # Authlib ships no ty
         except LoginRequiredError:
             return None  # prompt=none: whether a person is there, the browser will tell
         except OAuth2Error as error:
+            error.redirect_uri = None  # the client hears of it here, and no browser is sent anywhere
             return error
         return None
 

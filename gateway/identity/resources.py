@@ -7,6 +7,7 @@ whoever presents it holds what it is bound to. Leaves to `tokens` what a token s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from gateway.identity import families
 from gateway.identity.dpop import JTI_SCOPE, DpopRefused, Proof
 from gateway.identity.families import Standing
 from gateway.identity.persons import PersonVault, chosen_claims
-from gateway.identity.proofs import Presented, Proofs
+from gateway.identity.proofs import NONCE_HEADER, Presented, Proofs
 from gateway.identity.provider import FindClient, ProviderParts
 from gateway.identity.token_endpoint import stands
 from gateway.ports import Clock
@@ -90,12 +91,20 @@ class Resources:
         """Return the claims of a token that stands, presented by its holder."""
         claims = self._parts.tokens.verify(presented.token)
         now = self._clock()
-        proof = self._proofs.check(presented, claims, now)
-        if proof is not None and not await self._store.write(partial(_spend, proof=proof)):
-            raise DpopRefused("The DPoP proof was used before.")
+        try:
+            await self._check_holder(presented, claims, now)
+        except DpopRefused as refused:
+            refused.headers = {NONCE_HEADER: self._proofs.nonce(now)}
+            raise
         if not await self._store.read(partial(stands, claims=claims, now=now)):
             raise NotAuthenticated("The access token was revoked, or the sign-on behind it has ended.")
         return claims
+
+    async def _check_holder(self, presented: Presented, claims: Mapping[str, Any], now: datetime) -> None:
+        """Make sure that whoever presents the token holds what it is bound to, and proves it anew."""
+        proof = self._proofs.check(presented, claims, now)
+        if proof is not None and not await self._store.write(partial(_spend, proof=proof)):
+            raise DpopRefused("The DPoP proof was used before.")
 
     async def _standing(self, claims: Mapping[str, Any]) -> Standing:
         if "grant_id" not in claims:

@@ -21,10 +21,9 @@ from gateway.errors import NotAuthenticated
 from gateway.identity import families, records
 from gateway.identity.assertion import unverified_subject
 from gateway.identity.authorization import REQUEST_URI
-from gateway.identity.clients import Client
+from gateway.identity.clients import TOKEN_EXCHANGE, Client
 from gateway.identity.exchanges import Exchanges
 from gateway.identity.families import NewFamily, NewRefresh, Standing
-from gateway.identity.grants import EXCHANGE
 from gateway.identity.proofs import Presented, Proofs, Proved
 from gateway.identity.provider import API_GRANTS, Answer, Exchange, FindClient, ProviderParts, Work
 from gateway.identity.records import Code, UsedAssertion, new_handle
@@ -35,7 +34,8 @@ from gateway.storage.nonces import spend
 
 PUSHED_LIFE = timedelta(seconds=60)
 """How long a pushed request may wait for the browser (RFC 9126 §2.2; FAPI 2.0 §5.3.2.2 allows less than 600 s)."""
-PUSHABLE = frozenset({*KEPT, "prompt", "acr_values", "ui_locales", "login_hint", "display"})
+PUSHABLE = frozenset({*KEPT, "prompt", "acr_values", "ui_locales", "login_hint", "display", "request", "registration"})
+"""Parameters of an authorization request, those that are refused among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class TokenEndpoints:
                 return self._redeem(tx, form, known, refresh)
             case "refresh_token":
                 return self._refresh(tx, form, known, refresh)
-            case value if value == EXCHANGE:
+            case value if value == TOKEN_EXCHANGE:
                 standing = self._exchanges.settle(tx, form, client, work)
                 return _Settled(standing=standing)
         return _Settled()
@@ -158,16 +158,14 @@ class TokenEndpoints:
         known = await self._identified(form, presented)
         if isinstance(known, Answer):
             return self._answered(known)
-        refusal = await self._store.write(partial(_spent, known=known))
-        exchange = known.exchange
-        if refusal is None:
-            refusal = self._pushable(form, known)
-        if refusal is not None:
-            return self._answered(exchange.refused(known.request, refusal))
-        handle, now = new_handle(), exchange.work.now
         asked = {name: value for name, value in form.items() if name in PUSHABLE and value}
+        asked["client_id"] = known.client.id  # it has proved which client it is
+        refusal = await self._store.write(partial(_spent, known=known)) or self._pushable(form, asked, known)
+        if refusal is not None:
+            return self._answered(known.exchange.refused(known.request, refusal))
         if known.proved.jkt:
-            asked.setdefault("dpop_jkt", known.proved.jkt)
+            asked["dpop_jkt"] = known.proved.jkt
+        handle, now = new_handle(), known.exchange.work.now
         keep = partial(
             records.keep_pushed, handle=handle, client_id=known.client.id, request=asked, expires_at=now + PUSHED_LIFE
         )
@@ -175,14 +173,13 @@ class TokenEndpoints:
         body = {"request_uri": REQUEST_URI + handle, "expires_in": int(PUSHED_LIFE.total_seconds())}
         return TokenAnswer(201, body, known.proved.headers)
 
-    def _pushable(self, form: Mapping[str, str], known: _Known) -> OAuth2Error | None:
+    def _pushable(self, form: Mapping[str, str], asked: Mapping[str, str], known: _Known) -> OAuth2Error | None:
         """Check the request as the authorization endpoint will, so that the client hears of a mistake at once."""
         if "request_uri" in form:
-            return InvalidRequestError("request_uri cannot be pushed (RFC 9126 §2.1).")
-        if known.proved.jkt and form.get("dpop_jkt", known.proved.jkt) != known.proved.jkt:
-            return InvalidRequestError("dpop_jkt is not the key that the DPoP header proves (RFC 9449 §10.1).")
-        asked = Form((name, value) for name, value in form.items() if name in PUSHABLE)
-        return known.exchange.check(asked)
+            return InvalidRequestError("request_uri itself cannot be pushed.")
+        if known.proved.jkt and asked.get("dpop_jkt", known.proved.jkt) != known.proved.jkt:
+            return InvalidRequestError("dpop_jkt is not the key that the DPoP header proves.")
+        return known.exchange.check(Form(asked.items()))
 
     # --- /oauth2/introspect and /oauth2/revoke
 
@@ -274,7 +271,7 @@ class InvalidGrant(OAuth2Error):  # type: ignore[misc] # Authlib ships no types
 
 def _handed_out(form: Mapping[str, str], client: Client, new: NewRefresh) -> str | None:
     """Return the refresh token for the answer: the new one, or for a client without rotation the one it has."""
-    if "refresh_token" not in client.grant_types or form.get("grant_type") == EXCHANGE:
+    if "refresh_token" not in client.grant_types or form.get("grant_type") == TOKEN_EXCHANGE:
         return None
     if form.get("grant_type") == "refresh_token" and client.profile == "fapi2":
         return form.get("refresh_token")

@@ -82,6 +82,8 @@ class FakeProvider:
         self.level = "L2"
         self.subject = "gd-1"
         self.says: dict[str, Any] = {}
+        self.more: dict[str, Any] = {}
+        """Further fields of the identity: `once`, `authenticated_at`, `organisation`, …"""
         self.begun: list[SignOnStart] = []
         self.returned: list[SignOnReturn] = []
 
@@ -96,7 +98,7 @@ class FakeProvider:
         if self.failure:
             raise self.failure
         claims = {**PERSON, "subject": self.subject, **self.says}
-        return UpstreamIdentity(self.subject, claims, "YSS", self.level)
+        return UpstreamIdentity(self.subject, claims, "YSS", self.level, **self.more)
 
 
 class SamePack:
@@ -113,7 +115,9 @@ class FakeRegion:
     names: RegionNames
     adapter: Adapter
     assurance: Mapping[str, Assurance]
-    packs: Mapping[str, SamePack] = field(default_factory=lambda: {"person": SamePack()})
+    packs: Mapping[str, SamePack] = field(
+        default_factory=lambda: {name: SamePack() for name in ("person", "organisation")}
+    )
 
 
 @dataclass
@@ -144,6 +148,18 @@ class World:
         answer = await self.http.post("/oauth2/token", data=form)
         return answer.status, await answer.json()
 
+    async def post(
+        self, path: str, form: Mapping[str, str], headers: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Post a form and return status and JSON."""
+        answer = await self.http.post(path, data=dict(form), headers=dict(headers or {}))
+        return answer.status, await answer.json()
+
+    def signed(self, client_id: str = "agency") -> dict[str, str]:
+        """Return the fields by which a client proves itself."""
+        kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+        return {"client_assertion_type": kind, "client_assertion": self.assertion(client_id)}
+
     async def machine_token(self, assertion: str, **form: str) -> tuple[int, dict[str, Any]]:
         kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
         form = {"grant_type": "client_credentials", **form}
@@ -155,6 +171,31 @@ class World:
 
     async def userinfo(self, token: str) -> ClientResponse:
         return await self.http.get("/oauth2/userinfo", headers={"Authorization": f"Bearer {token}"})
+
+
+class DpopKey:
+    """A client's key for DPoP, and the proofs that it makes (RFC 9449 §4.2)."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.key = ECKey.generate_key("P-256")
+
+    @property
+    def thumbprint(self) -> str:
+        return str(self.key.thumbprint())
+
+    def proof(self, method: str, path: str, token: str | None = None, **changes: Any) -> str:
+        """Return a proof for one of our addresses, with the nonce that the server would hand out now."""
+        claims: dict[str, Any] = {
+            "htm": method, "htu": ISSUER + path, "iat": self.world.clock.stamp(), "jti": secrets.token_hex(8),
+            "nonce": self.world.service.nonces.current(self.world.clock()),
+        }  # fmt: skip
+        if token is not None:
+            digest = hashlib.sha256(token.encode()).digest()
+            claims["ath"] = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        claims = {name: value for name, value in {**claims, **changes}.items() if value is not None}
+        header = {"typ": "dpop+jwt", "alg": "ES256", "jwk": self.key.as_dict(private=False)}
+        return jwt.encode(header, claims, self.key, algorithms=["ES256"])
 
 
 class Browser:
@@ -183,11 +224,13 @@ class Browser:
 
     async def sign_on(self, request: Request, region: str = "guangdong") -> dict[str, str]:
         """Go the whole way and return what the service's redirect URI got."""
-        chooser = await self.to(request.url())
+        return parameters(await self.through(request.url(), region))
+
+    async def through(self, url: str, region: str = "guangdong") -> str:
+        """Go the whole way from an address of the authorization endpoint, and return where it ends."""
+        chooser = await self.to(url)
         upstream = await self.to(choice(chooser, region))
-        return parameters(
-            await self.to(f"/sign-in/{region}/callback?{urlencode({**parameters(upstream), 'code': 'c'})}")
-        )
+        return await self.to(f"/sign-in/{region}/callback?{urlencode({**parameters(upstream), 'code': 'c'})}")
 
 
 @dataclass

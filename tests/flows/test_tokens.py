@@ -1,0 +1,552 @@
+"""What clients do with the OpenID Provider beside the plain code flow: push, refresh, bind, exchange, ask, revoke."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from joserfc import jwt
+
+from gateway.errors import NotAuthenticated
+from gateway.identity.clients import TOKEN_EXCHANGE, GrantType
+from gateway.identity.dpop import DpopRefused
+from gateway.identity.grants import ACCESS_TOKEN
+from gateway.identity.proofs import Presented
+from gateway.storage.sqlite import SqliteStore
+from tests.support.sign_on import Browser, DpopKey, Request, World, a_client, agency_keys, open_world, parameters
+
+REFRESHING: frozenset[GrantType] = frozenset({"authorization_code", "refresh_token"})
+TOKEN, USERINFO = "/oauth2/token", "/oauth2/userinfo"
+
+
+@pytest.fixture(scope="module")
+def keys() -> Mapping[str, Any]:
+    return agency_keys()
+
+
+@pytest.fixture
+async def world(tmp_path: Path, keys: Mapping[str, Any]) -> AsyncIterator[World]:
+    store = await SqliteStore.open(str(tmp_path / "gateway.db"))
+    await store.migrate()
+    async with open_world(tmp_path, keys, store) as opened:
+        opened.clients["portal"] = a_client("portal", grant_types=REFRESHING)
+        yield opened
+    await store.close()
+
+
+async def signed_on(world: World, request: Request | None = None) -> dict[str, Any]:
+    """Sign a person on at a portal and return the token response."""
+    request = request or Request()
+    back = await Browser(world).sign_on(request)
+    status, body = await world.token(**request.redemption(back["code"]))
+    assert status == 200, body
+    return body
+
+
+async def refreshed(world: World, token: str, **more: str) -> tuple[int, dict[str, Any]]:
+    form = {"grant_type": "refresh_token", "refresh_token": token, "client_id": "portal", **more}
+    return await world.post(TOKEN, form)
+
+
+def claims_of(world: World, token: str) -> dict[str, Any]:
+    return jwt.decode(token, world.service.parts.signer.key_set(), algorithms=["ES256"]).claims
+
+
+# --- refresh -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_refresh_token_gives_a_new_token_for_the_same_sign_on(world: World) -> None:
+    first = await signed_on(world)
+    status, second = await refreshed(world, first["refresh_token"])
+    assert status == 200
+    old, new = claims_of(world, first["access_token"]), claims_of(world, second["access_token"])
+    assert [old[name] for name in ("sub", "sid", "acr", "auth_time", "grant_id")] == [
+        new[name] for name in ("sub", "sid", "acr", "auth_time", "grant_id")
+    ]
+    assert old["jti"] != new["jti"]
+    assert second["refresh_token"] != first["refresh_token"]
+
+
+async def test_a_refresh_token_that_comes_twice_ends_everything_that_came_of_the_sign_on(world: World) -> None:
+    """One of its two holders has stolen it, and nobody can tell which (RFC 9700 §4.14.2).
+
+    Guarded by `_revoke` in `families.rotate_refresh`.
+    """
+    first = await signed_on(world)
+    _, second = await refreshed(world, first["refresh_token"])
+    status, body = await refreshed(world, first["refresh_token"])
+    assert (status, body["error"]) == (400, "invalid_grant")
+    assert (await world.userinfo(second["access_token"])).status == 401
+    assert (await refreshed(world, second["refresh_token"]))[0] == 400
+
+
+async def test_a_refresh_token_of_another_client_neither_serves_nor_ends_anything(world: World) -> None:
+    """Guarded by `rows.family_id.in_(mine)` in `families.rotate_refresh`."""
+    first = await signed_on(world)
+    world.clients["thief"] = a_client("thief", grant_types=REFRESHING)
+    status, body = await refreshed(world, first["refresh_token"], client_id="thief")
+    assert (status, body["error"]) == (400, "invalid_grant")
+    assert (await refreshed(world, first["refresh_token"]))[0] == 200
+
+
+async def test_a_refresh_may_ask_for_less_and_never_for_more(world: World) -> None:
+    first = await signed_on(world, Request(scope="openid profile"))
+    status, less = await refreshed(world, first["refresh_token"], scope="openid")
+    assert (status, less["scope"]) == (200, "openid")
+    status, body = await refreshed(world, less["refresh_token"], scope="openid profile document")
+    assert (status, body["error"]) == (400, "invalid_scope")
+
+
+async def test_no_token_outlives_the_session(world: World) -> None:
+    """Whoever has signed out is signed out: there is no refreshing around it."""
+    first = await signed_on(world)
+    world.clock.advance(world.service.parts.settings.session_seconds)
+    assert (await refreshed(world, first["refresh_token"]))[0] == 400
+
+
+async def test_a_client_that_is_not_registered_for_it_gets_no_refresh_token(world: World) -> None:
+    world.clients["portal"] = a_client("portal")
+    assert "refresh_token" not in await signed_on(world)
+
+
+async def test_a_client_of_the_fapi_profile_keeps_its_refresh_token(world: World) -> None:
+    """Its tokens are bound to its key, so that rotation would add nothing but lost sessions (FAPI 2.0 §5.3.2.1)."""
+    grants: frozenset[GrantType] = frozenset({"authorization_code", "refresh_token", "client_credentials"})
+    world.clients["agency"] = replace(
+        world.clients["agency"], grant_types=grants, profile="fapi2", dpop_bound_access_tokens=True
+    )
+    first, key = await fapi_sign_on(world)
+    for _ in range(2):
+        form = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"], **world.signed()}
+        status, body = await world.post(TOKEN, form, {"DPoP": key.proof("POST", TOKEN)})
+        assert (status, body["refresh_token"]) == (200, first["refresh_token"])
+
+
+async def fapi_sign_on(world: World) -> tuple[dict[str, Any], DpopKey]:
+    """Sign on as a client of the FAPI 2.0 profile does: pushed request, DPoP, private_key_jwt."""
+    key, request = DpopKey(world), Request(client_id="agency")
+    status, pushed = await world.post(
+        "/oauth2/par", {**request.fields(), **world.signed()}, {"DPoP": key.proof("POST", "/oauth2/par")}
+    )
+    assert status == 201, pushed
+    query = urlencode({"client_id": "agency", "request_uri": pushed["request_uri"]})
+    back = parameters(await Browser(world).through(f"/oauth2/authorize?{query}"))
+    form = {**request.redemption(back["code"]), **world.signed()}
+    status, body = await world.post(TOKEN, form, {"DPoP": key.proof("POST", TOKEN)})
+    assert status == 200, body
+    return body, key
+
+
+# --- pushed requests -----------------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_must_push_its_requests_has_no_other_way(world: World) -> None:
+    """Guarded by the first condition in `authorization.Authorization._resolved`."""
+    for change in ({"require_pushed_requests": True}, {"profile": "fapi2"}):
+        world.clients["agency"] = replace(world.clients["agency"], require_pushed_requests=False, profile="standard")
+        world.clients["agency"] = replace(world.clients["agency"], **change)
+        answer = await Browser(world).get(Request(client_id="agency").url())
+        assert answer.status == 400
+        assert "oauth2/par" in await answer.text()
+
+
+async def test_a_pushed_request_is_what_counts_and_not_what_stands_beside_it(world: World) -> None:
+    """A browser cannot add to it or change it: only `client_id` and `request_uri` are read."""
+    request = Request(client_id="agency")
+    _, pushed = await world.post("/oauth2/par", {**request.fields(), **world.signed()})
+    query = {"client_id": "agency", "request_uri": pushed["request_uri"], "redirect_uri": "https://evil.test/",
+             "state": "another", "scope": "openid document"}  # fmt: skip
+    back = await Browser(world).through(f"/oauth2/authorize?{urlencode(query)}")
+    assert back.startswith("https://service.test/back?")
+    assert parameters(back)["state"] == "s-1"
+
+
+@pytest.mark.parametrize("client_id", ["portal", "rsa", ""])
+async def test_a_pushed_request_of_another_client_is_not_found(world: World, client_id: str) -> None:
+    """Guarded by `rows.client_id == client_id` in `records.take_pushed`."""
+    _, pushed = await world.post("/oauth2/par", {**Request(client_id="agency").fields(), **world.signed()})
+    query = urlencode({"client_id": client_id, "request_uri": pushed["request_uri"]})
+    assert (await Browser(world).get(f"/oauth2/authorize?{query}")).status == 400
+    query = urlencode({"client_id": "agency", "request_uri": pushed["request_uri"]})
+    assert (await Browser(world).get(f"/oauth2/authorize?{query}")).status == 302
+
+
+async def test_a_pushed_request_waits_for_a_minute(world: World) -> None:
+    _, pushed = await world.post("/oauth2/par", {**Request(client_id="agency").fields(), **world.signed()})
+    assert pushed["expires_in"] == 60
+    world.clock.advance(61)
+    query = urlencode({"client_id": "agency", "request_uri": pushed["request_uri"]})
+    assert (await Browser(world).get(f"/oauth2/authorize?{query}")).status == 400
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"redirect_uri": "https://evil.test/"}, "invalid_request"),
+        ({"code_challenge_method": "plain"}, "invalid_request"),
+        ({"scope": "profile"}, "invalid_scope"),
+        ({"response_type": "token"}, "unsupported_response_type"),
+        ({"request_uri": "urn:ietf:params:oauth:request_uri:x"}, "invalid_request"),
+        ({"request": "e30.e30."}, "request_not_supported"),
+        ({"max_age": "soon"}, "invalid_request"),
+        ({"dpop_jkt": "short"}, "invalid_request"),
+        ({"client_id": "portal"}, "invalid_client"),
+    ],
+)
+async def test_what_is_wrong_with_a_pushed_request_is_said_at_once(
+    world: World, changes: dict[str, str], error: str
+) -> None:
+    form = {**Request(client_id="agency").fields(), **world.signed(), **changes}
+    status, body = await world.post("/oauth2/par", form)
+    assert (status, body["error"]) in {(400, error), (401, error)}
+    assert "request_uri" not in body
+
+
+async def test_prompt_none_can_be_pushed_although_nobody_is_there_yet(world: World) -> None:
+    form = {**Request(client_id="agency", extra={"prompt": "none"}).fields(), **world.signed()}
+    assert (await world.post("/oauth2/par", form))[0] == 201
+
+
+# --- DPoP ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_token_that_is_bound_to_a_key_is_worth_nothing_without_it(world: World) -> None:
+    """Guarded by `Proofs.check`: scheme, proof, and the key of the proof."""
+    request, key, other = Request(), DpopKey(world), DpopKey(world)
+    back = await Browser(world).sign_on(request)
+    status, body = await world.post(TOKEN, request.redemption(back["code"]), {"DPoP": key.proof("POST", TOKEN)})
+    assert (status, body["token_type"]) == (200, "DPoP")
+    token = body["access_token"]
+    assert claims_of(world, token)["cnf"] == {"jkt": key.thumbprint}
+    shown = {"Authorization": f"DPoP {token}"}
+    for headers in (
+        {"Authorization": f"Bearer {token}"},
+        {"Authorization": f"Bearer {token}", "DPoP": key.proof("GET", USERINFO, token)},
+        shown,
+        {**shown, "DPoP": other.proof("GET", USERINFO, token)},
+        {**shown, "DPoP": key.proof("POST", USERINFO, token)},
+        {**shown, "DPoP": key.proof("GET", TOKEN, token)},
+        {**shown, "DPoP": key.proof("GET", USERINFO, "another token")},
+        {**shown, "DPoP": key.proof("GET", USERINFO)},
+    ):
+        answer = await world.http.get(USERINFO, headers=headers)
+        assert answer.status == 401, headers
+        assert answer.headers["WWW-Authenticate"].startswith("DPoP ")
+    answer = await world.http.get(USERINFO, headers={**shown, "DPoP": key.proof("GET", USERINFO, token)})
+    assert answer.status == 200
+
+
+async def test_a_bearer_token_does_not_pass_as_one_that_is_bound(world: World) -> None:
+    token = (await signed_on(world))["access_token"]
+    proof = DpopKey(world).proof("GET", USERINFO, token)
+    headers = {"Authorization": f"DPoP {token}", "DPoP": proof}
+    assert (await world.http.get(USERINFO, headers=headers)).status == 401
+
+
+async def test_a_proof_without_a_nonce_is_told_the_nonce(world: World) -> None:
+    """RFC 9449 §8 and §9: what makes a proof that was made in advance worthless."""
+    key = DpopKey(world)
+    form = {"grant_type": "client_credentials", **world.signed()}
+    answer = await world.http.post(TOKEN, data=form, headers={"DPoP": key.proof("POST", TOKEN, nonce=None)})
+    assert (answer.status, (await answer.json())["error"]) == (400, "use_dpop_nonce")
+    nonce = answer.headers["DPoP-Nonce"]
+    form = {"grant_type": "client_credentials", **world.signed()}
+    answer = await world.http.post(TOKEN, data=form, headers={"DPoP": key.proof("POST", TOKEN, nonce=nonce)})
+    assert answer.status == 200
+    token = (await answer.json())["access_token"]
+    shown = {"Authorization": f"DPoP {token}", "DPoP": key.proof("GET", USERINFO, token, nonce=None)}
+    answer = await world.http.get(USERINFO, headers=shown)
+    assert (answer.status, answer.headers["DPoP-Nonce"]) == (401, nonce)
+    assert 'error="use_dpop_nonce"' in answer.headers["WWW-Authenticate"]
+
+
+async def test_a_client_whose_tokens_are_bound_gets_none_without_a_proof(world: World) -> None:
+    """Guarded by `Proofs._check_enough`."""
+    world.clients["agency"] = replace(world.clients["agency"], dpop_bound_access_tokens=True)
+    status, body = await world.machine_token(world.assertion())
+    assert (status, body["error"]) == (400, "use_dpop_nonce")
+
+
+async def test_a_code_that_was_asked_for_with_a_key_is_redeemed_with_that_key_only(world: World) -> None:
+    """Guarded by the comparison of `found.code.jkt` in `token_endpoint._redeem`. The code is gone afterwards."""
+    key, other = DpopKey(world), DpopKey(world)
+    for headers in ({}, {"DPoP": other.proof("POST", TOKEN)}):
+        request = Request(extra={"dpop_jkt": key.thumbprint})
+        back = await Browser(world).sign_on(request)
+        status, body = await world.post(TOKEN, request.redemption(back["code"]), headers)
+        assert (status, body["error"]) == (400, "invalid_grant")
+        again = await world.post(TOKEN, request.redemption(back["code"]), {"DPoP": key.proof("POST", TOKEN)})
+        assert again[0] == 400
+    request = Request(extra={"dpop_jkt": key.thumbprint})
+    back = await Browser(world).sign_on(request)
+    proof = {"DPoP": key.proof("POST", TOKEN)}
+    assert (await world.post(TOKEN, request.redemption(back["code"]), proof))[0] == 200
+
+
+async def test_the_refresh_token_of_a_public_client_is_bound_to_its_key(world: World) -> None:
+    """A public client proves itself by nothing else (RFC 9449 §5). Guarded in `token_endpoint._refresh`."""
+    request, key, other = Request(), DpopKey(world), DpopKey(world)
+    back = await Browser(world).sign_on(request)
+    _, first = await world.post(TOKEN, request.redemption(back["code"]), {"DPoP": key.proof("POST", TOKEN)})
+    form = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"], "client_id": "portal"}
+    status, body = await world.post(TOKEN, form, {"DPoP": other.proof("POST", TOKEN)})
+    assert (status, body["error"]) == (400, "invalid_grant")
+
+
+async def test_two_proofs_with_one_request_are_refused(world: World) -> None:
+    key = DpopKey(world)
+    form = {"grant_type": "client_credentials", **world.signed()}
+    headers = [("DPoP", key.proof("POST", TOKEN)), ("DPoP", key.proof("POST", TOKEN))]
+    answer = await world.http.post(TOKEN, data=form, headers=headers)
+    assert answer.status == 400
+
+
+async def test_a_token_of_the_api_is_bound_as_well(world: World) -> None:
+    key = DpopKey(world)
+    form = {"grant_type": "client_credentials", **world.signed()}
+    _, body = await world.post(TOKEN, form, {"DPoP": key.proof("POST", TOKEN)})
+    token = body["access_token"]
+    with pytest.raises(DpopRefused):
+        await world.caller(token)
+    proof = key.proof("GET", "/v1/items", token)
+    url = world.service.issuer + "/v1/items"
+    shown = Presented(method="GET", url=url, proofs=(proof,), scheme="DPoP", token=token)
+    assert (await world.service.resources.authenticate(shown)).client_id == "agency"
+
+
+# --- introspection and revocation ----------------------------------------------------------------------------------
+
+
+async def introspected(world: World, token: str, client_id: str = "agency") -> dict[str, Any]:
+    status, body = await world.post("/oauth2/introspect", {"token": token, **world.signed(client_id)})
+    assert status == 200, body
+    return body
+
+
+async def revoked(world: World, token: str, **client: str) -> int:
+    return (await world.post("/oauth2/revoke", {"token": token, **client}))[0]
+
+
+async def test_a_client_is_told_what_its_own_token_is_worth_and_nothing_of_others(world: World) -> None:
+    """Guarded by the comparison of `client_id` in `token_endpoint._worth`."""
+    _, body = await world.machine_token(world.assertion())
+    worth = await introspected(world, body["access_token"])
+    assert (worth["active"], worth["client_id"], worth["token_type"]) == (True, "agency", "Bearer")
+    assert await introspected(world, body["access_token"], "rsa") == {"active": False}
+    scopes = world.clients["rsa"].scopes | {"introspection"}
+    world.clients["rsa"] = replace(world.clients["rsa"], scopes=scopes)
+    assert (await introspected(world, body["access_token"], "rsa"))["active"] is True
+
+
+@pytest.mark.parametrize("token", ["", "x", "a.b.c", "é", "A" * 43, "x" * 9000, "\x00"])
+async def test_whatever_is_no_token_of_ours_is_not_active(world: World, token: str) -> None:
+    status, body = await world.post("/oauth2/introspect", {"token": token or " ", **world.signed()})
+    assert (status, body) == (200, {"active": False})
+    assert await revoked(world, token or " ", **world.signed()) == 200
+
+
+async def test_nobody_introspects_without_proving_who_asks(world: World) -> None:
+    token = (await signed_on(world))["access_token"]
+    for form in ({"token": token}, {"token": token, "client_id": "agency"}, {"token": token, "client_id": "portal"}):
+        status, body = await world.post("/oauth2/introspect", form)
+        assert status in {400, 401}
+        assert "active" not in body
+
+
+async def test_a_revoked_access_token_is_worth_nothing_and_its_sisters_live_on(world: World) -> None:
+    """Guarded by `families.is_revoked` in `token_endpoint.stands`."""
+    first = await signed_on(world)
+    _, second = await refreshed(world, first["refresh_token"])
+    assert await revoked(world, first["access_token"], client_id="portal") == 200
+    assert (await world.userinfo(first["access_token"])).status == 401
+    assert (await world.userinfo(second["access_token"])).status == 200
+
+
+async def test_a_revoked_refresh_token_takes_its_family_along(world: World) -> None:
+    first = await signed_on(world)
+    assert await revoked(world, first["refresh_token"], client_id="portal") == 200
+    assert (await world.userinfo(first["access_token"])).status == 401
+    assert (await refreshed(world, first["refresh_token"]))[0] == 400
+
+
+async def test_a_token_of_another_client_is_not_revoked(world: World) -> None:
+    first = await signed_on(world)
+    for token in (first["access_token"], first["refresh_token"]):
+        assert await revoked(world, token, **world.signed()) == 200
+    assert (await world.userinfo(first["access_token"])).status == 200
+    assert (await refreshed(world, first["refresh_token"]))[0] == 200
+
+
+async def test_a_revoked_token_of_the_api_opens_nothing(world: World) -> None:
+    _, body = await world.machine_token(world.assertion())
+    assert await revoked(world, body["access_token"], **world.signed()) == 200
+    with pytest.raises(NotAuthenticated, match="revoked"):
+        await world.caller(body["access_token"])
+    assert await introspected(world, body["access_token"]) == {"active": False}
+
+
+async def test_a_refresh_token_can_be_asked_about_by_its_client(world: World) -> None:
+    grants: frozenset[GrantType] = frozenset({"authorization_code", "refresh_token"})
+    world.clients["agency"] = replace(world.clients["agency"], grant_types=grants)
+    request = Request(client_id="agency")
+    back = await Browser(world).sign_on(request)
+    _, body = await world.post(TOKEN, {**request.redemption(back["code"]), **world.signed()})
+    worth = await introspected(world, body["refresh_token"])
+    assert (worth["active"], worth["client_id"]) == (True, "agency")
+    assert await introspected(world, body["refresh_token"], "rsa") == {"active": False}
+
+
+# --- token exchange ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def exchanging(world: World) -> World:
+    """Let the agency act for persons who signed on at the portal."""
+    agency = world.clients["agency"]
+    grants: frozenset[GrantType] = agency.grant_types | frozenset({TOKEN_EXCHANGE})
+    world.clients["agency"] = replace(agency, grant_types=grants, exchanges_from=frozenset({"portal"}))
+    return world
+
+
+async def exchanged(world: World, token: str, **changes: str) -> tuple[int, dict[str, Any]]:
+    form = {"grant_type": TOKEN_EXCHANGE, "subject_token": token, "subject_token_type": ACCESS_TOKEN, **world.signed()}
+    return await world.post(TOKEN, {**form, **changes})
+
+
+async def test_an_agency_acts_for_a_person_under_a_name_of_its_own(exchanging: World) -> None:
+    """`sub` is the person as the agency knows it, `act` the agency: an agent's token never stands for the applicant."""
+    world = exchanging
+    portals = await signed_on(world)
+    status, body = await exchanged(world, portals["access_token"])
+    assert (status, body["issued_token_type"], body["scope"]) == (200, ACCESS_TOKEN, "submissions")
+    assert "refresh_token" not in body
+    theirs, ours = claims_of(world, portals["access_token"]), claims_of(world, body["access_token"])
+    assert ours["act"] == {"sub": "agency"}
+    assert ours["sub"] not in {theirs["sub"], "agency"}
+    assert (ours["acr"], ours["auth_time"]) == (theirs["acr"], theirs["auth_time"])
+    assert ours["exp"] <= theirs["exp"]
+    caller = await world.caller(body["access_token"])
+    assert caller.client_id == "agency"
+    assert caller.acting is not None
+    assert caller.acting.person.claims.reveal()["name"] == "李芳"
+    assert (await introspected(world, body["access_token"]))["act"] == {"sub": "agency"}
+
+
+async def test_what_was_exchanged_opens_no_userinfo_and_is_exchanged_no_further(exchanging: World) -> None:
+    portals = await signed_on(exchanging)
+    _, body = await exchanged(exchanging, portals["access_token"])
+    assert (await exchanging.userinfo(body["access_token"])).status == 403
+    assert (await exchanged(exchanging, body["access_token"]))[0] == 400
+
+
+async def test_an_exchange_ends_with_the_sign_on_and_with_the_token_it_came_of(exchanging: World) -> None:
+    world = exchanging
+    portals = await signed_on(world)
+    _, body = await exchanged(world, portals["access_token"])
+    world.clock.advance(claims_of(world, portals["access_token"])["exp"] - world.clock.stamp() + 1)
+    with pytest.raises(NotAuthenticated):
+        await world.caller(body["access_token"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"subject_token": "x"},
+        {"subject_token_type": "urn:ietf:params:oauth:token-type:id_token"},
+        {"requested_token_type": "urn:ietf:params:oauth:token-type:refresh_token"},
+        {"actor_token": "x"},
+    ],
+)
+async def test_an_exchange_that_asks_wrongly_is_refused(exchanging: World, changes: dict[str, str]) -> None:
+    portals = await signed_on(exchanging)
+    status, body = await exchanged(exchanging, portals["access_token"], **changes)
+    assert (status, body["error"]) in {(400, "invalid_grant"), (400, "invalid_request")}
+
+
+async def test_only_a_client_that_is_registered_for_this_portal_may_exchange(exchanging: World) -> None:
+    """Guarded by `client.exchanges_from` in `exchanges.Exchanges.settle`."""
+    world = exchanging
+    portals = await signed_on(world)
+    world.clients["agency"] = replace(world.clients["agency"], exchanges_from=frozenset({"another"}))
+    assert (await exchanged(world, portals["access_token"]))[1]["error"] == "invalid_grant"
+    no_exchange: frozenset[GrantType] = frozenset({"client_credentials"})
+    world.clients["agency"] = replace(world.clients["agency"], grant_types=no_exchange)
+    assert (await exchanged(world, portals["access_token"]))[1]["error"] == "unauthorized_client"
+
+
+async def test_a_revoked_token_is_not_exchanged(exchanging: World) -> None:
+    portals = await signed_on(exchanging)
+    await revoked(exchanging, portals["access_token"], client_id="portal")
+    assert (await exchanged(exchanging, portals["access_token"]))[0] == 400
+
+
+# --- freshness and levels ------------------------------------------------------------------------------------------
+
+
+async def test_the_region_is_told_how_sure_and_how_fresh_the_sign_on_must_be(world: World) -> None:
+    extra: dict[str, str | None] = {"prompt": "login", "acr_values": "urn:pearl:assurance:A3"}
+    await Browser(world).sign_on(Request(extra=extra))
+    assert (world.providers["guangdong"].begun[-1].levels, world.providers["guangdong"].begun[-1].fresh) == (
+        ["L3"],
+        True,
+    )
+
+
+async def test_a_region_that_lets_an_old_sign_on_in_does_not_satisfy_a_wish_for_a_new_one(world: World) -> None:
+    """Guarded by `proved_since` in `authorization.Authorization.complete`."""
+    long_ago = world.clock() - timedelta(hours=1)
+    world.providers["guangdong"].more = {"authenticated_at": long_ago}
+    for extra in ({"prompt": "login"}, {"max_age": "60"}):
+        back = await Browser(world).sign_on(Request(extra=dict(extra)))
+        assert (back["error"], "code" in back) == ("login_required", False)
+    back = await Browser(world).sign_on(Request())
+    assert "code" in back
+
+
+async def test_a_wish_for_a_level_leads_to_a_new_sign_on_and_binds_nobody(world: World) -> None:
+    """`acr_values` is voluntary (Core §3.1.2.1): worth a step up, but no reason to refuse what comes of it."""
+    browser = Browser(world)
+    await browser.sign_on(Request())
+    again = Request(extra={"acr_values": "urn:pearl:assurance:A3"})
+    assert (await browser.to(again.url())).startswith("/sign-in?")
+    assert "code" in await browser.sign_on(again)
+
+
+async def test_a_browser_that_stays_away_too_long_is_asked_again(world: World) -> None:
+    """Guarded by `rows.last_used_at > now - idle` in `records.find_session`."""
+    browser, idle = Browser(world), world.service.parts.settings.idle_seconds
+    await browser.sign_on(Request())
+    for _ in range(2):  # being there moves the limit
+        world.clock.advance(idle * 0.6)
+        assert "code" in parameters(await browser.to(Request().url()))
+    world.clock.advance(idle + 1)
+    assert (await browser.to(Request().url())).startswith("/sign-in?")
+
+
+# --- claims --------------------------------------------------------------------------------------------------------
+
+
+async def test_single_claims_go_where_they_were_asked_for_and_nowhere_else(world: World) -> None:
+    claims = '{"id_token": {"name": null}, "userinfo": {"birthdate": {"essential": true}}}'
+    body = await signed_on(world, Request(scope="openid", extra={"claims": claims}))
+    id_token = claims_of(world, body["id_token"])
+    userinfo = await (await world.userinfo(body["access_token"])).json()
+    assert (id_token["name"], "birthdate" in id_token) == ("李芳", False)
+    assert (userinfo["birthdate"], "name" in userinfo) == ("1949-12-31", False)
+
+
+async def test_who_signs_on_for_an_organisation_brings_it_along_and_is_another_subject(world: World) -> None:
+    """Person, organisation and role; a service must not take the handler's private account for the firm's."""
+    world.clients["portal"] = a_client("portal", scopes=frozenset({"openid", "profile", "organisation"}))
+    alone = claims_of(world, (await signed_on(world))["id_token"])["sub"]
+    firm = {"name": "珠江示例有限公司", "document": {"type": "USCC", "number": "91440101MA5T00010Q"}}
+    world.providers["guangdong"].more = {"organisation": firm, "role": "handler"}
+    body = await signed_on(world, Request(scope="openid profile organisation"))
+    userinfo = await (await world.userinfo(body["access_token"])).json()
+    assert userinfo["organisation"] == {**firm, "role": "handler"}
+    assert userinfo["sub"] != alone
