@@ -156,7 +156,7 @@ class DeliverySettings(Settings):
 
 
 class SignOnSettings(Settings):
-    """Lifetimes in seconds (identity rules: codes 60 s, sessions bounded absolutely), and a mandate's in days."""
+    """Lifetimes in seconds (codes 60 s, sessions bounded absolutely); those of mandates and consents in days."""
 
     interaction_seconds: int = Field(600, gt=0)
     code_seconds: int = Field(60, gt=0, le=60)
@@ -168,6 +168,8 @@ class SignOnSettings(Settings):
     """How long a browser may stay away before its session answers for it no more."""
     refresh_token_seconds: int = Field(3600, gt=0)
     mandate_days: int = Field(365, gt=0, le=3650)
+    consent_days: int = Field(180, gt=0, le=3650)
+    """How long a person's consent to giving claims to a service counts."""
 
 
 class Files(Settings):

@@ -136,7 +136,7 @@ def _own_problems(basis: Basis) -> Iterator[tuple[str, str]]:
     origin, target = place_of(basis.origin), place_of(basis.target)
     if origin.zone is target.zone:
         yield "target", "lies in the same territory as origin, where no basis is needed"
-    elif why := _outside_contract(basis.kind, origin, target):
+    elif why := outside_contract(basis.kind, origin, target):
         yield "kind", why
 
 
@@ -176,9 +176,20 @@ def require(transfer: Transfer) -> Grounds | None:
 
 def _grounds(transfer: Transfer) -> Grounds:
     """Return the first consent and the first basis that carry a transfer which breaks no rule."""
-    consent = next(consent for consent in transfer.consents if not _consent_lacks(consent, transfer))
-    basis = next(basis for basis in transfer.bases if _basis_lacks(basis, transfer) is None)
-    return Grounds(consent, basis)
+    consent, bases = consent_for(transfer), bases_for(transfer)
+    if consent is None or not bases:
+        raise AssertionError("no rule is broken, so consent and basis are there")
+    return Grounds(consent, bases[0])
+
+
+def consent_for(transfer: Transfer) -> ConsentGiven | None:
+    """Return the first consent that carries the transfer."""
+    return next((consent for consent in transfer.consents if not _consent_lacks(consent, transfer)), None)
+
+
+def bases_for(transfer: Transfer) -> list[Basis]:
+    """Return the registered bases that carry the transfer, in the order of the file."""
+    return [basis for basis in transfer.bases if _basis_lacks(basis, transfer) is None]
 
 
 def consent_given(transfer: Transfer) -> Finding | None:
@@ -236,7 +247,7 @@ def _same_route(basis: Basis, transfer: Transfer) -> bool:
 def _basis_lacks(basis: Basis, transfer: Transfer) -> str | None:
     """Return the first thing that keeps a basis from carrying this transfer, or None when it carries it."""
     name = f"{basis.kind} {basis.reference}"
-    if why := _outside_contract(basis.kind, transfer.origin, transfer.target):
+    if why := outside_contract(basis.kind, transfer.origin, transfer.target):
         return f"{name} {why}"
     if not (_within(transfer.origin, basis.origin) and _within(transfer.target, basis.target)):
         return f"{name} covers {basis.origin} to {basis.target}"
@@ -251,7 +262,7 @@ def _within(place: Place, code: str) -> bool:
     return place.code.startswith(re.sub(r"(00)+$", "", code)) and place.zone is place_of(code).zone
 
 
-def _outside_contract(kind: Kind, origin: Place, target: Place) -> str | None:
+def outside_contract(kind: Kind, origin: Place, target: Place) -> str | None:
     """Say why a GBA standard contract cannot cover these ends; None for other bases and for ends that it covers."""
     zone = _CONTRACT_ZONE.get(kind)
     if zone is None:
