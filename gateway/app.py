@@ -31,6 +31,7 @@ from gateway.identity.mandates import Mandates
 from gateway.identity.mtls import Authorities, CertificateReader
 from gateway.identity.registry import ClientRegistry
 from gateway.identity.service import IdentityService
+from gateway.lines import SIGN_ON
 from gateway.mapping.library import Library
 from gateway.opening import (
     data_and_regions,
@@ -152,7 +153,10 @@ async def build_app(
         identity = IdentityService(
             config, clients.find, lambda _client, _session: True, Disclosure(), regions, store, sealer, references,
             signer, clock, metrics, linking.finish,
+            resting=lambda region: region in lines and lines[region].resting(SIGN_ON),
         )  # fmt: skip
+        await identity.switches.prepare()
+        logout_worker = identity.logout_worker(config.logout, session)
 
         certificate_of = _certificate_of(config)
         authenticate = _authenticator(identity, certificate_of)
@@ -188,12 +192,12 @@ async def build_app(
         admin.add_routes(
             routes.admin(
                 store=store, lines=lines, metrics=metrics, clock=clock, accepting=lambda: not stopping.is_set(),
-                versions=versions,
+                versions=versions, switches=identity.switches, health=identity.health,
             )
         )  # fmt: skip
 
         feeds, janitor = feed_readers(inbox, regions, stopping), janitor_of(store, versions, clock, stopping)
-        await down.enter_async_context(in_background(worker, feeds, janitor, stopping))
+        await down.enter_async_context(in_background(worker, logout_worker, feeds, janitor, stopping))
         yield Gateway(public, admin, worker, versions, tls, stopping)
 
 

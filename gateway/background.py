@@ -1,4 +1,4 @@
-"""Work that goes on beside the requests: deliveries, feeds, forgetting what has expired, reloads when a signal asks.
+"""Work that goes on beside the requests: deliveries, logouts, feeds, forgetting, reloads when a signal asks.
 
 Owns: starting it, beginning again when a bug ended it, and letting it finish on the way out. Leaves the work itself to
 the objects that are handed in.
@@ -16,6 +16,8 @@ import structlog
 from sqlalchemy import Connection
 
 from gateway.errors import GatewayError
+from gateway.identity.logout_records import forget_finished
+from gateway.identity.logout_worker import LogoutWorker
 from gateway.identity.records import forget_expired
 from gateway.identity.returns import forget_expired as forget_returns
 from gateway.identity.subject_references import forget_references
@@ -39,16 +41,22 @@ Feeds = Sequence[Work]
 
 @asynccontextmanager
 async def in_background(
-    worker: DeliveryWorker, feeds: Feeds, janitor: Work, stopping: asyncio.Event
+    worker: DeliveryWorker, logouts: LogoutWorker, feeds: Feeds, janitor: Work, stopping: asyncio.Event
 ) -> AsyncIterator[None]:
     """Run worker, feeds and janitor beside the requests; on the way out, let the attempts under way finish."""
-    works = {"delivery": worker.run, "janitor": janitor, **{f"feed {i}": feed for i, feed in enumerate(feeds)}}
+    works = {
+        "delivery": worker.run,
+        "logout": logouts.run,
+        "janitor": janitor,
+        **{f"feed {i}": feed for i, feed in enumerate(feeds)},
+    }
     tasks = [asyncio.create_task(without_end(name, work, stopping)) for name, work in works.items()]
     try:
         yield
     finally:
         stopping.set()
         worker.stop()
+        logouts.stop()
         _, late = await asyncio.wait(tasks, timeout=worker.patience_seconds + LAST_LOOK_SECONDS)
         for task in late:
             task.cancel()
@@ -75,6 +83,7 @@ def _forget(tx: Connection, now: datetime) -> None:
     forget_expired(tx, now)
     forget_returns(tx, now)
     forget_references(tx, now)
+    forget_finished(tx, now)
     forget_window_sessions(tx, now)
 
 

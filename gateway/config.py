@@ -170,6 +170,27 @@ class SignOnSettings(Settings):
     mandate_days: int = Field(365, gt=0, le=3650)
     consent_days: int = Field(180, gt=0, le=3650)
     """How long a person's consent to giving claims to a service counts."""
+    stale_trust_seconds: int = Field(86400, gt=0)
+    """How long ago a region's keys may have been confirmed at most for people to sign on through it."""
+
+
+class LogoutSettings(Settings):
+    """How services and regions are told that a session has ended. A party that does not answer is tried again."""
+
+    attempts: int = Field(10, gt=0, le=50)
+    first_delay_seconds: float = Field(2, gt=0)
+    longest_delay_seconds: float = Field(900, gt=0)
+    timeout_seconds: float = Field(5, gt=0)
+    lease_seconds: float = Field(30, ge=1)
+    poll_seconds: float = Field(1, gt=0)
+
+    @model_validator(mode="after")
+    def _leased_for_longer_than_an_attempt(self) -> Self:
+        if self.lease_seconds <= self.timeout_seconds:
+            raise ValueError(
+                "lease_seconds must be more than timeout_seconds, or two would tell the same party at once"
+            )
+        return self
 
 
 class Files(Settings):
@@ -203,6 +224,7 @@ class Config(Settings):
     limits: Limits = Limits()
     delivery: DeliverySettings = DeliverySettings()
     sign_on: SignOnSettings = SignOnSettings()
+    logout: LogoutSettings = LogoutSettings()
     files: Files = Files()
     regions: dict[str, RegionSettings] = Field(min_length=1)
     adapters: Path = HOUSE / "adapters"

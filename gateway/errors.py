@@ -197,6 +197,13 @@ class RegionBusy(RegionUnreachable):
     title = "Too many calls wait for the region"
 
 
+class TrustStale(RegionUnreachable):
+    """The keys of the region's sign-on were not confirmed for too long: what they verify is not believed."""
+
+    code = "region.trust_stale"
+    title = "The region's keys have not been confirmed for too long"
+
+
 class RegionUncertain(RegionError):
     """The outcome is unknown: time-out after sending, lost answer, or an answer that cannot be read.
 
@@ -238,6 +245,13 @@ class NotOffered(GatewayError):
     code = "region.not_offered"
     title = "The region does not offer this"
     where = Where.CALLER
+
+
+class RegionClosed(NotOffered):
+    """The operator has closed the region's sign-on."""
+
+    code = "region.closed"
+    title = "The region is closed for sign-on"
 
 
 class Unavailable(GatewayError):

@@ -99,6 +99,18 @@ class Metrics:
         self._sign_ons = Counter(
             "pearl_sign_ons_total", "Sign-ons by region and outcome.", ["region", "outcome"], registry=registry
         )
+        self._logout_parties = Counter(
+            "pearl_logout_parties_total", "Services and regions told of the end of a session, by what came of it.",
+            ["kind", "outcome"], registry=registry,
+        )  # fmt: skip
+        self._trust_age = Gauge(
+            "pearl_sign_on_trust_age_seconds", "How long ago a region last confirmed the keys of its sign-on.",
+            ["region"], registry=registry,
+        )  # fmt: skip
+        self._closed = Gauge(
+            "pearl_region_closed", "1 while an operator keeps the region's sign-on closed.", ["region"],
+            registry=registry,
+        )  # fmt: skip
         self._reloads = Counter(
             "pearl_mapping_reloads_total", "Reloads and rollbacks of the mappings by outcome.", ["outcome"],
             registry=registry,
@@ -135,6 +147,18 @@ class Metrics:
     def sign_on(self, region: str, outcome: str) -> None:
         """Count one sign-on."""
         self._sign_ons.labels(region, outcome).inc()
+
+    def logout_party(self, kind: str, outcome: str) -> None:
+        """Count one party of a logout: `kind` is client or region; done, failed, not_offered or retried."""
+        self._logout_parties.labels(kind, outcome).inc()
+
+    def trust_age(self, region: str, seconds: float) -> None:
+        """Set how old the confirmation of a region's keys is; +Inf when there never was one."""
+        self._trust_age.labels(region).set(seconds)
+
+    def region_closed(self, region: str, closed: bool) -> None:
+        """Set whether an operator keeps a region's sign-on closed."""
+        self._closed.labels(region).set(1 if closed else 0)
 
     def queue(self, region: str, counts: dict[str, int], oldest_seconds: float) -> None:
         """Set the queue figures of a region."""

@@ -25,10 +25,10 @@ from gateway.cli.deliveries import retry, unsettled
 from gateway.cli.mappings import mappings
 from gateway.cli.recognition import recognition
 from gateway.cli.refusals import refusals_in_words
+from gateway.cli.regions import regions
 from gateway.config import Config
 from gateway.data import load_data, read_config
 from gateway.opening import opened_store
-from gateway.regions import read_manifests
 from gateway.sandbox.command import run_authorities, run_sandbox
 from gateway.sandbox.layout import Choices, lay_out
 from gateway.sandbox.neighbourhood import free_ports, usual_ports
@@ -53,6 +53,7 @@ def main() -> None:
 main.add_command(clients)
 main.add_command(mappings)
 main.add_command(recognition)
+main.add_command(regions)
 
 
 @main.command()
@@ -116,24 +117,6 @@ async def _upgrade(config: Config) -> tuple[str | None, str | None]:
         before = await store.revision()
         await store.migrate()
     return before, newest()
-
-
-@main.command()
-@config_option
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@refusals_in_words
-def regions(config: Path, as_json: bool) -> None:
-    """List the enabled regions and what they offer."""
-    rows = [
-        {
-            "id": manifest.id,
-            "code": manifest.code,
-            "name": manifest.names.en,
-            "offers": [name for name, offered in manifest.capabilities.model_dump().items() if offered],
-        }
-        for manifest in read_manifests(read_config(config)).values()
-    ]
-    _print(rows, as_json, lambda row: f"{row['id']:<12} {row['code']}  {row['name']:<12} {', '.join(row['offers'])}")
 
 
 @main.command()

@@ -26,6 +26,7 @@ from gateway.identity.clients import Client
 from gateway.identity.disclosure import Disclosure, Outcome
 from gateway.identity.linking import KIND as LINK
 from gateway.identity.linking import LINKS_PAGE, Also
+from gateway.identity.logout import Logouts
 from gateway.identity.provider import Answer, Exchange, FindClient, ProviderParts, SessionFound, SignOnNeeded, Work
 from gateway.identity.records import Code, Interaction, Session, new_handle
 from gateway.identity.requests import (
@@ -41,11 +42,14 @@ from gateway.identity.requests import (
     refused,
     unmet,
 )
+from gateway.identity.switches import is_open
 from gateway.identity.upstream import SignOnRegion
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.storage.nonces import spend
 
+EndEarlier = Callable[[Connection, datetime], None]
+"""Ends the session that the browser held until now, in the transaction that makes the new one."""
 REQUEST_URI = "urn:ietf:params:oauth:request_uri:"
 """RFC 9126 §2.2: what comes before the handle of a pushed request."""
 NOT_RECOGNISED = "A sign-on of this region, at the level that it reached, does not count for this service."
@@ -108,6 +112,7 @@ class Authorization:
         disclosure: Disclosure,
         store: Store,
         clock: Clock,
+        logouts: Logouts,
         finish_link: FinishLink | None = None,
     ) -> None:
         self._finish_link = finish_link
@@ -117,6 +122,7 @@ class Authorization:
         self._disclosure = disclosure
         self._store = store
         self._clock = clock
+        self._logouts = logouts
 
     @property
     def _settings(self) -> SignOnSettings:
@@ -256,7 +262,8 @@ class Authorization:
         return await self._finish_link(arrival.interaction, arrival.session, also=also)
 
     async def _finish(self, arrival: Arrival, work: Work, earlier: str | None, *, ask: bool) -> None:
-        finish = partial(_finish, arrival=arrival, code=work.new_code, earlier=earlier, ask=ask, now=work.now)
+        end_earlier = partial(self._logouts.begin_earlier, earlier)
+        finish = partial(_finish, arrival=arrival, code=work.new_code, end_earlier=end_earlier, ask=ask, now=work.now)
         outcome = await self._store.write(finish)
         if outcome == "replayed":
             text = "The region's answer was used before. Please go back to the service and start again."
@@ -361,22 +368,21 @@ def _description(found: Answer | SessionFound | SignOnNeeded) -> str:
 
 
 def _finish(
-    tx: Connection, arrival: Arrival, code: Code | None, earlier: str | None, *, ask: bool, now: datetime
+    tx: Connection, arrival: Arrival, code: Code | None, end_earlier: EndEarlier, *, ask: bool, now: datetime
 ) -> Literal["done", "lost", "replayed"]:
     """Keep what came of a sign-on, and end the browser's earlier session.
 
-    "lost" when the interaction had ended, "replayed" when the region's assertion was accepted before: then nothing of
-    this sign-on stays but the memory of it.
+    "lost" when the interaction had ended or the region was closed meanwhile, "replayed" when the region's assertion was
+    accepted before: then nothing of this sign-on stays but the memory of it.
     """
     session, interaction = arrival.session, arrival.interaction
     used = arrival.used
     if used is not None and not spend(tx, f"sign-on:{session.region}", used.value, used.expires_at):
         return "replayed"
     going_on = partial(records.await_consent, session_id=session.id) if ask else records.end_interaction
-    if not going_on(tx, interaction_id=interaction.id):
+    if not is_open(tx, session.region) or not going_on(tx, interaction_id=interaction.id):
         return "lost"
-    if earlier is not None:
-        records.end_session(tx, earlier, now)
+    end_earlier(tx, now)
     record(tx, arrival.evidence, evidence_id=session.evidence_id, now=now)
     records.keep_session(tx, session)
     if code is not None:

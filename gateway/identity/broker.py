@@ -16,9 +16,10 @@ import orjson
 
 from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.identity import Assurance
-from gateway.errors import GatewayError, MappingFailed, NotFound, NotOffered, RegionError, SignOnFailed
+from gateway.errors import GatewayError, MappingFailed, NotFound, NotOffered, RegionClosed, RegionError, SignOnFailed
 from gateway.evidence.record import Exchange, new_evidence_id
 from gateway.identity import records
+from gateway.identity.health import Health
 from gateway.identity.persons import PersonVault
 from gateway.identity.records import Interaction, Session, new_handle
 from gateway.identity.upstream import ORGANISATION, PERSON, SignOnRegion, highest_assurance, words_for
@@ -75,6 +76,7 @@ class Broker:
         references: References,
         clock: Clock,
         metrics: Metrics,
+        health: Health,
     ) -> None:
         self._settings = settings
         self._regions = regions
@@ -84,6 +86,7 @@ class Broker:
         self._references = references
         self._clock = clock
         self._metrics = metrics
+        self._health = health
 
     # --- choosing
 
@@ -122,7 +125,7 @@ class Broker:
 
         `least` is the level that the service wants, `fresh` that the person proves it now: the region is told both.
         """
-        provider = self._provider(region_id, interaction)
+        provider = await self._provider(region_id, interaction)
         levels = words_for(self._regions[region_id], least)
         start = SignOnStart(new_handle(), new_handle(), self._callback_url(region_id), language, levels, fresh)
         try:
@@ -149,10 +152,11 @@ class Broker:
         """
         received_at = self._clock()
         interaction = await self._take(_state(query), region_id, browser)
-        provider = self._provider(region_id, interaction)
+        provider = await self._provider(region_id, interaction)
         memory = orjson.loads(self._sealer.open(interaction.memory or b"", _place(interaction.id)))
         try:
             identity = await provider.complete(SignOnReturn(query, memory, self._callback_url(region_id), posted))
+            self._health.refuse_stale(region_id)
             claims = self._canonical(region_id, identity)
         except (SignOnFailed, RegionError, MappingFailed) as error:
             raise self._interrupted(interaction, region_id, error) from error
@@ -232,11 +236,15 @@ class Broker:
             kept=self._sealer.seal(kept, kept_place(session_id)) if identity.kept else None,
         )
 
-    def _provider(self, region_id: str, interaction: Interaction) -> IdentityProvider:
+    async def _provider(self, region_id: str, interaction: Interaction) -> IdentityProvider:
         """Return a region's sign-on as it is enabled now: one that was switched off meanwhile signs nobody on."""
         region = self._regions.get(region_id)
         if region is None or region.adapter.sign_on is None:
             raise Interrupted(interaction, region_id, NotOffered("There is no sign-on through this region."))
+        try:
+            await self._health.refuse_closed(region_id)
+        except RegionClosed as error:
+            raise self._interrupted(interaction, region_id, error) from error
         return region.adapter.sign_on
 
     def _interrupted(self, interaction: Interaction, region_id: str, cause: GatewayError) -> Interrupted:

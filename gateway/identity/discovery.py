@@ -18,6 +18,7 @@ ENDPOINTS = {
     "token_endpoint": "/oauth2/token",
     "userinfo_endpoint": "/oauth2/userinfo",
     "jwks_uri": "/oauth2/jwks",
+    "end_session_endpoint": "/oauth2/logout",
     "pushed_authorization_request_endpoint": "/oauth2/par",
     "introspection_endpoint": "/oauth2/introspect",
     "revocation_endpoint": "/oauth2/revoke",

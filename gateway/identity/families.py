@@ -96,7 +96,7 @@ def redeem_code(
     if row is None:
         _revoke(tx, now, token_families.c.code_hash == digest(code), token_families.c.client_id == client_id)
         return None
-    session = session_by_id(tx, row["session_id"], now)
+    session = session_by_id(tx, row["session_id"], now, hold=True)  # or its end would miss the family
     if session is None:
         return None
     code_row = Code(**{name: row[name] for name in Code.__slots__})

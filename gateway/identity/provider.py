@@ -77,6 +77,10 @@ class ProviderParts:
         """Return a signed ID token."""
         return self.signer.sign(claims, typ="JWT")
 
+    def sign_logout_token(self, _client: Client, claims: Mapping[str, Any]) -> str:
+        """Return a signed logout token; the key is that of the client's ID tokens (Back-Channel Logout 1.0 §2.4)."""
+        return self.signer.sign(claims, typ="logout+jwt")
+
     def pairwise(self, client_id: str, session: Session) -> str:
         """Return the `sub` under which this client knows the person: no two clients see the same (Core §8.1)."""
         subject, _claims = self.vault.open(session.id, session.person)

@@ -218,23 +218,18 @@ def find_session(tx: Connection, handle: str, now: datetime, idle: timedelta) ->
     return None if row is None else session_of(row)
 
 
-def session_by_id(tx: Connection, session_id: str, now: datetime) -> Session | None:
-    """Return the live session with this id."""
+def session_by_id(tx: Connection, session_id: str, now: datetime, *, hold: bool = False) -> Session | None:
+    """Return the live session with this id; with `hold` it lives until this transaction ends."""
     rows = sign_on_sessions.c
     live = (rows.id == session_id, rows.expires_at > now, rows.ended_at.is_(None))
-    row = tx.execute(select(sign_on_sessions).where(*live)).mappings().one_or_none()
+    query = select(sign_on_sessions).where(*live)
+    row = tx.execute(query.with_for_update(read=True) if hold else query).mappings().one_or_none()
     return None if row is None else session_of(row)
 
 
 def touch_session(tx: Connection, session_id: str, now: datetime) -> None:
     """Note that the browser was here: the time of being idle begins anew."""
     tx.execute(update(sign_on_sessions).where(sign_on_sessions.c.id == session_id).values(last_used_at=now))
-
-
-def end_session(tx: Connection, handle: str, now: datetime) -> None:
-    """End the session behind a browser's handle: the handle, its codes and its tokens serve no more."""
-    live = (sign_on_sessions.c.handle_hash == digest(handle), sign_on_sessions.c.ended_at.is_(None))
-    tx.execute(update(sign_on_sessions).where(*live).values(ended_at=now))
 
 
 def session_of(row: RowMapping) -> Session:

@@ -6,28 +6,33 @@ Owns: construction, and nothing else. Leaves browsers to `authorization`, client
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
-from gateway.config import Config
+from aiohttp import ClientSession
+
+from gateway.config import Config, LogoutSettings
 from gateway.crypto.at_rest import References, Sealer
 from gateway.crypto.signing import Signer
 from gateway.domain.identity import SignedOnPerson
 from gateway.errors import SignOnFailed
-from gateway.identity import records
 from gateway.identity.authorization import Authorization, FinishLink
 from gateway.identity.broker import Broker, BrokerSettings
 from gateway.identity.disclosure import Disclosure
 from gateway.identity.discovery import metadata
 from gateway.identity.dpop import DpopNonces
 from gateway.identity.exchanges import Exchanges
+from gateway.identity.health import Health, never_resting
+from gateway.identity.logout import Logouts
+from gateway.identity.logout_requests import LogoutRequests
+from gateway.identity.logout_worker import LogoutWorker
 from gateway.identity.persons import PersonVault
 from gateway.identity.proofs import Presented, Proofs
 from gateway.identity.provider import FindClient, ProviderParts, Recognises
 from gateway.identity.resources import Resources
 from gateway.identity.returns import Returns
+from gateway.identity.switches import ClosedRegions, RegionSwitches
 from gateway.identity.token_endpoint import TokenEndpoints
 from gateway.identity.tokens import AccessTokens
 from gateway.identity.upstream import SignOnRegion
@@ -53,14 +58,19 @@ class IdentityService:
         clock: Clock,
         metrics: Metrics,
         finish_link: FinishLink | None = None,
+        *,
+        resting: Callable[[str], bool] = never_resting,
     ) -> None:
+        self._find = find
         self._store = store
         self._clock = clock
         self._signer = signer
         self.issuer = config.public_url
         self.nonces = DpopNonces(references)
+        closed, stale = ClosedRegions(store, clock), timedelta(seconds=config.sign_on.stale_trust_seconds)
+        self.health = Health(regions, closed, clock, stale, resting)
         settings = BrokerSettings(config.public_url, timedelta(seconds=config.sign_on.session_seconds))
-        self.broker = Broker(settings, regions, store, sealer, references, clock, metrics)
+        self.broker = Broker(settings, regions, store, sealer, references, clock, metrics, self.health)
         lifetime = timedelta(seconds=config.sign_on.access_token_seconds)
         tokens = AccessTokens(config.public_url, signer, clock, lifetime)
         self.parts = ProviderParts(
@@ -75,9 +85,16 @@ class IdentityService:
         )
         self.returns = Returns(store, sealer, clock)
         proofs = Proofs(self.nonces)
-        self.browser = Authorization(self.parts, find, self.broker, disclosure, store, clock, finish_link)
+        self.logouts = Logouts(config.logout, self.parts, find, regions, store, sealer, clock, metrics)
+        self.logout_requests = LogoutRequests(self.parts, find, self.logouts, store, clock)
+        self.switches = RegionSwitches(self.health.regions, closed, store, self.logouts, clock)
+        self.browser = Authorization(self.parts, find, self.broker, disclosure, store, clock, self.logouts, finish_link)
         self.clients = TokenEndpoints(self.parts, find, proofs, Exchanges(tokens), store, clock)
         self.resources = Resources(self.parts, find, proofs, store, clock)
+
+    def logout_worker(self, settings: LogoutSettings, session: ClientSession) -> LogoutWorker:
+        """Return the worker that tells services and regions of the end of sessions."""
+        return LogoutWorker(settings, self.parts, self._find, self.logouts, self._store, session, self._clock)
 
     # --- published
 
@@ -105,4 +122,4 @@ class IdentityService:
     async def end_session(self, handle: str | None) -> None:
         """End the session that a browser holds, with all that services got by it. None ends nothing."""
         if handle is not None:
-            await self._store.write(partial(records.end_session, handle=handle, now=self._clock()))
+            await self.logouts.end_by_handle(handle, "person")

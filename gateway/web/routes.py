@@ -8,17 +8,19 @@ from pathlib import Path
 from aiohttp import web
 
 from gateway.config import Limits
+from gateway.identity.health import Health
 from gateway.identity.service import IdentityService
+from gateway.identity.switches import RegionSwitches
 from gateway.lines import Line
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.submissions.inbox import Inbox
 from gateway.telemetry import Metrics
 from gateway.versions import Versions
-from gateway.web import callbacks, provider_endpoints, sign_on
+from gateway.web import callbacks, logout, provider_endpoints, sign_on
 from gateway.web.api import handlers as api
 from gateway.web.ops import handlers as ops
-from gateway.web.ops import mappings
+from gateway.web.ops import mappings, regions
 from gateway.web.pages import Pages
 from gateway.web.provider_endpoints import CertificateOf
 from gateway.web.window import pages as window
@@ -44,6 +46,7 @@ def public(
         web.static("/static", STATIC),
         *provider_endpoints.routes(identity, certificate_of),  # /.well-known/…, /oauth2/…
         *sign_on.routes(identity, pages),  # /oauth2/authorize…, /sign-in…
+        *logout.routes(identity, pages, clock, limits.callback_bytes),  # /oauth2/logout…, /sign-in/{region}/…
         *api.routes(agencies),  # /v1/…
         *callbacks.routes(inbox, clock, limits.callback_bytes),  # /callbacks/{region}/…
         *window.routes(clerks, pages, limits),  # /window…
@@ -58,10 +61,13 @@ def admin(
     clock: Clock,
     accepting: Callable[[], bool],
     versions: Versions,
+    switches: RegionSwitches,
+    health: Health,
 ) -> Sequence[web.AbstractRouteDef]:
     """Return the table of the admin listener."""
     return [
-        *ops.routes(store, lines, metrics, clock, accepting),  # /metrics, /livez, /readyz
+        *ops.routes(store, lines, metrics, clock, accepting, health),  # /metrics, /livez, /readyz
+        *regions.routes(switches, health),  # /ops/regions…
         *mappings.routes(versions),  # /ops/mappings…
     ]
 

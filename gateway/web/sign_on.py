@@ -32,7 +32,7 @@ from gateway.web.provider_endpoints import fields, single_form, unique
 from gateway.web.provider_endpoints import form as form_of
 
 REGION_COOKIE = "pearl_region"
-REASONS = {"signon.not_recognised": "not_recognised"}
+REASONS = {"signon.not_recognised": "not_recognised", "region.closed": "closed"}
 """Code of what went wrong → the word by which the chooser knows what to tell; anything else has failed."""
 _YEAR = 365 * 24 * 3600
 RETURN = "return"
@@ -122,15 +122,21 @@ class SignOnPages:
             )
         except SignOnFailed as error:
             return self._lost(request, error)
-        context = self._choice_context(request, interaction.id, regions)
+        context = await self._choice_context(request, interaction.id, regions)
         return self._pages.render(request, "sign_on/choose.html", context)
 
-    def _choice_context(
+    async def _choice_context(
         self, request: web.Request, interaction_id: str, regions: Sequence[SignOnRegion]
     ) -> dict[str, Any]:
         last, language = request.cookies.get(REGION_COOKIE), language_of(request)
         choices = [
-            Choice(region.id, region.names.of(language), _step(region.id, interaction_id), last=region.id == last)
+            Choice(
+                region.id,
+                region.names.of(language),
+                _step(region.id, interaction_id),
+                last=region.id == last,
+                health=await self._service.health.of(region.id),
+            )
             for region in sorted(regions, key=lambda region: region.id != last)  # else in the operator's order
         ]
         failed = next((choice for choice in choices if choice.id == request.query.get("failed")), None)
@@ -252,6 +258,7 @@ class Choice:
     name: str
     url: str
     last: bool
+    health: str
 
 
 # --- small things ----------------------------------------------------------------------------------------------------

@@ -40,6 +40,8 @@ from gateway.errors import (
     StartRefused,
 )
 from gateway.identity.broker import Broker, BrokerSettings
+from gateway.identity.health import Health
+from gateway.identity.switches import ClosedRegions
 from gateway.ports import (
     Callback,
     CallbackReading,
@@ -318,9 +320,10 @@ async def core(region: Region, folder: Path) -> AsyncIterator[tuple[Broker, Inbo
     await store.migrate()
     known, sealer, metrics = {region.id: region}, Sealer(bytes(32)), Metrics(CollectorRegistry())
     settings = BrokerSettings("http://127.0.0.1", AN_HOUR)
+    health = Health(known, ClosedRegions(store, utc_now), utc_now, AN_HOUR)
     try:
         yield (
-            Broker(settings, known, store, sealer, References(bytes(32)), utc_now, metrics),
+            Broker(settings, known, store, sealer, References(bytes(32)), utc_now, metrics, health),
             Inbox(store, known, EventLog(sealer), utc_now, metrics),
         )
     finally:

@@ -23,6 +23,8 @@ from structlog.testing import capture_logs
 from gateway.app import utc_now
 from gateway.background import without_end
 from gateway.domain.region import RegionNames, place_of
+from gateway.identity.health import Health
+from gateway.identity.switches import ClosedRegions
 from gateway.mapping.library import PackSet
 from gateway.ports import Adapter
 from gateway.regions import Region, RegionLimits
@@ -152,7 +154,8 @@ async def test_a_gateway_that_is_going_away_says_so_and_still_lives(tmp_path: Pa
 async def admin(store: Store) -> AsyncIterator[TestClient[web.Request, web.Application]]:
     """Serve the admin listener over this store."""
     app = web.Application()
-    app.add_routes(ops.routes(store, {}, Metrics(CollectorRegistry()), utc_now, lambda: True))
+    health = Health({}, ClosedRegions(store, utc_now), utc_now, timedelta(days=1))
+    app.add_routes(ops.routes(store, {}, Metrics(CollectorRegistry()), utc_now, lambda: True, health))
     async with TestClient(TestServer(app)) as client:
         yield client
 

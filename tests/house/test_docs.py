@@ -87,7 +87,14 @@ def addresses() -> set[str]:
         clock=utc_now, certificate_of=nothing,
     )  # fmt: skip
     admin = routes.admin(
-        store=nothing, lines={}, metrics=Metrics(CollectorRegistry()), clock=utc_now, accepting=bool, versions=nothing
+        store=nothing,
+        lines={},
+        metrics=Metrics(CollectorRegistry()),
+        clock=utc_now,
+        accepting=bool,
+        versions=nothing,
+        switches=nothing,
+        health=nothing,
     )
     return {_address(route) for route in (*public, *admin)}
 

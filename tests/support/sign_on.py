@@ -39,7 +39,7 @@ from gateway.identity.service import IdentityService
 from gateway.ports import Adapter, RegionDocument, SignOnRedirect, SignOnReturn, SignOnStart, UpstreamIdentity
 from gateway.storage import Store
 from gateway.telemetry import Metrics
-from gateway.web import provider_endpoints, sign_on
+from gateway.web import logout, provider_endpoints, sign_on
 from gateway.web.middlewares import edge
 from gateway.web.pages import Pages
 from gateway.web.problems import problem_response
@@ -350,6 +350,7 @@ async def open_world(
     )  # fmt: skip
     app = web.Application(middlewares=edge(metrics, lambda _request, error: problem_response(error, "page")))
     app.add_routes(provider_endpoints.routes(service, lambda _request: None))
-    app.add_routes(sign_on.routes(service, Pages(secure=True)))
+    pages = Pages(secure=True)
+    app.add_routes([*sign_on.routes(service, pages), *logout.routes(service, pages, clock, 65536)])
     async with TestClient(TestServer(app), cookie_jar=DummyCookieJar()) as http:
         yield World(http, service, store, clock, providers, regions, clients, dict(keys), app)

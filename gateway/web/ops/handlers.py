@@ -14,6 +14,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from gateway.errors import GatewayError
+from gateway.identity.health import Health
 from gateway.lines import Line
 from gateway.ports import Clock
 from gateway.storage import Store
@@ -21,12 +22,22 @@ from gateway.storage.migrations import newest
 from gateway.submissions import queue
 from gateway.telemetry import Metrics
 
+_WORDS = {
+    "closed": "closed by the operator",
+    "stale": "degraded: its keys have not been confirmed for too long, nobody signs on with them",
+    "resting": "degraded: calls fail, left alone for a moment",
+}
 _PATIENCE = 3.0
 """Seconds that /readyz and /metrics wait for the store: fewer than Prometheus waits for them."""
 
 
 def routes(
-    store: Store, lines: Mapping[str, Line], metrics: Metrics, clock: Clock, accepting: Callable[[], bool]
+    store: Store,
+    lines: Mapping[str, Line],
+    metrics: Metrics,
+    clock: Clock,
+    accepting: Callable[[], bool],
+    health: Health,
 ) -> list[web.RouteDef]:
     """Return the routes of the admin listener. `accepting` is False once the shutdown has begun."""
 
@@ -41,6 +52,7 @@ def routes(
             for region in lines.keys() | figures.keys():  # a disabled region's deliveries are still there
                 counts, oldest = figures.get(region, ({}, 0.0))
                 metrics.queue(region, {**dict.fromkeys((*queue.UNSETTLED, "dead"), 0), **counts}, oldest)
+            await _note_sign_on(metrics, health)
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def livez(_request: web.Request) -> web.Response:
@@ -52,9 +64,25 @@ def routes(
         for region, line in sorted(lines.items()):
             state = "degraded: calls fail, left alone for a moment" if line.resting() else "ok"
             lines_of_text.append(f"region {region}: {state}")
+        lines_of_text += [] if trouble else await _sign_on_lines(health)
         return web.Response(text="\n".join(lines_of_text) + "\n", status=503 if trouble else 200)
 
     return [web.get("/metrics", show_metrics), web.get("/livez", livez), web.get("/readyz", readyz)]
+
+
+async def _note_sign_on(metrics: Metrics, health: Health) -> None:
+    """Set the figures of sign-on, region by region."""
+    for region in health.regions:
+        metrics.region_closed(region, await health.of(region) == "closed")
+        age = health.trust_age(region)
+        if age is not None:
+            metrics.trust_age(region, age)
+
+
+async def _sign_on_lines(health: Health) -> list[str]:
+    """Return a line for each region through which nobody can sign on, with the reason; the rest go without saying."""
+    states = {region: await health.of(region) for region in health.regions}
+    return [f"sign-on {region}: {_WORDS[state]}" for region, state in states.items() if state in _WORDS]
 
 
 async def _trouble(store: Store) -> str | None:
