@@ -251,8 +251,7 @@ class Desk:
             nonce = secrets.token_hex(16)
         document: Document = {"code": code, "message": ""}
         if content is not None:
-            clear = self.due("hostile_plain")
-            document |= {"data": content} if clear else {"sealed": self.sealed(content, nonce)}
+            document["sealed"] = content if self.due("hostile_plain") else self.sealed(content, nonce)
         body = json.dumps(document).encode()
         headers = self.stamp(("ANSWER", str(status), path), nonce, body)
         if self.due("hostile_other_bytes"):
