@@ -33,6 +33,7 @@ from gateway.errors import (
     StartRefused,
 )
 from gateway.ports import Callback, SignOnReturn, SignOnStart, SignOutStart, UpstreamIdentity
+from gateway.protocols.kept import Kept, Terms
 from gateway.protocols.oidc import OidcClient, OidcSignOn, OidcSignOut, open_client
 from gateway.protocols.oidc_trust import KEYS_FRESH, PAUSE
 from tests.support.clock import ManualClock
@@ -734,6 +735,28 @@ async def test_the_last_good_keys_are_believed_for_a_day_and_no_longer(answer: w
         assert (await place.sign_on()).subject == "person-1"
 
 
+async def test_those_who_wait_for_one_fetch_share_its_outcome_a_bad_one_too() -> None:
+    """Guarded by the count of rounds in `Kept`: a provider that has fallen is not asked once for each who waits."""
+    fetches, fail = 0, asyncio.Event()
+
+    async def fetch() -> str:
+        nonlocal fetches
+        fetches += 1
+        await fail.wait()
+        raise RegionUncertain("testland is ill")
+
+    kept = Kept("testland", "keys", fetch, Terms(KEYS_FRESH, DAY, PAUSE), ManualClock(NOW))
+    waiting = [asyncio.ensure_future(kept.current()) for _ in range(5)]
+    await asyncio.sleep(0)  # all of them have asked
+    fail.set()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [RegionUnreachable] * 5
+    assert fetches == 1
+    with pytest.raises(RegionUnreachable):
+        await kept.again()
+    assert fetches == 2
+
+
 async def test_nobody_is_signed_on_before_there_are_keys() -> None:
     async with world() as place:
         place.provider.answers["/jwks"] = lambda _: web.Response(status=500)
@@ -762,6 +785,8 @@ async def test_a_key_that_cannot_be_trusted_is_passed_over(entry: Any) -> None:
     async with world() as place:
         other = {**OTHER_KEY.as_dict(private=False), "kid": OTHER_KEY.thumbprint()}
         place.provider.answers["/jwks"] = lambda _: says({"keys": [entry, other]})
+        await refused(place)
+        place.provider.token = lambda claims: signed(claims, kid=None)
         await refused(place)
         place.provider.token = lambda claims: signed(claims, OTHER_KEY)
         assert (await place.sign_on()).subject == "person-1"
