@@ -151,8 +151,9 @@ async def build_app(
             timedelta(seconds=config.sign_on.interaction_seconds),
         )  # fmt: skip
         identity = IdentityService(
-            config, clients.find, lambda _client, _session: True, Disclosure(), regions, store, sealer, references,
-            signer, clock, metrics, linking.finish,
+            config=config, find=clients.find, recognises=lambda _client, _session: True, disclosure=Disclosure(),
+            regions=regions, store=store, sealer=sealer, references=references, signer=signer, clock=clock,
+            metrics=metrics, authorities=authorities, finish_link=linking.finish,
             resting=lambda region: region in lines and lines[region].resting(SIGN_ON),
         )  # fmt: skip
         await identity.switches.prepare()

@@ -10,7 +10,6 @@ from gateway.identity.assertion import ALGORITHMS
 from gateway.identity.clients import GRANT_TYPES
 from gateway.identity.dpop import ALGORITHMS as DPOP_ALGORITHMS
 from gateway.identity.persons import CLAIM_NAMES, IDENTITY_SCOPES
-from gateway.identity.provider import CLIENT_METHODS
 from gateway.identity.requests import PROMPTS
 
 ENDPOINTS = {
@@ -32,9 +31,12 @@ _ALWAYS = ("iss", "sub", "aud", "azp", "exp", "iat", "nonce", "auth_time", "acr"
 
 
 def metadata(
-    issuer: str, algorithms: Sequence[str], languages: Collection[str], reachable: Assurance
+    issuer: str, algorithms: Sequence[str], languages: Collection[str], reachable: Assurance, methods: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the discovery document. `reachable` is the best level that a sign-on can give here."""
+    """Return the discovery document.
+
+    `reachable` is the best level that a sign-on can give here, `methods` are those by which a client can prove itself.
+    """
     return {
         "issuer": issuer,
         **{name: issuer + path for name, path in ENDPOINTS.items()},
@@ -44,10 +46,11 @@ def metadata(
         "grant_types_supported": list(GRANT_TYPES),
         "subject_types_supported": ["pairwise"],
         "id_token_signing_alg_values_supported": list(algorithms),
-        **{f"{endpoint}_endpoint_auth_methods_supported": list(CLIENT_METHODS) for endpoint in PROVING},
+        **{f"{endpoint}_endpoint_auth_methods_supported": list(methods) for endpoint in PROVING},
         **{f"{endpoint}_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS) for endpoint in PROVING},
         "dpop_signing_alg_values_supported": list(DPOP_ALGORITHMS),
         "require_pushed_authorization_requests": False,
+        "tls_client_certificate_bound_access_tokens": "self_signed_tls_client_auth" in methods,
         "code_challenge_methods_supported": ["S256"],
         "acr_values_supported": [level.acr for level in Assurance if level <= reachable],
         "prompt_values_supported": sorted(PROMPTS),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import InvalidRequestError
@@ -17,17 +17,10 @@ from authlib.oauth2.rfc6749 import InvalidRequestError
 from gateway.errors import NotAuthenticated
 from gateway.identity.clients import Client
 from gateway.identity.dpop import DpopNonceNeeded, DpopNonces, DpopRefused, Proof, check_proof
+from gateway.identity.mtls import PresentedCertificate
+from gateway.identity.requests import plain
 
 NONCE_HEADER = "DPoP-Nonce"
-
-
-class PresentedCertificate(Protocol):
-    """A client's certificate, as far as binding a token to it goes."""
-
-    @property
-    def thumbprint(self) -> str:
-        """The `x5t#S256` (RFC 8705 §3.1)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +101,7 @@ class Proofs:
             raise InvalidRequestError("This client's tokens are bound to its certificate: connect with it.")
 
     def _refusal(self, refused: DpopRefused, now: datetime) -> OAuth2Error:
-        error = ProofRefused(refused.public, error=refused.error)
+        error = ProofRefused(plain(refused.public), error=refused.error)
         error.headers = {NONCE_HEADER: self._nonces.current(now)}
         return error
 

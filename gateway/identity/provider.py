@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import AuthorizationServer, UnsupportedResponseTypeError
@@ -22,6 +22,7 @@ from gateway.crypto.at_rest import References
 from gateway.crypto.signing import Signer
 from gateway.domain.identity import Assurance
 from gateway.identity.assertion import ClientAssertion
+from gateway.identity.certificate_auth import CertificateAuth, Method
 from gateway.identity.clients import TOKEN_EXCHANGE, Client
 from gateway.identity.families import Family
 from gateway.identity.grants import (
@@ -35,13 +36,13 @@ from gateway.identity.grants import (
     RequestRules,
     Tokens,
 )
+from gateway.identity.mtls import Authorities, PresentedCertificate
 from gateway.identity.persons import IDENTITY_SCOPES, PersonVault
 from gateway.identity.proofs import NONCE_HEADER
 from gateway.identity.records import Code, Session
 from gateway.identity.requests import Form, ProtocolRequest, Wishes
 from gateway.identity.tokens import AccessTokens, SignOnContext, new_token_id
 
-CLIENT_METHODS = ("private_key_jwt", "none")
 API_GRANTS = frozenset({"client_credentials", TOKEN_EXCHANGE})
 """Grants whose tokens open the API and not a person's claims."""
 
@@ -63,6 +64,9 @@ class ProviderParts:
     vault: PersonVault
     reachable: Assurance
     recognises: Recognises
+    authorities: Authorities
+    methods: Sequence[str]
+    """How clients may prove themselves here: certificates only where the listener sees any."""
 
     @property
     def algorithms(self) -> Sequence[str]:
@@ -95,13 +99,15 @@ class ProviderParts:
 class Work:
     """One request's memory.
 
-    Before: the present, the client that it names, the browser's session, and what was just used up. `binding` is what
-    the tokens will be bound to, `refresh` the refresh token to hand out, `claims` those that a new code may carry.
+    Before: the present, the client that it names and the certificate that this one showed, the browser's session, and
+    what was just used up. `binding` is what the tokens will be bound to, `refresh` the refresh token to hand out,
+    `claims` those that a new code may carry.
     `since` says when the sign-on began that the session has just come of. After: the new code.
     """
 
     now: datetime
     client: Client | None = None
+    certificate: PresentedCertificate | None = None
     session: Session | None = None
     code: Code | None = None
     family: Family | None = None
@@ -162,6 +168,9 @@ class Exchange(AuthorizationServer):  # type: ignore[misc] # Authlib ships no ty
         self.wishes: Wishes
         self.assertion = ClientAssertion(parts.issuer, work.now)
         self.register_client_auth_method(self.assertion.CLIENT_AUTH_METHOD, self.assertion)
+        for method in get_args(Method):
+            by_certificate = CertificateAuth(method, work.certificate, parts.authorities, work.now)
+            self.register_client_auth_method(method, by_certificate)
         self.register_grant(CodeGrant, [RequestRules(), IdTokens()])
         self.register_grant(RefreshGrant)
         self.register_grant(ClientGrant)
@@ -204,7 +213,7 @@ class Exchange(AuthorizationServer):  # type: ignore[misc] # Authlib ships no ty
     def identify(self, request: ProtocolRequest) -> Answer | None:
         """Authenticate the client of a token request; an Answer is the refusal."""
         try:
-            request.client = self.authenticate_client(request, CLIENT_METHODS)
+            request.client = self.authenticate_client(request, self.parts.methods)
         except OAuth2Error as error:
             return self.refused(request, error)
         return None

@@ -7,6 +7,7 @@ Leaves to `provider` the grants themselves.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -47,6 +48,14 @@ _ONCE = frozenset(
     {*KEPT, *_UNSUPPORTED, "prompt", "display", "ui_locales", "claims_locales", "login_hint", "acr_values"}
 )
 """Every parameter of an authorization request that we know, whether we use it or not."""
+
+
+_UNSPEAKABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
+
+
+def plain(text: str) -> str:
+    """Return a text as an `error_description` may hold it (RFC 6749 §5.2): Authlib fails over any other character."""
+    return _UNSPEAKABLE.sub("'", text)
 
 
 class Form(OAuth2Payload):  # type: ignore[misc] # Authlib ships no types

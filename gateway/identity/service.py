@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import ClientSession
 
-from gateway.config import Config, LogoutSettings
+from gateway.config import Config, Listen, LogoutSettings
 from gateway.crypto.at_rest import References, Sealer
 from gateway.crypto.signing import Signer
 from gateway.domain.identity import SignedOnPerson
@@ -27,6 +27,7 @@ from gateway.identity.health import Health, never_resting
 from gateway.identity.logout import Logouts
 from gateway.identity.logout_requests import LogoutRequests
 from gateway.identity.logout_worker import LogoutWorker
+from gateway.identity.mtls import Authorities
 from gateway.identity.persons import PersonVault
 from gateway.identity.proofs import Presented, Proofs
 from gateway.identity.provider import FindClient, ProviderParts, Recognises
@@ -41,11 +42,20 @@ from gateway.storage import Store
 from gateway.telemetry import Metrics
 
 
+def client_methods(listen: Listen) -> list[str]:
+    """Return how clients can prove themselves at this listener. By name only where an authority is configured."""
+    sees_certificates = listen.tls_certificate is not None or bool(listen.proxies)
+    named = ["tls_client_auth"] if sees_certificates and listen.client_ca is not None else []
+    by_key = ["self_signed_tls_client_auth"] if sees_certificates else []
+    return ["private_key_jwt", *named, *by_key, "none"]
+
+
 class IdentityService:
     """The OpenID Provider and the broker together."""
 
     def __init__(
         self,
+        *,
         config: Config,
         find: FindClient,
         recognises: Recognises,
@@ -57,8 +67,8 @@ class IdentityService:
         signer: Signer,
         clock: Clock,
         metrics: Metrics,
+        authorities: Authorities,
         finish_link: FinishLink | None = None,
-        *,
         resting: Callable[[str], bool] = never_resting,
     ) -> None:
         self._find = find
@@ -82,6 +92,8 @@ class IdentityService:
             vault=PersonVault(sealer),
             reachable=self.broker.reachable(),
             recognises=recognises,
+            authorities=authorities,
+            methods=client_methods(config.listen),
         )
         self.returns = Returns(store, sealer, clock)
         proofs = Proofs(self.nonces)
@@ -100,7 +112,8 @@ class IdentityService:
 
     def discovery(self, languages: Sequence[str]) -> dict[str, Any]:
         """Return the discovery document."""
-        return metadata(self.issuer, self.parts.algorithms, languages, self.parts.reachable)
+        parts = self.parts
+        return metadata(self.issuer, parts.algorithms, languages, parts.reachable, parts.methods)
 
     def jwks(self) -> dict[str, Any]:
         """Return the public keys that verify ID tokens and access tokens."""

@@ -245,9 +245,8 @@ class TokenEndpoints:
         """Prove who calls, and what its tokens are to be bound to. An Answer is the refusal."""
         named = unverified_subject(form.get("client_assertion", "")) or form.get("client_id")
         client = await self._find(named) if named else None
-        work = Work(self._clock(), client=client)
+        work = Work(self._clock(), client=client, certificate=presented.certificate)
         exchange = Exchange(self._parts, work, for_person=form.get("grant_type") not in API_GRANTS)
-        exchange.certificate = presented.certificate
         request = exchange.create_oauth2_request(ProtocolRequest("POST", Form(form.items()), presented.headers))
         refusal = exchange.identify(request)
         if refusal is not None:

@@ -15,8 +15,8 @@ from aiohttp import web
 
 from gateway.errors import InvalidRequest, NotAuthenticated
 from gateway.identity.discovery import ENDPOINTS
-from gateway.identity.mtls import CertificateRefused
-from gateway.identity.proofs import Presented, PresentedCertificate
+from gateway.identity.mtls import CertificateRefused, PresentedCertificate
+from gateway.identity.proofs import Presented
 from gateway.identity.service import IdentityService
 from gateway.identity.token_endpoint import TokenAnswer
 from gateway.web.pages import LANGUAGES

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from joserfc import jwt
+from joserfc.jwk import ECKey, KeySet
 
+from gateway.config import Listen
 from gateway.errors import NotAuthenticated
 from gateway.identity.clients import TOKEN_EXCHANGE, GrantType
 from gateway.identity.dpop import DpopRefused
 from gateway.identity.grants import ACCESS_TOKEN
 from gateway.identity.proofs import Presented
 from gateway.storage.sqlite import SqliteStore
-from tests.support.sign_on import Browser, DpopKey, Request, World, a_client, agency_keys, open_world, parameters
+from tests.support.sign_on import (
+    Browser,
+    DpopKey,
+    Request,
+    World,
+    a_client,
+    a_config,
+    agency_keys,
+    open_world,
+    parameters,
+)
 
 REFRESHING: frozenset[GrantType] = frozenset({"authorization_code", "refresh_token"})
 TOKEN, USERINFO = "/oauth2/token", "/oauth2/userinfo"
@@ -317,6 +335,68 @@ async def test_a_token_of_the_api_is_bound_as_well(world: World) -> None:
     url = world.service.issuer + "/v1/items"
     shown = Presented(method="GET", url=url, proofs=(proof,), scheme="DPoP", token=token)
     assert (await world.service.resources.authenticate(shown)).client_id == "agency"
+
+
+# --- certificates --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def certified(tmp_path: Path, keys: Mapping[str, Any]) -> AsyncIterator[tuple[World, dict[str, str]]]:
+    """Stand behind a proxy that ends TLS, with a client whose certificate is known; return the proxy's headers too."""
+    store = await SqliteStore.open(str(tmp_path / "certified.db"))
+    await store.migrate()
+    config = a_config(tmp_path)
+    config = config.model_copy(update={"listen": Listen(proxies=("127.0.0.0/8",))})
+    key = ec.generate_private_key(ec.SECP256R1())
+    async with open_world(tmp_path, keys, store, config=config) as opened:
+        opened.clients["bank"] = a_client(
+            "bank",
+            KeySet([ECKey.import_key(key.public_key())]),
+            authentication="self_signed_tls_client_auth",
+            tls_client_certificate_bound_access_tokens=True,
+        )
+        yield opened, {"Client-Cert": in_header(self_signed(key, opened.clock()))}
+    await store.close()
+
+
+def self_signed(key: ec.EllipticCurvePrivateKey, now: datetime) -> bytes:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bank")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now)
+    return builder.not_valid_after(now + timedelta(days=1)).sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def in_header(der: bytes) -> str:
+    return f":{base64.b64encode(der).decode()}:"
+
+
+async def test_a_client_proves_itself_by_its_certificate_and_its_tokens_are_bound_to_it(
+    certified: tuple[World, dict[str, str]],
+) -> None:
+    """RFC 8705 §2.2 and §3. Guarded by `check_registered`, and `x5t#S256` in `Proofs.check`."""
+    world, shown = certified
+    form = {"grant_type": "client_credentials", "client_id": "bank"}
+    status, body = await world.post(TOKEN, form, shown)
+    assert (status, body["token_type"]) == (200, "Bearer"), body
+    token = body["access_token"]
+    assert set(claims_of(world, token)["cnf"]) == {"x5t#S256"}
+    stranger = in_header(self_signed(ec.generate_private_key(ec.SECP256R1()), world.clock()))
+    for headers in ({}, {"Client-Cert": stranger}, {"Client-Cert": ":AAAA:"}, {"Client-Cert": "x"}):
+        status, body = await world.post(TOKEN, form, headers)
+        assert (status, body["error"]) in {(401, "invalid_client"), (400, "invalid_client")}
+    with pytest.raises(NotAuthenticated, match="certificate"):
+        await world.caller(token)
+
+
+async def test_a_header_with_a_certificate_means_nothing_from_a_peer_that_is_no_proxy(world: World) -> None:
+    """Guarded by `CertificateReader._is_proxy`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    registered = KeySet([ECKey.import_key(key.public_key())])
+    world.clients["bank"] = a_client("bank", registered, authentication="self_signed_tls_client_auth")
+    form = {"grant_type": "client_credentials", "client_id": "bank"}
+    status, body = await world.post(TOKEN, form, {"Client-Cert": in_header(self_signed(key, world.clock()))})
+    assert body["error"] == "invalid_client"
+    assert status in {400, 401}
 
 
 # --- introspection and revocation ----------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from gateway.domain.region import RegionNames
 from gateway.errors import GatewayError
 from gateway.identity.clients import Client
 from gateway.identity.disclosure import Disclosure
+from gateway.identity.mtls import Authorities, CertificateReader
 from gateway.identity.proofs import Presented
 from gateway.identity.service import IdentityService
 from gateway.ports import Adapter, RegionDocument, SignOnRedirect, SignOnReturn, SignOnStart, UpstreamIdentity
@@ -42,6 +43,7 @@ from gateway.telemetry import Metrics
 from gateway.web import logout, provider_endpoints, sign_on
 from gateway.web.middlewares import edge
 from gateway.web.pages import Pages
+from gateway.web.peer import connection_of
 from gateway.web.problems import problem_response
 
 ISSUER = "https://gateway.test"
@@ -328,7 +330,13 @@ def agency_keys() -> dict[str, Any]:
 
 @asynccontextmanager
 async def open_world(
-    folder: Path, keys: Mapping[str, Any], store: Store, sealing: bytes | None = None, clock: ManualClock | None = None
+    folder: Path,
+    keys: Mapping[str, Any],
+    store: Store,
+    sealing: bytes | None = None,
+    clock: ManualClock | None = None,
+    config: Config | None = None,
+    authorities: Authorities = Authorities(),  # noqa: B008 - none vouches, and nobody changes it here
 ) -> AsyncIterator[World]:
     """Serve the provider's addresses over two regions that answer as they are told, and one without sign-on.
 
@@ -345,11 +353,15 @@ async def open_world(
         return clients.get(client_id)
 
     service = IdentityService(
-        a_config(folder), find, lambda _client, _session: True, Disclosure(), regions, store, Sealer(secret),
-        References(secret), Es256Signer([keys.get("signing") or pem()]), clock, metrics,
+        config=config or a_config(folder), find=find, recognises=lambda _client, _session: True,
+        disclosure=Disclosure(), regions=regions, store=store, sealer=Sealer(secret), references=References(secret),
+        signer=Es256Signer([keys.get("signing") or pem()]), clock=clock, metrics=metrics, authorities=authorities,
     )  # fmt: skip
     app = web.Application(middlewares=edge(metrics, lambda _request, error: problem_response(error, "page")))
-    app.add_routes(provider_endpoints.routes(service, lambda _request: None))
+    reader = CertificateReader(config.listen.proxies if config else ())
+    app.add_routes(
+        provider_endpoints.routes(service, lambda request: reader.presented(connection_of(request), request.headers))
+    )
     pages = Pages(secure=True)
     app.add_routes([*sign_on.routes(service, pages), *logout.routes(service, pages, clock, 65536)])
     async with TestClient(TestServer(app), cookie_jar=DummyCookieJar()) as http:
