@@ -64,17 +64,18 @@ class Kept(Generic[T]):
         return self._believable()
 
     async def _refresh(self) -> None:
-        """Fetch once for all who wait; whoever comes after a fetch that began later shares its outcome."""
+        """Fetch, or share the outcome of the fetch that is under way."""
         rounds = self._rounds
         async with self._lock:
             now = self._clock()
             if self._rounds != rounds or self._pauses(now):
                 return
-            self._rounds, self._tried_at = rounds + 1, now
+            self._tried_at = now
             try:
                 self._held = (await self._fetch(), now)
             except RegionError as failure:
                 self._failure = f"{failure.public} {failure.detail}".strip()
+            self._rounds += 1  # not when it was cancelled: the next who waits fetches then
 
     def _pauses(self, now: datetime) -> bool:
         asked_lately = self._tried_at is not None and now - self._tried_at < self._terms.pause
