@@ -97,10 +97,13 @@ async def build_app(
     """
     async with AsyncExitStack() as down:
         metrics = Metrics(CollectorRegistry())
-        sealer, references, signer = own_keys(config)
-        tls_files = read_tls(config)
-        authorities = Authorities(tls_files.authorities)
-        tls = PublicTls(config, tls_files, authorities)
+        sealer, references, own = own_keys(config)
+        signer = own.ring
+        for key in own.keys:
+            if key.written_at is not None:
+                metrics.signing_key(key.kid, key.key.algorithm, key.role, key.written_at.timestamp())
+        authorities = Authorities()
+        tls = PublicTls(config, read_tls(config), authorities, metrics.tls_expiry)
         session = await down.enter_async_context(outgoing_session())
         known = await registered_clients(config)
         data, opened, lines = data_and_regions(config, session, clock, metrics, known)

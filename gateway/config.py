@@ -123,9 +123,10 @@ class StoreSettings(Settings):
 
 
 class Keys(Settings):
-    """The gateway's own keys: `signing` PEM (EC P-256), newest first; `at_rest` 32 bytes each, newest first."""
+    """The gateway's own keys, newest first: `signing` PEM, `upcoming` as well, not signing yet; `at_rest` 32 bytes."""
 
     signing: list[SecretReference] = Field(min_length=1)
+    upcoming: tuple[SecretReference, ...] = ()
     at_rest: list[SecretReference] = Field(min_length=1)
     references: SecretReference
 
@@ -286,6 +287,7 @@ def load_config(path: Path) -> Config:
 
 def _references(config: Config) -> Iterator[tuple[str, str]]:
     yield from ((f"keys.signing.{i}", ref) for i, ref in enumerate(config.keys.signing))
+    yield from ((f"keys.upcoming.{i}", ref) for i, ref in enumerate(config.keys.upcoming))
     yield from ((f"keys.at_rest.{i}", ref) for i, ref in enumerate(config.keys.at_rest))
     yield "keys.references", config.keys.references
     if config.store.password is not None:

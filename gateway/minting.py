@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -119,7 +119,16 @@ class Mint:
         return path.read_bytes()
 
 
-def _private_pem(key: Key) -> bytes:
+def signing_key(algorithm: str) -> bytes:
+    """Return a new private key (PEM) that signs with this algorithm of the gateway's."""
+    if algorithm == "PS256":
+        return _private_pem(rsa.generate_private_key(65537, 3072))
+    return _private_pem(
+        ed25519.Ed25519PrivateKey.generate() if algorithm == "EdDSA" else ec.generate_private_key(ec.SECP256R1())
+    )
+
+
+def _private_pem(key: Key | ed25519.Ed25519PrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 

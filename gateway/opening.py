@@ -16,10 +16,10 @@ from sqlalchemy.engine import make_url
 
 from gateway.config import Config, Problems, RegionSettings, read_secret
 from gateway.crypto.at_rest import References, Sealer
-from gateway.crypto.signing import Es256Signer
 from gateway.data import Data, load_data
-from gateway.errors import GatewayError, StartRefused
+from gateway.errors import FieldProblem, GatewayError, StartRefused
 from gateway.identity.registry import services
+from gateway.keys import OwnRing, read_ring
 from gateway.lines import Line, guard
 from gateway.ports import Adapter, Clock, Kit
 from gateway.regions import Manifest, Region, limits_of, open_regions, secret_reader
@@ -28,18 +28,24 @@ from gateway.storage.migrations import newest
 from gateway.telemetry import Metrics
 
 
-def own_keys(config: Config) -> tuple[Sealer, References, Es256Signer]:
-    """Read the gateway's own keys. Raises StartRefused."""
+def own_keys(config: Config) -> tuple[Sealer, References, OwnRing]:
+    """Read the gateway's own keys. Raises StartRefused that names every key that is wrong."""
+    problems = Problems()
+    with problems.collect():
+        own = read_ring(config)
+    with problems.collect():
+        sealer, references = _keys_of_data(config)
+    problems.refuse()
+    return sealer, references, own
+
+
+def _keys_of_data(config: Config) -> tuple[Sealer, References]:
     keys = config.keys
     try:
         sealer = Sealer(*(read_secret(config, reference, "keys.at_rest") for reference in keys.at_rest))
-        references = References(read_secret(config, keys.references, "keys.references"))
-        signer = Es256Signer([read_secret(config, reference, "keys.signing") for reference in keys.signing])
+        return sealer, References(read_secret(config, keys.references, "keys.references"))
     except ValueError as error:
-        problems = Problems()
-        problems.add("keys", str(error))
-        raise StartRefused("The gateway refuses to start.", problems=problems.found) from error
-    return sealer, references, signer
+        raise StartRefused("keys", problems=[FieldProblem("keys", str(error))]) from error
 
 
 @asynccontextmanager

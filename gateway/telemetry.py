@@ -126,6 +126,14 @@ class Metrics:
             "pearl_mapping_unknown_codes_total", "Codes of regions that no table knows.",
             ["region", "message", "field"], registry=registry,
         )  # fmt: skip
+        self._signing_keys = Gauge(
+            "pearl_signing_key_written_timestamp_seconds", "When the file of a signing key was written.",
+            ["kid", "algorithm", "role"], registry=registry,
+        )  # fmt: skip
+        self._tls_expiry = Gauge(
+            "pearl_tls_certificate_expiry_timestamp_seconds", "When the public listener's certificate ends.",
+            registry=registry,
+        )  # fmt: skip
         self._store_up = Gauge("pearl_store_up", "1 when the store answered the last look.", registry=registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -182,6 +190,14 @@ class Metrics:
     def unknown_code(self, region: str, message: str, field: str) -> None:
         """Count one code that no table knows; `field` is a name of the vocabulary, so that there are not many."""
         self._unknown_codes.labels(region, message, field).inc()
+
+    def signing_key(self, kid: str, algorithm: str, role: str, written: float) -> None:
+        """Show since when a signing key is there (seconds since 1970), and what it does."""
+        self._signing_keys.labels(kid, algorithm, role).set(written)
+
+    def tls_expiry(self, seconds: float) -> None:
+        """Show when the public listener's certificate ends (seconds since 1970)."""
+        self._tls_expiry.set(seconds)
 
     def store_up(self, up: bool) -> None:
         """Set whether the store answered."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -126,20 +126,21 @@ def _refused(field: str, reason: str) -> StartRefused:
 class PublicTls:
     """The TLS of the public listener, as it is now. Connections that are open keep what they began with."""
 
-    def __init__(self, config: Config, files: TlsFiles, authorities: Authorities) -> None:
-        """`files` are what was read at the start; `authorities` is told whenever others are to be trusted."""
+    def __init__(
+        self, config: Config, files: TlsFiles, authorities: Authorities, expiry: Callable[[float], None]
+    ) -> None:
+        """`files` are what was read at the start; `authorities` is told whenever others are to be trusted.
+
+        `expiry` is told when the gateway's own certificate ends, in seconds since 1970.
+        """
         self._config = config
-        self._current = files
         self._authorities = authorities
+        self._expiry = expiry
+        self._take(files)
         self.context = files.context
         """For the listener, once and for all: each handshake is moved on to the newest files."""
         if self.context is not None:
             self.context.sni_callback = self._move_on
-
-    @property
-    def expires_at(self) -> datetime | None:
-        """Return when the gateway's own certificate ends; None when a proxy ends TLS."""
-        return self._current.expires_at
 
     async def reload(self) -> None:
         """Take the files as they are now; when anything about them is wrong, keep all that is in use."""
@@ -151,9 +152,14 @@ class PublicTls:
                 problems=[f"{p.field}: {p.reason}" for p in refused.problems],
             )
             return
+        self._take(files)
+        log.info("TLS files taken", expires_at=files.expires_at and files.expires_at.isoformat())
+
+    def _take(self, files: TlsFiles) -> None:
         self._current = files
         self._authorities.replace(files.authorities)
-        log.info("TLS files taken", expires_at=files.expires_at and files.expires_at.isoformat())
+        if files.expires_at is not None:
+            self._expiry(files.expires_at.timestamp())
 
     def _move_on(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         """Let a new connection use the newest files. OpenSSL calls this for every handshake, with a name or without."""

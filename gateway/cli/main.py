@@ -22,6 +22,7 @@ from gateway import __version__
 from gateway.cli.check import check_all, check_live
 from gateway.cli.clients import clients
 from gateway.cli.deliveries import retry, unsettled
+from gateway.cli.keys import keys
 from gateway.cli.mappings import mappings
 from gateway.cli.recognition import recognition
 from gateway.cli.refusals import refusals_in_words
@@ -51,6 +52,7 @@ def main() -> None:
 
 
 main.add_command(clients)
+main.add_command(keys)
 main.add_command(mappings)
 main.add_command(recognition)
 main.add_command(regions)

@@ -71,15 +71,15 @@ class ProviderParts:
     @property
     def algorithms(self) -> Sequence[str]:
         """The algorithms that we sign with."""
-        return [self.signer.algorithm]
+        return self.signer.algorithms
 
-    def id_token_algorithm(self, _client: Client) -> str:
+    def id_token_algorithm(self, client: Client) -> str:
         """Return the algorithm of this client's ID tokens."""
-        return self.signer.algorithm
+        return client.id_token_signed_response_alg
 
-    def sign_id_token(self, _client: Client, claims: Mapping[str, Any]) -> str:
-        """Return a signed ID token."""
-        return self.signer.sign(claims, typ="JWT")
+    def sign_id_token(self, client: Client, claims: Mapping[str, Any]) -> str:
+        """Return a signed ID token. Raises Unavailable when no key signs with the client's algorithm."""
+        return self.signer.sign(claims, typ="JWT", algorithm=self.id_token_algorithm(client))
 
     def sign_logout_token(self, _client: Client, claims: Mapping[str, Any]) -> str:
         """Return a signed logout token; the key is that of the client's ID tokens (Back-Channel Logout 1.0 §2.4)."""

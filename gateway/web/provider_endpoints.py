@@ -19,6 +19,7 @@ from gateway.identity.mtls import CertificateRefused, PresentedCertificate
 from gateway.identity.proofs import Presented
 from gateway.identity.service import IdentityService
 from gateway.identity.token_endpoint import TokenAnswer
+from gateway.keys import PUBLISH_AHEAD_SECONDS
 from gateway.web.pages import LANGUAGES
 
 _FORM = "application/x-www-form-urlencoded"
@@ -59,7 +60,7 @@ class ProviderEndpoints:
 
     async def jwks(self, _request: web.Request) -> web.Response:
         """Return the public keys."""
-        return json_answer(200, self._service.jwks(), cache="public, max-age=300")
+        return json_answer(200, self._service.jwks(), cache=f"public, max-age={PUBLISH_AHEAD_SECONDS}")
 
     def form_of(self, answering: Answering) -> Callable[[web.Request], Awaitable[web.Response]]:
         """Return the handler of an endpoint that takes a form and answers in JSON."""

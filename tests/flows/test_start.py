@@ -354,6 +354,6 @@ async def test_a_check_looks_at_the_gateways_own_keys_too(layout: Layout) -> Non
     _break_items(layout)
     code, _out, told = await run("check", layout)
     assert code == 1
-    assert "1. keys:" in told
+    assert "1. keys.signing.0:" in told
     assert "items.toml" in told
     assert "hunter2" not in told
