@@ -330,8 +330,9 @@ class TicketSignOn:
     def _failed(self, why: str, detail: str = "") -> SignOnFailed:
         return SignOnFailed(f"{why}; {_AGAIN}", detail=detail, region=self._region)
 
-    def _unreadable(self, detail: str) -> RegionError:
-        return self._wire.wire.uncertain("sent an answer that cannot be read", detail)
+    def _unreadable(self, detail: str) -> SignOnFailed:
+        """Return the error for a genuine answer that says too little: one odd account is no failure of the region."""
+        return self._failed("the identity provider's answer cannot be used", detail)
 
 
 def not_ok(wire: TicketWire, province: Province, reply: Reply) -> RegionError:

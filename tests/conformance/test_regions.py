@@ -29,6 +29,7 @@ from gateway.domain.certificate import Standing, standing
 from gateway.domain.identity import Assurance
 from gateway.errors import (
     ForgedCallback,
+    InvalidRequest,
     NotFound,
     NotOffered,
     RegionError,
@@ -48,6 +49,7 @@ from gateway.ports import (
     IdentityProvider,
     SignOnReturn,
     SignOnStart,
+    SignOutStart,
     SubmissionOrder,
     UpstreamIdentity,
 )
@@ -710,7 +712,18 @@ async def test_every_person_signs_on_in_every_way_that_the_page_offers(place: Pl
         assert all(isinstance(place.region.assurance[identity.level], Assurance) for identity in identities)
         assert len({identity.subject for identity in identities}) == 1
         subjects.append(identities[0].subject)
+        for identity in identities:
+            _check_organisation(place, identity)
     assert len(set(subjects)) == len(people)
+
+
+def _check_organisation(place: Place, identity: UpstreamIdentity) -> None:
+    """Whoever signs on for an organisation (法人) does so as something, and the pack says which organisation it is."""
+    assert bool(identity.role) == (identity.organisation is not None)
+    if identity.organisation is not None:
+        canonical = place.region.pack("organisation").to_canonical(identity.organisation)
+        assert canonical["name"]
+        assert canonical["document"]["number"]
 
 
 @offering("sign_on")
@@ -772,6 +785,28 @@ async def test_a_region_that_fails_has_not_said_that_the_person_failed(place: Pl
         return
     with pytest.raises(RegionError):
         await _complete(place, back)
+
+
+@offering("sign_out")
+async def test_a_session_at_the_region_can_be_ended_from_here(place: Place) -> None:
+    """By the region itself, or by a visit of the browser; and a second time, since nobody knows what was heard."""
+    async with visiting(place, place.people()[0]) as visit:
+        identity = await _complete(place, await visit.sign_in({}))
+    start = SignOutStart(identity.kept, "state", f"{place.config.public_url}/sign-in/{place.id}/signed-out", "en")
+    assert place.region.adapter.sign_out is not None
+    for _ in range(2):
+        there = await place.region.adapter.sign_out.end(start)
+        assert there is None or there.url.startswith(("http://", "https://"))
+
+
+@offering("sign_out")
+async def test_nobodys_word_ends_a_session(place: Place) -> None:
+    """Whoever could say that a session has ended could sign anybody off."""
+    sign_out, path = place.region.adapter.sign_out, f"/sign-in/{place.id}/logout"
+    assert sign_out is not None
+    for body in (b"", b"{}", b"logout_token=e30.e30.", b"SAMLRequest=PHg%2BPC94Pg%3D%3D"):
+        with pytest.raises((ForgedCallback, InvalidRequest, NotOffered)):
+            await sign_out.ended(Callback("POST", path, {}, body, utc_now()))
 
 
 async def _complete(place: Place, back: SignOnReturn) -> UpstreamIdentity:
