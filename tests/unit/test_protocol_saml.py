@@ -17,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from lxml import etree
+from signxml.verifier import VerifyResult, XMLVerifier
 
 from adapters.guangxi.sandbox_attacks import ATTACKS, Means, stranger
 from adapters.guangxi.sandbox_messages import Facts, assertion, new_id, response, stamp
@@ -213,6 +214,22 @@ def test_a_name_that_is_split_by_an_element_is_refused() -> None:
     """Guard: ASSERTION_GRAMMAR and `text_of`. The first piece would be somebody else's name."""
     answer = Answer(inside=adding("NameID", SAML, "Audience", "x"))
     assert "saml:NameID is not expected here" in why_not(answer.bytes())
+
+
+def test_an_id_that_stands_twice_inside_of_an_encryption_is_found_too() -> None:
+    """Guard: `check_ids` after decrypting. What is hidden from the first look is looked at again."""
+
+    def again(root: etree._Element) -> None:
+        find(root, "NameID").set("Id", str(root.get("ID")))
+
+    assert "an id stands twice" in why_not(Answer(sealed=True, inside=again).bytes())
+
+
+def test_what_the_verifier_returns_must_be_what_was_to_be_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guard: the last condition in `verify`: a library that took another element for the signed one is not followed."""
+    result = VerifyResult(b"<a/>", etree.fromstring("<a/>"), etree.fromstring("<s/>"), b"")
+    monkeypatch.setattr(XMLVerifier, "verify", lambda *_args, **_more: result)
+    assert "covers something else" in why_not(Answer().bytes())
 
 
 # --- signatures --------------------------------------------------------------------------------------------------
@@ -516,7 +533,7 @@ def test_a_fresh_proof_that_was_asked_for_must_be_one() -> None:
 
 
 def test_an_answer_to_no_request_is_refused_whatever_it_says() -> None:
-    """Guard: `equal` expects nothing empty: memory that was lost is no request that matches an absent one."""
+    """Guard: `attribute` takes nothing empty: memory that was lost is no request that an absent one could match."""
     facts = FACTS.but(request_id=None)
     why_not(Answer(facts=facts).bytes(), expected=replace(EXPECTED, request_id=""))
     empty = setting("Response", InResponseTo="")
