@@ -52,8 +52,8 @@ def _introduce(neighbourhood: Neighbourhood, say: Say) -> None:
         say(f"  {region:<16}  {ports.authority_url(region)}/control   (make it misbehave)")
     say("")
     for person in neighbourhood.layout.people:
-        password = f" / {person['password']}" if "password" in person else ""
-        say(f"  {person['role']:<16}  {person['account']}{password}   (signs on at {person['region']})")
+        known = " / ".join(str(person[name]) for name in ("account", "password", "otp") if name in person)
+        say(f"  {person['role']:<16}  {known}   (signs on at {person['region']})")
 
 
 async def _take_tour(neighbourhood: Neighbourhood, say: Say) -> bool:
