@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from cryptography import x509
 from joserfc.jwk import KeySet
 from pydantic import Field
 
@@ -26,6 +25,7 @@ from gateway.config import Config, Problems, Settings, parse, read_toml
 from gateway.domain.identifiers import region_code_problem, uscc_problem
 from gateway.errors import FieldProblem
 from gateway.identity.client_keys import key_set, public_jwks, read_jwks
+from gateway.identity.mtls import read_subject
 
 Authentication = Literal["private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth", "none"]
 TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - the name of a grant (RFC 8693 §2.1)
@@ -281,9 +281,10 @@ _CERTIFICATE_NAMES = ("tls_client_auth_subject_dn", "tls_client_auth_san_dns")
 
 def _is_dn(text: str) -> bool:
     try:
-        return bool(list(x509.Name.from_rfc4514_string(text)))
+        read_subject(text)
     except ValueError:
         return False
+    return True
 
 
 def _binding_mistakes(entry: ClientEntry) -> Iterator[tuple[str, str]]:

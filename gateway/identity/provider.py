@@ -81,9 +81,9 @@ class ProviderParts:
         """Return a signed ID token. Raises Unavailable when no key signs with the client's algorithm."""
         return self.signer.sign(claims, typ="JWT", algorithm=self.id_token_algorithm(client))
 
-    def sign_logout_token(self, _client: Client, claims: Mapping[str, Any]) -> str:
+    def sign_logout_token(self, client: Client, claims: Mapping[str, Any]) -> str:
         """Return a signed logout token; the key is that of the client's ID tokens (Back-Channel Logout 1.0 §2.4)."""
-        return self.signer.sign(claims, typ="logout+jwt")
+        return self.signer.sign(claims, typ="logout+jwt", algorithm=self.id_token_algorithm(client))
 
     def pairwise(self, client_id: str, session: Session) -> str:
         """Return the `sub` under which this client knows the person: no two clients see the same (Core §8.1)."""

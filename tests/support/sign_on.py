@@ -27,7 +27,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.config import Config
 from gateway.crypto.at_rest import References, Sealer
-from gateway.crypto.signing import Es256Signer
+from gateway.crypto.signing import Es256Signer, Signer
 from gateway.domain.caller import Caller
 from gateway.domain.identity import Assurance
 from gateway.domain.region import RegionNames
@@ -337,6 +337,7 @@ async def open_world(
     clock: ManualClock | None = None,
     config: Config | None = None,
     authorities: Authorities = Authorities(),  # noqa: B008 - none vouches, and nobody changes it here
+    signer: Signer | None = None,
 ) -> AsyncIterator[World]:
     """Serve the provider's addresses over two regions that answer as they are told, and one without sign-on.
 
@@ -355,7 +356,8 @@ async def open_world(
     service = IdentityService(
         config=config or a_config(folder), find=find, recognises=lambda _client, _session: True,
         disclosure=Disclosure(), regions=regions, store=store, sealer=Sealer(secret), references=References(secret),
-        signer=Es256Signer([keys.get("signing") or pem()]), clock=clock, metrics=metrics, authorities=authorities,
+        signer=signer or Es256Signer([keys.get("signing") or pem()]), clock=clock, metrics=metrics,
+        authorities=authorities,
     )  # fmt: skip
     app = web.Application(middlewares=edge(metrics, lambda _request, error: problem_response(error, "page")))
     reader = CertificateReader(config.listen.proxies if config else ())

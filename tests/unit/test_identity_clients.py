@@ -209,7 +209,9 @@ def by_certificate(kind: str) -> str:
     return GOOD.replace('jwks_file = "agency.json"', "").replace('"private_key_jwt"', f'"tls_client_auth"\n{kind}')
 
 
-@pytest.mark.parametrize("kind", [SUBJECT, SAN])
+@pytest.mark.parametrize(
+    "kind", [SUBJECT, SAN, 'tls_client_auth_subject_dn = "serialNumber=11440100696927671X,cn=agency"']
+)
 def test_a_client_may_prove_itself_by_the_name_in_its_certificate(folder: Path, kind: str) -> None:
     agency = load(folder, by_certificate(kind))["agency"]
     named = (agency.tls_client_auth_subject_dn, agency.tls_client_auth_san_dns)
