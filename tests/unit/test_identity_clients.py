@@ -209,14 +209,19 @@ def by_certificate(kind: str) -> str:
     return GOOD.replace('jwks_file = "agency.json"', "").replace('"private_key_jwt"', f'"tls_client_auth"\n{kind}')
 
 
-@pytest.mark.parametrize(
-    "kind", [SUBJECT, SAN, 'tls_client_auth_subject_dn = "serialNumber=11440100696927671X,cn=agency"']
-)
+@pytest.mark.parametrize("kind", [SUBJECT, SAN])
 def test_a_client_may_prove_itself_by_the_name_in_its_certificate(folder: Path, kind: str) -> None:
     agency = load(folder, by_certificate(kind))["agency"]
     named = (agency.tls_client_auth_subject_dn, agency.tls_client_auth_san_dns)
     assert named in {("CN=agency.test,O=Agency,C=CN", None), (None, "agency.test")}
     assert agency.keys is None
+
+
+def test_a_subject_may_be_written_in_the_words_of_authorities(folder: Path) -> None:
+    """What registers a name and what compares it read it alike (`read_subject`)."""
+    subject = "serialNumber=11440100696927671X,cn=agency"
+    loaded = load(folder, by_certificate(f'tls_client_auth_subject_dn = "{subject}"'))["agency"]
+    assert loaded.tls_client_auth_subject_dn == subject
 
 
 @pytest.mark.parametrize("kind", ['tls_client_auth_subject_dn = "agency"', 'tls_client_auth_san_dns = "a test"'])
