@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types contracts format fresh clean lock bench-start bench-mapping chromium tour
+.PHONY: help run test check lint types contracts format fresh clean lock bench-start bench-mapping programs interop tour
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -17,7 +17,7 @@ run: $(VENV)/.run ## start the gateway and its neighbours on this machine, with 
 tour: $(VENV)/.run ## the same in a fresh folder on free ports, ending after the tour
 	@$(BIN)/pearl sandbox --folder .sandbox/tour --fresh --free-ports --exit
 
-test: lint types contracts chromium ## lint, types, contracts and all tests
+test: lint types contracts programs interop ## lint, types, contracts and all tests
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev ## ruff: rules and format
@@ -40,9 +40,12 @@ bench-start: $(VENV)/.dev ## measure start-up time and resident memory
 bench-mapping: $(VENV)/.dev ## measure the mapping engine: speed, compilation, memory
 	$(BIN)/python -m bench.mapping
 
-chromium: ## install Debian's chromium and curl for the tests, when they are missing
-	@command -v chromium >/dev/null && command -v curl >/dev/null || \
-	  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends chromium curl; }
+programs: ## install Debian's chromium, curl and xmlsec1 for the tests, when they are missing
+	@command -v chromium >/dev/null && command -v curl >/dev/null && command -v xmlsec1 >/dev/null || \
+	  { apt-get update -q && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends chromium curl xmlsec1; }
+
+interop: $(VENV)/interop/.done ## install pysaml2 apart: it cannot live beside our xmlschema
 
 fresh: ## forget the sandbox's data
 	rm -rf .sandbox
@@ -54,6 +57,7 @@ lock: $(VENV)/.dev ## resolve the dependencies anew into the lock files
 	$(BIN)/pip install -q uv
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements-dev.lock
+	echo "pysaml2>=7.5" | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements-interop.lock
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -68,4 +72,10 @@ $(VENV)/.run: requirements.lock docker/build.lock pyproject.toml | $(VENV)/bin/p
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 	@echo "Installing what the tests need into $(VENV) (once)…"
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/interop/.done: requirements-interop.lock | $(VENV)/bin/python
+	@echo "Installing pysaml2 into $(VENV)/interop (once)…"
+	@$(PYTHON) -m venv $(VENV)/interop
+	@$(VENV)/interop/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements-interop.lock
 	@touch $@
