@@ -17,10 +17,13 @@ from typing import Any
 from aiohttp import web
 
 from adapters.hongkong.sandbox_cases import Callbacks, Cases
+from adapters.hongkong.sandbox_corporate import Corporate
 from adapters.hongkong.sandbox_messages import MatchRequest, read
+from adapters.hongkong.sandbox_sign_on import HOSTILE as SIGN_ON_ATTACKS
 from adapters.hongkong.sandbox_sign_on import SignOn
+from adapters.hongkong.sandbox_wire import HOSTILE as WIRE_ATTACKS
 from adapters.hongkong.sandbox_wire import Client, Clock, Door, Gatekeeper, KeyRing, kek
-from gateway.sandbox.authority import AuthoritySettings, authority_app
+from gateway.sandbox.authority import MISBEHAVIOUR, AuthoritySettings, authority_app
 
 CEK_LIFETIME = 600.0  # s, unless the secret `cek_lifetime_seconds` says otherwise
 CONSENT_MARK = "CNS"
@@ -36,12 +39,14 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
     Secrets: `client_id`, `client_secret`, `kek_public_key` (PEM), `item_codes` (JSON list), and optionally
     `cek_lifetime_seconds`. Raises KeyError for a missing secret and ValueError for a key that is not RSA-2048.
     """
-    app = authority_app(settings)
+    app = authority_app(settings, modes={**SIGN_ON_ATTACKS, **WIRE_ATTACKS})
+    wrong = app[MISBEHAVIOUR]
     client = Client(settings.secrets["client_id"].decode(), settings.secrets["client_secret"])
     public = kek(settings.secrets["kek_public_key"])
     lifetime = float(settings.secrets.get("cek_lifetime_seconds", CEK_LIFETIME))
-    door = Door(Gatekeeper(client, clock), KeyRing(public, lifetime, clock))
-    sign_on = SignOn(settings, client.id, clock)
+    door = Door(Gatekeeper(client, clock), KeyRing(public, lifetime, clock), wrong)
+    sign_on = SignOn(settings, client.id, clock, wrong)
+    corporate = Corporate(sign_on, clock)
     cases = Cases(app, settings, Callbacks(settings.gateway_url, client, public, clock), clock)
     certificates = Certificates(settings, clock)
     app.add_routes(
@@ -51,6 +56,8 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
             web.post("/api/v1/security/getKey", door.get_key),
             web.post("/api/v1/auth/getToken", door.to(sign_on.token)),
             web.post("/api/v1/profiles", door.to(sign_on.profile)),
+            web.post("/api/v1/corp/getToken", door.to(corporate.token)),
+            web.post("/api/v1/corp/profiles", door.to(corporate.profile)),
             web.post("/api/v1/documents/upload", door.to(cases.upload)),
             web.post("/api/v1/cases/submit", door.to(cases.submit)),
             web.post("/api/v1/cases/query", door.to(cases.query)),

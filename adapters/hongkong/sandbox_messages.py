@@ -92,6 +92,10 @@ MimeType = Annotated[str, Field(pattern=r"^[a-z]+/[A-Za-z0-9.+-]+$")]
 Region = Annotated[str, Field(pattern="^[0-9]{6}$")]
 Day = Annotated[str, AfterValidator(_day)]
 Moment = Annotated[str, AfterValidator(_moment)]
+SelfDeclared = Literal[
+    "prefix", "maritalStatus", "homeTelNumber", "officeTelNumber", "mobileNumber", "emailAddress",
+    "residentialAddress", "postalAddress", "educationLevel",
+]  # fmt: skip
 DocumentType = Literal["CN_RIC", "PASSPORT", "HRP", "HM_RESID", "TW_PERMIT", "FPR", "USCC", "BRN"]
 
 CORPORATE_DOCUMENTS = frozenset({"USCC", "BRN"})
@@ -149,6 +153,26 @@ class ProfileRequest(Message):
     access_token: str
     open_id: str = Field(alias="openID")
     profile_fields: list[Literal["idNo", "enName", "chName", "birthDate", "gender"]] = Field(min_length=1)
+    eme_fields: list[SelfDeclared] = Field(default_factory=list, alias="eMEFields")
+
+
+class CorpTokenRequest(Message):
+    """`/api/v1/corp/getToken`."""
+
+    ticket: str
+    access_token: str
+    open_id: str = Field(alias="openID")
+
+
+class CorpProfileRequest(Message):
+    """`/api/v1/corp/profiles`."""
+
+    access_token: str
+    open_id: str = Field(alias="openID")
+    corp_id: str = Field(alias="corpID")
+    corp_profile_fields: list[Literal["corpID", "brn", "corpNameEN", "corpNameTC", "corpAddr"]]
+    corp_user_profile_fields: list[Literal["openID", "enName", "chName", "corpRole", "mobileNumber"]]
+    e_corp_fields: list[Literal["corpTypeEN", "corpTel", "corpStatusEN", "placeOfIncorp", "dateOfReg"]]
 
 
 class Upload(Message):

@@ -25,9 +25,11 @@ from uuid import uuid4
 from aiohttp import web
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, generate_private_key
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+from gateway.sandbox.authority import Misbehaviour
 
 Clock = Callable[[], float]
 """Seconds since 1970, UTC."""
@@ -36,6 +38,20 @@ Work = Callable[[bytes], Mapping[str, Any]]
 """Reads a decrypted request and returns the content of the answer, or raises Refusal."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+HOSTILE: Mapping[str, str] = {
+    "hostile_signature_never_right": "answers D20006 to whatever is signed",
+    "hostile_key_of_another_client": "hands out a content key that is wrapped for another client",
+    "hostile_key_that_is_not_used": "hands out a content key under which it neither reads nor writes",
+    "hostile_key_that_is_over": "hands out a content key whose time is over",
+    "hostile_key_always_expired": "answers D30002 to whatever is sent",
+    "hostile_tampered_content": "changes a byte of the sealed content on its way",
+    "hostile_wrong_tag": "changes the tag of the sealed content",
+    "hostile_short_iv": "says that the IV has another length",
+    "hostile_plain_content": "answers with content that is not sealed",
+    "hostile_replayed_answer": "answers the exchange of a code with the answer to an earlier one",
+}
+"""Attacks on the envelope that this authority knows."""
 
 METHOD = "HmacSHA256"
 TOLERANCE = 300_000  # ms, both ways
@@ -204,6 +220,10 @@ class KeyRing:
             "expiresIn": cek.expires - cek.issued,
         }
 
+    def wrapped(self, cek: bytes) -> str:
+        """Return any key as the client could unwrap it."""
+        return wrap(self._public, cek)
+
     def open(self, content: str) -> tuple[bytes, bytes]:
         """Return key and plain text. Raises Refusal: D30002 without a living key, D30004 when no key fits."""
         now = self._now()
@@ -230,9 +250,11 @@ class KeyRing:
 class Door:
     """Every server-to-server request comes in here: signature, then key, then content, then the work itself."""
 
-    def __init__(self, gatekeeper: Gatekeeper, keys: KeyRing) -> None:
+    def __init__(self, gatekeeper: Gatekeeper, keys: KeyRing, wrong: Misbehaviour) -> None:
         self._gatekeeper = gatekeeper
         self._keys = keys
+        self._wrong = wrong
+        self._first: dict[str, Mapping[str, Any]] = {}
 
     async def get_key(self, request: web.Request) -> web.Response:
         """Answer `getKey`: the one request whose content, either way, is not encrypted."""
@@ -241,7 +263,18 @@ class Door:
             self._gatekeeper.check(request.headers, body)
         except Refusal as refusal:
             return _answer(refusal.code)
-        return _answer(SUCCESS, self._keys.hand_out())
+        return _answer(SUCCESS, self._handed_out())
+
+    def _handed_out(self) -> dict[str, Any]:
+        given = self._keys.hand_out()
+        if self._wrong.due("hostile_key_of_another_client"):
+            elsewhere = generate_private_key(public_exponent=65537, key_size=2048).public_key()
+            given["secretKey"] = wrap(elsewhere, os.urandom(32))
+        if self._wrong.due("hostile_key_that_is_not_used"):
+            given["secretKey"] = self._keys.wrapped(os.urandom(32))
+        if self._wrong.due("hostile_key_that_is_over"):
+            given["expiresIn"] = 0
+        return given
 
     def to(self, work: Work) -> Handler:
         """Return a handler that does the work behind signature and encryption."""
@@ -250,22 +283,58 @@ class Door:
             body = await request.read()
             try:
                 self._gatekeeper.check(request.headers, body)
+                self._refuse_everything()
                 key, plain = self._keys.open(_content(body))
             except Refusal as refusal:
                 return _answer(refusal.code)
-            return _done(work, key, plain)
+            return self._sent(request.path, _done(work, key, plain), key)
 
         return handle
 
+    def _refuse_everything(self) -> None:
+        for mode, code in {
+            "hostile_signature_never_right": BAD_SIGNATURE,
+            "hostile_key_always_expired": NO_CEK,
+        }.items():
+            if self._wrong.due(mode):
+                raise Refusal(code)
 
-def _done(work: Work, key: bytes, plain: bytes) -> web.Response:
+    def _sent(self, path: str, answer: dict[str, Any], key: bytes) -> web.Response:
+        """Return the answer, or what an attacker makes of it. The first of each kind is kept to be sent again."""
+        if answer["code"] != SUCCESS:
+            return web.json_response(answer)
+        first = self._first.setdefault(path, dict(answer))
+        if path.endswith("/auth/getToken") and self._wrong.due("hostile_replayed_answer"):
+            return web.json_response(first)
+        for mode, tamper in _TAMPERING.items():
+            if self._wrong.due(mode):
+                answer["content"] = tamper(answer["content"], key)
+        return web.json_response(answer)
+
+
+def _changed(content: str, at: int) -> str:
+    box = bytearray(b64decode(content))
+    box[at] ^= 1
+    return b64encode(bytes(box)).decode()
+
+
+_TAMPERING: Mapping[str, Callable[[str, bytes], Any]] = {
+    "hostile_tampered_content": lambda content, _key: _changed(content, 4 + IV_LENGTH),
+    "hostile_wrong_tag": lambda content, _key: _changed(content, -1),
+    "hostile_short_iv": lambda content, _key: _changed(content, 3),
+    "hostile_plain_content": lambda content, key: json.loads(unseal(key, content)),
+}
+"""What happens to the content of an answer on its way."""
+
+
+def _done(work: Work, key: bytes, plain: bytes) -> dict[str, Any]:
     try:
-        return _answer(SUCCESS, seal_json(key, work(plain)))
+        return _envelope(SUCCESS, seal_json(key, work(plain)))
     except Refusal as refusal:
-        return _answer(refusal.code, seal_json(key, {"errors": list(refusal.errors)}))
+        return _envelope(refusal.code, seal_json(key, {"errors": list(refusal.errors)}))
     except sqlite3.Error:
         logging.getLogger(__name__).exception("the notebook failed")
-        return _answer(INTERNAL)
+        return _envelope(INTERNAL)
 
 
 def _content(body: bytes) -> str:
@@ -281,5 +350,9 @@ def _content(body: bytes) -> str:
 
 
 def _answer(code: str, content: Mapping[str, Any] | str | None = None) -> web.Response:
+    return web.json_response(_envelope(code, content))
+
+
+def _envelope(code: str, content: Mapping[str, Any] | str | None = None) -> dict[str, Any]:
     answer: dict[str, Any] = {"txID": uuid4().hex, "code": code, "message": _MESSAGES[code]}
-    return web.json_response(answer if content is None else {**answer, "content": content})
+    return answer if content is None else {**answer, "content": content}

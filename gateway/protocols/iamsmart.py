@@ -1,7 +1,7 @@
 """The iAM Smart (智方便) profile: HMAC-signed headers, content under a key that the authority hands out.
 
-Owns: the header signature, the content encryption (CEK under KEK) with its cache, the sign-on of a relying party,
-and cases, callbacks and matching in the same envelope. Leaves to mapping packs: what stands in a document.
+Owns: the header signature, the content encryption (CEK under KEK) with its cache, and cases, callbacks and matching in
+that envelope. Leaves to `iamsmart_sign_on` the sign-on of a relying party, to mapping packs what stands in a document.
 Source: adapters/hongkong/README.md, which lists what a real connection must confirm.
 
 Result codes become outcomes in one table (`IamSmartClient._judge`). A refused signature (D20006) and a message that
@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import quote, unquote
 
 import orjson
 from cryptography.exceptions import InvalidTag
@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from gateway.errors import ForgedCallback, InvalidRequest, RegionUnreachable, SignOnFailed
+from gateway.errors import ForgedCallback, InvalidRequest, RegionUnreachable
 from gateway.ports import (
     Callback,
     CallbackReading,
@@ -40,11 +40,7 @@ from gateway.ports import (
     Kit,
     Material,
     RegionDocument,
-    SignOnRedirect,
-    SignOnReturn,
-    SignOnStart,
     SubmissionOrder,
-    UpstreamIdentity,
 )
 from gateway.protocols.wire import (
     Answer,
@@ -71,10 +67,6 @@ TOLERANCE = timedelta(seconds=300)
 KEY_MARGIN = timedelta(seconds=30)
 """How long before its end a content key is no longer used, so that a message does not outlive its key on the way."""
 
-PROFILE_FIELDS = ("enName", "chName", "birthDate", "gender")
-"""All that we ever ask of a profile. `idNo` is not among them: an HKID does not leave Hong Kong."""
-
-_TAKEN_OVER = (*PROFILE_FIELDS, "chNameVerified")
 _SIGNED_HEADERS = ("clientid", "signaturemethod", "timestamp", "nonce", "signature")
 _METHOD = "HmacSHA256"
 _NONCE = re.compile(r"[0-9a-fA-F]{36}")
@@ -194,10 +186,16 @@ class KeyCache:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A readable answer with a code that the caller said it understands."""
+    """A readable answer with a code that the caller said it understands.
+
+    `plain` are the exact bytes of the content, `sealed` the content as it came: under a fresh IV each time, so that two
+    answers that are alike in it are one answer, sent again.
+    """
 
     code: str
     content: dict[str, Any]
+    plain: bytes = b""
+    sealed: str = ""
 
 
 class IamSmartClient:
@@ -252,7 +250,7 @@ class IamSmartClient:
     def _judge(self, answer: dict[str, Any], key: bytes, understood: tuple[str, ...], sent: dict[str, Any]) -> Reply:
         code = str(answer.get("code"))
         if code in understood:
-            return Reply(code, self._content(answer, key) if code == "M00000" else {})
+            return self._content(code, answer, key) if code == "M00000" else Reply(code, {})
         if code in ("D20006", "D30002", "D30004"):
             self._keys.drop(key)
             raise self._not_taken(code)
@@ -265,12 +263,12 @@ class IamSmartClient:
         what = {"D20006": "check client_id, client_secret and our clock"}.get(code, "check kek_private_key")
         return self.wire.unreachable("could not read our message; an operator must look", f"{code}: {what}")
 
-    def _content(self, answer: dict[str, Any], key: bytes) -> dict[str, Any]:
+    def _content(self, code: str, answer: dict[str, Any], key: bytes) -> Reply:
         try:
             plain = open_content(key, answer.get("content"))
         except ValueError as wrong:
             raise self.wire.uncertain("sent an answer that cannot be read", f"content {wrong}") from None
-        return self.wire.json_object(plain)
+        return Reply(code, self.wire.json_object(plain), plain, str(answer.get("content")))
 
     def _errors(self, answer: dict[str, Any], key: bytes) -> object:
         """Return the fields of a refusal; a no stays a no when they cannot be read."""
@@ -279,61 +277,6 @@ class IamSmartClient:
         except ValueError:
             return None
         return content.get("errors") if isinstance(content, dict) else None
-
-
-# --- sign-on -----------------------------------------------------------------------------------------------------
-
-
-class IamSmartSignOn:
-    """The relying party's flow: QR page, code, token, profile."""
-
-    method = "IAMSMART"
-    level = "auth"
-
-    def __init__(self, client: IamSmartClient) -> None:
-        self._client = client
-
-    async def begin(self, start: SignOnStart) -> SignOnRedirect:
-        """Return the address of the QR page; nothing in it is secret."""
-        query = {
-            "clientID": self._client.signer.client_id,
-            "responseType": "code",
-            "source": "PC_Browser",
-            "redirectURI": start.redirect_uri,
-            "scope": "eidapi_auth eidapi_profiles",
-            "state": start.state,
-            "lang": page_language(start.language),
-        }
-        return SignOnRedirect(f"{self._client.wire.base_url}/api/v1/auth/getQR?{urlencode(query, quote_via=quote)}")
-
-    async def complete(self, back: SignOnReturn) -> UpstreamIdentity:
-        """Exchange the code for the profile. Raises SignOnFailed or RegionError."""
-        code = back.query.get("code")
-        if not code:
-            detail = quotable(back.query.get("error_code"))
-            raise SignOnFailed("iAM Smart sent no code back; start the sign-on again", detail=detail)
-        token = await self._ask("/api/v1/auth/getToken", {"code": code, "grantType": "authorization_code"})
-        subject, access = token.get("openID"), token.get("accessToken")
-        if not (isinstance(subject, str) and subject and isinstance(access, str)):
-            raise self._client.wire.uncertain("sent an answer that cannot be read", "no openID or accessToken")
-        wanted = {"accessToken": access, "openID": subject, "profileFields": list(PROFILE_FIELDS)}
-        profile = await self._ask("/api/v1/profiles", wanted)
-        claims = {name: profile[name] for name in _TAKEN_OVER if name in profile}
-        return UpstreamIdentity(subject, {**claims, "openID": subject}, self.method, self.level)
-
-    async def _ask(self, path: str, document: dict[str, Any]) -> dict[str, Any]:
-        reply = await self._client.post(path, document, ("M00000", "D40004"))
-        if reply.code == "D40004":
-            raise SignOnFailed("iAM Smart did not accept the code; start the sign-on again", detail=reply.code)
-        return reply.content
-
-
-def page_language(tag: str) -> str:
-    """Return the page language nearest to a BCP 47 tag: `zh-HK` (traditional), `zh-CN` (simplified) or `en-US`."""
-    parts = tag.lower().split("-")
-    if parts[0] != "zh":
-        return "en-US"
-    return "zh-HK" if {"hant", "hk", "mo", "tw"} & set(parts[1:]) else "zh-CN"
 
 
 # --- submissions -------------------------------------------------------------------------------------------------

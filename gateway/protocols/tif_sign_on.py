@@ -49,7 +49,7 @@ _SUBJECT = re.compile(r"[\x21-\x7e]{1,64}")
 
 def fingerprint(text: str) -> str:
     """Return the hex SHA-256 of a text that nobody can guess."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def code_challenge(verifier: str) -> str:

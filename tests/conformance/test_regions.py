@@ -741,6 +741,23 @@ async def test_what_a_region_says_of_a_person_becomes_the_canonical_person(place
 
 
 @offering("sign_on")
+async def test_who_acts_for_an_organisation_comes_with_it_and_with_a_role(place: Place) -> None:
+    """The person is the same one as without it, and the pack of organisations reads what the region says."""
+    acting = 0
+    for person in place.people():
+        async with visiting(place, person) as visit:
+            identities = [await _complete(place, await visit.sign_in(way)) for way in await visit.ways()]
+        for identity in identities:
+            assert (identity.organisation is None) == (not identity.role)
+            if identity.organisation is not None:
+                canonical = place.region.pack("organisation").to_canonical(identity.organisation)
+                assert canonical["subject"] != identity.subject
+                assert canonical["name"]
+                acting += 1
+    assert acting or not any({"organisation", "company"} & person.keys() for person in place.people())
+
+
+@offering("sign_on")
 async def test_the_sign_in_page_opens_in_every_language_of_the_chooser(place: Place) -> None:
     async with visiting(place, place.people()[0]) as visit:
         for language in ("zh-CN", "zh-HK", "en", "pt"):

@@ -30,6 +30,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from adapters.hongkong.sandbox import build_authority
+from adapters.hongkong.sandbox_sign_on import HOSTILE as SIGN_ON_ATTACKS
+from adapters.hongkong.sandbox_wire import HOSTILE as WIRE_ATTACKS
 from adapters.hongkong.sandbox_wire import Client, Refusal, kek, seal, unseal
 from gateway.sandbox.authority import NOTEBOOK, TASKS, AuthoritySettings
 
@@ -497,9 +499,11 @@ async def test_a_person_signs_on_and_is_described_by_the_fields_asked_for(
             "chNameVerified": "Y",
             "birthDate": "19900102",
             "gender": "M",
+            "openID": "openid-of-taiman",
         },
     )
-    identity = {"idNo": {"Identification": "A123456", "CheckDigit": "3"}}
+    assert (token["authTime"], token["version"]) == (int(NOW * 1000), "iAMSmart")
+    identity = {"openID": "openid-of-taiman", "idNo": {"Identification": "A123456", "CheckDigit": "3"}}
     assert await caller.ask("/api/v1/profiles", {**asked, "profileFields": ["idNo"]}) == ("M00000", identity)
 
 
@@ -577,6 +581,115 @@ async def test_a_profile_needs_a_token_its_owner_and_the_scope(caller: Caller, s
     ):
         answer, content = await caller.ask("/api/v1/profiles", {**good, **changed})
         assert (answer, [error["field"] for error in content["errors"]]) == ("D42200", [name])
+
+
+COMPANY = {
+    "corp_id": "HKCORP000001",
+    "brn": "12345678",
+    "name_en": "Test Limited",
+    "name_tc": "測試有限公司",
+    "address": "香港測試道1號",
+    "role": "Director",
+    "type": "Private company limited by shares",
+    "status": "Live",
+    "registered": "20160229",
+}
+CORP_SCOPE = "eidapi_auth eidapi_profiles corpid_auth"
+GROUPS = {
+    "corpProfileFields": ["corpID", "brn", "corpNameTC"],
+    "corpUserProfileFields": ["openID", "corpRole"],
+    "eCorpFields": ["corpStatusEN"],
+}
+
+
+@pytest.fixture
+async def director(start: Start, settings: AuthoritySettings) -> Caller:
+    """Return a caller of an authority where `taiman` is a director and `siuling` is not."""
+    other = {**PERSON, "account": "siuling", "open_id": "openid-of-siuling", "name_en": "WONG, Siu Ling"}
+    return await start(replace(settings, people=[{**PERSON, "company": COMPANY}, other]))
+
+
+async def acting(caller: Caller, settings: AuthoritySettings, account: str = "taiman") -> tuple[str, dict[str, str]]:
+    """Sign on for a company; return the ticket, and what the token's answer says of the person."""
+    form = {"account": account, "capacity": "company"}
+    _, query = await sent_back(caller, sign_on_url(settings, scope=CORP_SCOPE), form)
+    message = {"code": query["code"], "grantType": "authorization_code"}
+    return query["corpTicket"], (await caller.ask("/api/v1/auth/getToken", message))[1]
+
+
+async def test_a_person_acts_for_a_company_and_in_a_role(director: Caller, settings: AuthoritySettings) -> None:
+    ticket, token = await acting(director, settings)
+    person = {"accessToken": token["accessToken"], "openID": token["openID"]}
+    code, corp = await director.ask("/api/v1/corp/getToken", {"ticket": ticket, **person})
+    assert (code, corp["corpID"], corp["openID"]) == ("M00000", "HKCORP000001", "openid-of-taiman")
+    asked = {"accessToken": corp["corpAccessToken"], "openID": corp["openID"], "corpID": corp["corpID"], **GROUPS}
+    assert await director.ask("/api/v1/corp/profiles", asked) == (
+        "M00000",
+        {
+            "corpProfileFields": {"corpID": "HKCORP000001", "brn": "12345678", "corpNameTC": "測試有限公司"},
+            "corpUserProfileFields": {"openID": "openid-of-taiman", "corpRole": "Director"},
+            "eCorpFields": {"corpStatusEN": "Live"},
+        },
+    )
+    assert (await director.ask("/api/v1/corp/getToken", {"ticket": ticket, **person}))[0] == "D40004"
+    for changed in ({"openID": "openid-of-siuling"}, {"corpID": "HKCORP000002"}, {"accessToken": "x"}):
+        assert (await director.ask("/api/v1/corp/profiles", {**asked, **changed}))[0] == "D42200"
+
+
+async def test_a_ticket_serves_only_the_person_whom_it_was_made_for(
+    director: Caller, settings: AuthoritySettings
+) -> None:
+    ticket, _ = await acting(director, settings)
+    _, query = await sent_back(director, sign_on_url(settings), {"account": "siuling"})
+    message = {"code": query["code"], "grantType": "authorization_code"}
+    _, other = await director.ask("/api/v1/auth/getToken", message)
+    stolen = {"ticket": ticket, "accessToken": other["accessToken"], "openID": other["openID"]}
+    assert (await director.ask("/api/v1/corp/getToken", stolen))[0] == "D40004"
+
+
+async def test_who_acts_for_no_company_is_sent_back(director: Caller, settings: AuthoritySettings) -> None:
+    form = {"account": "siuling", "capacity": "company"}
+    _, query = await sent_back(director, sign_on_url(settings, scope=CORP_SCOPE), form)
+    assert query["error_code"] == "D40003"
+
+
+async def test_what_people_say_of_themselves_comes_when_it_is_asked_for(
+    start: Start, settings: AuthoritySettings
+) -> None:
+    declared = {"mobileNumber": {"CountryCode": "852", "SubscriberNumber": "60000001"}, "prefix": "Dr"}
+    caller = await start(replace(settings, people=[{**PERSON, "eme": declared}]))
+    code = await code_for(caller, settings)
+    _, token = await caller.ask("/api/v1/auth/getToken", {"code": code, "grantType": "authorization_code"})
+    asked = {"accessToken": token["accessToken"], "openID": token["openID"], "profileFields": ["gender"]}
+    _, profile = await caller.ask("/api/v1/profiles", {**asked, "eMEFields": ["mobileNumber", "postalAddress"]})
+    assert profile == {"openID": token["openID"], "gender": "M", "mobileNumber": declared["mobileNumber"]}
+    assert (await caller.ask("/api/v1/profiles", {**asked, "eMEFields": ["idNo"]}))[0] == "D42200"
+
+
+@pytest.mark.parametrize("mode", sorted({**SIGN_ON_ATTACKS, **WIRE_ATTACKS}))
+async def test_every_attack_changes_what_is_answered(director: Caller, settings: AuthoritySettings, mode: str) -> None:
+    """An attack that does nothing would let every adapter pass."""
+    honest = await _whole_way(director, settings)
+    assert (await director.http.post("/control", json={"mode": mode, "times": -1})).status == 200
+    assert await _whole_way(director, settings) != honest
+
+
+async def _whole_way(caller: Caller, settings: AuthoritySettings) -> Any:
+    """Sign on and return everything that does not differ each time, as far as it comes."""
+    caller.clock.now += 1.0
+    _, query = await sent_back(caller, sign_on_url(settings), {"account": "taiman"})
+    said: list[Any] = [query["state"]]
+    try:
+        said.append((await caller.get_key())["expiresIn"])
+        message = {"code": query["code"], "grantType": "authorization_code"}
+        code, token = await caller.ask("/api/v1/auth/getToken", message)
+        said += [code, token["openID"], token["scope"], token["expiresIn"], token["tokenType"]]
+        said.append(token["authTime"] - int(caller.clock.now * 1000))
+        asked = {"accessToken": token["accessToken"], "openID": token["openID"], "profileFields": ["enName"]}
+        said.append(await caller.ask("/api/v1/profiles", asked))
+    except Exception as broken:  # noqa: BLE001 - whatever an attack breaks on the way is what it changes
+        said.append(type(broken).__name__)
+    return said
 
 
 # Cases

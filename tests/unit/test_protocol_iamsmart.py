@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -30,15 +30,15 @@ from gateway.errors import (
     RegionUncertain,
     RegionUnreachable,
     ReplayedCallback,
-    SignOnFailed,
     StartRefused,
 )
-from gateway.ports import Adapter, Callback, CallbackReading, SignOnReturn, SignOnStart
-from gateway.protocols.iamsmart import header_signature, open_content, page_language, seal_content
+from gateway.ports import Adapter, Callback, CallbackReading
+from gateway.protocols.iamsmart import header_signature, open_content, seal_content
 from tests.unit.protocol_support import NOW, FarSide, Seen, far_side, kit, material, order
 
 CLIENT = "0123456789abcdef0123456789abcdef"
 SECRET = b"fedcba9876543210fedcba9876543210"
+SETTINGS = {"client_id": CLIENT, "profile_fields": ["enName", "chName"]}
 STAMP = "1700000000000"
 NONCE = "00112233445566778899aabbccddeeff0011"
 PATH = "/callbacks/hongkong/events"
@@ -93,7 +93,7 @@ class Authority:
 async def hongkong(answer: Any) -> AsyncIterator[tuple[Adapter, FarSide]]:
     async with (
         far_side(answer) as (far, base),
-        kit(base, region="hongkong", settings={"client_id": CLIENT}, secrets=secrets()) as lent,
+        kit(base, region="hongkong", settings=SETTINGS, secrets=secrets()) as lent,
     ):
         yield open_adapter(lent), far
 
@@ -292,79 +292,6 @@ async def test_a_failed_upload_means_that_the_case_was_not_taken() -> None:
             await adapter.submissions.submit(order(CASE, material()))
 
 
-# --- sign-on -----------------------------------------------------------------------------------------------------
-
-PROFILE = {
-    "enName": {"UnstructuredName": "CHAN, Tai Man"},
-    "chName": {"ChineseName": "陳大文"},
-    "chNameVerified": True,
-    "birthDate": "19900102",
-    "gender": "M",
-    "idNo": {"Identification": "A123456", "CheckDigit": "3"},
-}
-
-
-def signing_on(code: str = "M00000") -> Authority:
-    token = {"accessToken": "at", "openID": "open-1"}
-    return Authority({"/api/v1/auth/getToken": (code, token), "/api/v1/profiles": ("M00000", PROFILE)})
-
-
-async def test_the_way_to_the_qr_page_is_as_agreed_and_carries_no_secret() -> None:
-    async with hongkong(signing_on()) as (adapter, far):
-        assert adapter.sign_on is not None
-        redirect = await adapter.sign_on.begin(SignOnStart("st", "n", "http://gateway.test/cb?", "zh-Hant"))
-    query = parse_qs(urlsplit(redirect.url).query)
-    assert "scope=eidapi_auth%20eidapi_profiles" in redirect.url
-    assert query["lang"] == ["zh-HK"]
-    assert query["redirectURI"] == ["http://gateway.test/cb?"]
-    assert query["source"] == ["PC_Browser"]
-    assert far.seen == []
-
-
-async def test_a_sign_on_never_asks_for_an_hkid_and_drops_one_that_comes() -> None:
-    authority = signing_on()
-    async with hongkong(authority) as (adapter, far):
-        assert adapter.sign_on is not None
-        identity = await adapter.sign_on.complete(SignOnReturn({"code": "a+b/c="}, {}, "http://gateway.test/cb"))
-    assert (identity.subject, identity.method, identity.level) == ("open-1", "IAMSMART", "auth")
-    assert isinstance(identity.claims, dict)
-    assert set(identity.claims) == {"enName", "chName", "chNameVerified", "birthDate", "gender", "openID"}
-    assert authority.plain(far.seen[1])["code"] == "a+b/c="
-    assert authority.plain(far.seen[2])["profileFields"] == ["enName", "chName", "birthDate", "gender"]
-
-
-@pytest.mark.parametrize("query", [{"code": "used"}, {"error_code": "D40000"}, {}])
-async def test_a_code_that_is_absent_or_not_accepted_ends_the_sign_on(query: Mapping[str, str]) -> None:
-    async with hongkong(signing_on("D40004")) as (adapter, _):
-        assert adapter.sign_on is not None
-        with pytest.raises(SignOnFailed):
-            await adapter.sign_on.complete(SignOnReturn(query, {}, "http://gateway.test/cb"))
-
-
-@pytest.mark.parametrize("token", [{}, {"openID": "", "accessToken": "a"}, {"openID": "o"}])
-async def test_a_token_without_an_open_id_is_no_sign_on(token: Any) -> None:
-    async with hongkong(Authority({"/api/v1/auth/getToken": ("M00000", token)})) as (adapter, _):
-        assert adapter.sign_on is not None
-        with pytest.raises(RegionUncertain):
-            await adapter.sign_on.complete(SignOnReturn({"code": "c"}, {}, "http://gateway.test/cb"))
-
-
-@pytest.mark.parametrize(
-    ("tag", "page"),
-    [
-        ("zh-Hans", "zh-CN"),
-        ("zh", "zh-CN"),
-        ("zh-HK", "zh-HK"),
-        ("zh-Hant-MO", "zh-HK"),
-        ("en", "en-US"),
-        ("pt", "en-US"),
-        ("", "en-US"),
-    ],
-)
-def test_the_page_language_is_the_nearest_one(tag: str, page: str) -> None:
-    assert page_language(tag) == page
-
-
 # --- certificates ------------------------------------------------------------------------------------------------
 
 
@@ -407,7 +334,7 @@ def signed(
 
 
 async def read(callback: Callback) -> CallbackReading:
-    async with kit("http://far.test", region="hongkong", settings={"client_id": CLIENT}, secrets=secrets()) as lent:
+    async with kit("http://far.test", region="hongkong", settings=SETTINGS, secrets=secrets()) as lent:
         callbacks = open_adapter(lent).callbacks
         assert callbacks is not None
         return await callbacks.read(callback)
@@ -498,7 +425,7 @@ async def test_a_key_that_is_no_rsa_key_of_2048_bits_stops_the_start(key: str) -
         "short": pem(generate_private_key(65537, 1024)),  # noqa: S505 - a weak key is what must be refused
     }[key]
     wrong = {"client_secret": SECRET, "kek_private_key": made}
-    async with kit("http://far.test", region="hongkong", settings={"client_id": CLIENT}, secrets=wrong) as lent:
+    async with kit("http://far.test", region="hongkong", settings=SETTINGS, secrets=wrong) as lent:
         with pytest.raises(StartRefused) as caught:
             open_adapter(lent)
     assert [problem.field for problem in caught.value.problems] == ["regions.hongkong.secrets.kek_private_key"]
