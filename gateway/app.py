@@ -24,7 +24,6 @@ from gateway.domain.caller import Caller
 from gateway.domain.mandate import Rules
 from gateway.identity.clients import Surroundings
 from gateway.identity.codes import CodeRouter
-from gateway.identity.disclosure import Disclosure
 from gateway.identity.linking import Linking
 from gateway.identity.mandate_desk import MandateDesk
 from gateway.identity.mandates import Mandates
@@ -154,7 +153,7 @@ async def build_app(
             timedelta(seconds=config.sign_on.interaction_seconds),
         )  # fmt: skip
         identity = IdentityService(
-            config=config, find=clients.find, recognises=lambda _client, _session: True, disclosure=Disclosure(),
+            config=config, find=clients.find, recognition=data.recognition, bases=data.bases,
             regions=regions, store=store, sealer=sealer, references=references, signer=signer, clock=clock,
             metrics=metrics, authorities=authorities, finish_link=linking.finish,
             resting=lambda region: region in lines and lines[region].resting(SIGN_ON),

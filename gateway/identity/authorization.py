@@ -7,7 +7,7 @@ and a code issued; what was decided is stored in one transaction before the brow
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,18 +17,20 @@ from authlib.oauth2 import OAuth2Error
 from sqlalchemy import Connection
 
 from gateway.config import SignOnSettings
+from gateway.domain.calendar import local_day
 from gateway.domain.identity import Assurance
 from gateway.errors import InvalidRequest, NotRecognised, SignOnFailed
+from gateway.evidence import Exchange as Evidence
 from gateway.evidence import record
 from gateway.identity import records
 from gateway.identity.broker import LOST, Arrival, Broker, Interrupted
 from gateway.identity.clients import Client
-from gateway.identity.disclosure import Disclosure, Outcome
+from gateway.identity.disclosure import Disclosure, Outcome, Shown
 from gateway.identity.linking import KIND as LINK
 from gateway.identity.linking import LINKS_PAGE, Also
 from gateway.identity.logout import Logouts
 from gateway.identity.provider import Answer, Exchange, FindClient, ProviderParts, SessionFound, SignOnNeeded, Work
-from gateway.identity.records import Code, Interaction, Session, new_handle
+from gateway.identity.records import Interaction, Session, new_handle
 from gateway.identity.requests import (
     KEPT,
     Form,
@@ -43,7 +45,7 @@ from gateway.identity.requests import (
     unmet,
 )
 from gateway.identity.switches import is_open
-from gateway.identity.upstream import SignOnRegion
+from gateway.identity.upstream import SignOnRegion, reaches
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.storage.nonces import spend
@@ -99,6 +101,7 @@ class ConsentQuestion:
     client: Client
     session: Session
     outcome: Outcome
+    region: SignOnRegion
 
 
 class Authorization:
@@ -148,9 +151,9 @@ class Authorization:
             return await self._open(form, found.client, found.wishes, browser)
         if isinstance(found, SessionFound):
             outcome = await self._disclosure.decide(found, work.now)
-            if outcome.must_ask or "consent" in found.wishes.prompt:
+            if outcome.must_ask or ("consent" in found.wishes.prompt and outcome.decision.offered):
                 return await self._consent(exchange, form, found, browser)
-            found = exchange.answer(found, outcome.given)
+            found = self._answer(exchange, found, outcome, outcome.given)
         await self._store_code(work)
         return SendBack(_location(found))
 
@@ -204,21 +207,56 @@ class Authorization:
         session, now = work.session, work.now
         touched = session.id if session is not None and now - session.last_used_at > TOUCH else None
         if work.new_code is not None or touched:
-            await self._store.write(partial(_keep, code=work.new_code, touched=touched, now=now))
+            await self._store.write(partial(_keep, work=work, touched=touched))
 
     # --- the chooser and the way through a region
 
     async def choices(self, interaction_id: str, browser: str) -> tuple[Interaction, Sequence[SignOnRegion]]:
         """Return the interaction and the regions that can serve it. Raises SignOnFailed."""
         interaction = await self._broker.interaction(interaction_id, browser)
-        return interaction, self._broker.choices(_least(interaction))
+        client, least = await self._find(interaction.client_id), _least(interaction)
+        able = self._broker.choices(least)
+        levels = {region.id: self._counts_from(region.id, client) for region in able}
+        return interaction, [region for region in able if reaches(region, levels[region.id])]
 
     async def begin(self, region_id: str, interaction_id: str, browser: str, language: str) -> str:
         """Return the address at the region. Raises SignOnFailed or Interrupted."""
         interaction = await self._broker.interaction(interaction_id, browser)
-        hints = Hints.read(interaction.request)
-        least = max(_least(interaction), hints.prefer)
+        hints, client = Hints.read(interaction.request), await self._find(interaction.client_id)
+        counts = self._counts_from(region_id, client)
+        if counts is None:
+            raise Interrupted(interaction, region_id, NotRecognised(NOT_RECOGNISED, region=region_id))
+        least = max(_least(interaction), hints.prefer, counts)
         return await self._broker.begin(region_id, interaction, language, least=least, fresh=hints.fresh)
+
+    def _counts_from(self, region_id: str, client: Client | None) -> Assurance | None:
+        """Return the level from which a region's sign-on counts for a client; None when it counts for nothing.
+
+        Without a client (a link between two sign-ons of one person) no service is asked for, and any level will do.
+        """
+        if client is None:
+            return Assurance.A0
+        return self._parts.recognition.least_for(region_id, client.service or client.id, local_day(self._clock()))
+
+    def _answer(
+        self, exchange: Exchange, found: SessionFound, outcome: Outcome, claims: Mapping[str, Sequence[str]]
+    ) -> Answer:
+        """Issue a code with these claims, and say in the evidence what it rests on."""
+        answer, work = exchange.answer(found, claims), exchange.work
+        if work.new_code is not None:
+            recognised = self._parts.recognised(found.client, found.session, work.now)
+            matrix = {"version": self._parts.recognition.version, "line": recognised.line}
+            chain = {"sign_on": found.session.evidence_id, "code": work.new_code.code_hash, "recognition": matrix}
+            work.evidence = Evidence(
+                action="sign_on.answer",
+                outcome="done",
+                reason="",
+                who={"client": found.client.id},
+                what={**chain, **outcome.decision.evidence(), "claims": dict(claims)},
+                purpose="",
+                received_at=work.now,
+            )
+        return answer
 
     async def complete(
         self, region_id: str, query: Mapping[str, str], browser: str, earlier: str | None, *, posted: bool = False
@@ -234,8 +272,8 @@ class Authorization:
             return SendBack(await self._linked(arrival))
         form = Form(interaction.request.items())
         client = await self._find(interaction.client_id)
-        if client is not None and not self._parts.recognises(client, session):
-            raise Interrupted(interaction, region_id, NotRecognised(NOT_RECOGNISED, region=region_id))
+        if client is not None:
+            self._check_recognised(arrival, client)
         hints, since = Hints.read(interaction.request), self._begun(interaction)
         work = Work(self._clock(), client=client, session=session, since=since)
         exchange = Exchange(self._parts, work, for_person=True)
@@ -245,8 +283,8 @@ class Authorization:
             found = exchange.refuse(form, not_fresh())
         if isinstance(found, SessionFound):
             outcome = await self._disclosure.decide(found, work.now)
-            ask = outcome.must_ask or hints.consent
-            found = found if ask else exchange.answer(found, outcome.given)
+            ask = outcome.must_ask or (hints.consent and bool(outcome.decision.offered))
+            found = found if ask else self._answer(exchange, found, outcome, outcome.given)
         elif isinstance(found, SignOnNeeded):
             found = exchange.refuse(form, _shortfall(found.wishes, session))
         await self._finish(arrival, work, earlier, ask=ask)
@@ -263,7 +301,7 @@ class Authorization:
 
     async def _finish(self, arrival: Arrival, work: Work, earlier: str | None, *, ask: bool) -> None:
         end_earlier = partial(self._logouts.begin_earlier, earlier)
-        finish = partial(_finish, arrival=arrival, code=work.new_code, end_earlier=end_earlier, ask=ask, now=work.now)
+        finish = partial(_finish, arrival=arrival, work=work, end_earlier=end_earlier, ask=ask)
         outcome = await self._store.write(finish)
         if outcome == "replayed":
             text = "The region's answer was used before. Please go back to the service and start again."
@@ -282,6 +320,14 @@ class Authorization:
         answer = Exchange(self._parts, Work(self._clock(), client=client), for_person=True).refuse(form, refused())
         return SendBack(_sign_on_location(answer))
 
+    def _check_recognised(self, arrival: Arrival, client: Client) -> None:
+        """Make sure that the sign-on counts for this service. Raises Interrupted: another region's may."""
+        session = arrival.session
+        decision = self._parts.recognised(client, session, self._clock())
+        if not decision.allowed:
+            refused = NotRecognised(NOT_RECOGNISED, detail=decision.missing, region=session.region)
+            raise Interrupted(arrival.interaction, session.region, refused)
+
     def _begun(self, interaction: Interaction) -> datetime:
         return interaction.expires_at - timedelta(seconds=self._settings.interaction_seconds)
 
@@ -291,15 +337,17 @@ class Authorization:
         """Return what the person is asked. Raises SignOnFailed."""
         return (await self._asked(interaction_id, browser, session))[0]
 
-    async def agree(self, interaction_id: str, browser: str, session: str | None, shown: Mapping[str, str]) -> SendBack:
+    async def agree(
+        self, interaction_id: str, browser: str, session: str | None, agreed: Collection[str], shown: Shown
+    ) -> SendBack:
         """Record the consent, with what was shown, and go on to the service. Raises SignOnFailed."""
         asked, exchange, found = await self._asked(interaction_id, browser, session)
-        answer, work = exchange.answer(found, asked.outcome.asked_for), exchange.work
+        answer, work = self._answer(exchange, found, asked.outcome, asked.outcome.agreed(agreed)), exchange.work
         keep = partial(
-            self._disclosure.keep, client=asked.client, session=asked.session, outcome=asked.outcome, shown=shown,
-            now=work.now,
+            self._disclosure.keep, client=asked.client, session=asked.session, outcome=asked.outcome, agreed=agreed,
+            shown=shown, now=work.now,
         )  # fmt: skip
-        finish = partial(_agreed, interaction_id=interaction_id, keep=keep, code=work.new_code)
+        finish = partial(_agreed, interaction_id=interaction_id, keep=keep, work=work)
         if not await self._store.write(finish):
             raise SignOnFailed(LOST, code="signon.lost")
         return SendBack(_sign_on_location(answer))
@@ -311,12 +359,15 @@ class Authorization:
         live, client = await self.live_session(session), await self._find(interaction.client_id)
         if live is None or client is None or live.id != interaction.session_id:
             raise SignOnFailed(LOST, code="signon.lost")
-        exchange = Exchange(self._parts, Work(self._clock(), client=client, session=live), for_person=True)
+        work = Work(self._clock(), client=client, session=live, since=self._begun(interaction))
+        exchange = Exchange(self._parts, work, for_person=True)
         found = exchange.authorize(Form(interaction.request.items()))
         if not isinstance(found, SessionFound):
             raise SignOnFailed(LOST, code="signon.lost")
-        outcome = await self._disclosure.decide(found, exchange.work.now)
-        return ConsentQuestion(interaction.id, client, live, outcome), exchange, found
+        anew = Hints.read(interaction.request).consent
+        outcome = await self._disclosure.decide(found, exchange.work.now, anew=anew)
+        region = self._broker.region(live.region)
+        return ConsentQuestion(interaction.id, client, live, outcome, region), exchange, found
 
     # --- sessions
 
@@ -338,11 +389,17 @@ def _shortfall(wishes: Wishes, session: Session) -> OAuth2Error:
     return other_person() if reached else unmet("The sign-on did not reach the demanded acr.")
 
 
-def _keep(tx: Connection, code: Code | None, touched: str | None, now: datetime) -> None:
-    if code is not None:
-        records.keep_code(tx, code)
+def _keep(tx: Connection, work: Work, touched: str | None) -> None:
+    _keep_issued(tx, work)
     if touched is not None:
-        records.touch_session(tx, touched, now)
+        records.touch_session(tx, touched, work.now)
+
+
+def _keep_issued(tx: Connection, work: Work) -> None:
+    """Keep the code, and by what decisions it was issued."""
+    if work.new_code is not None and work.evidence is not None:
+        records.keep_code(tx, work.new_code)
+        record(tx, work.evidence, now=work.now)
 
 
 def _location(found: Answer | SessionFound | SignOnNeeded) -> str:
@@ -368,7 +425,7 @@ def _description(found: Answer | SessionFound | SignOnNeeded) -> str:
 
 
 def _finish(
-    tx: Connection, arrival: Arrival, code: Code | None, end_earlier: EndEarlier, *, ask: bool, now: datetime
+    tx: Connection, arrival: Arrival, work: Work, end_earlier: EndEarlier, *, ask: bool
 ) -> Literal["done", "lost", "replayed"]:
     """Keep what came of a sign-on, and end the browser's earlier session.
 
@@ -382,11 +439,10 @@ def _finish(
     going_on = partial(records.await_consent, session_id=session.id) if ask else records.end_interaction
     if not is_open(tx, session.region) or not going_on(tx, interaction_id=interaction.id):
         return "lost"
-    end_earlier(tx, now)
-    record(tx, arrival.evidence, evidence_id=session.evidence_id, now=now)
+    end_earlier(tx, work.now)
+    record(tx, arrival.evidence, evidence_id=session.evidence_id, now=work.now)
     records.keep_session(tx, session)
-    if code is not None:
-        records.keep_code(tx, code)
+    _keep_issued(tx, work)
     return "done"
 
 
@@ -399,11 +455,10 @@ def _second_sign_on(tx: Connection, arrival: Arrival, now: datetime) -> bool:
     return True
 
 
-def _agreed(tx: Connection, interaction_id: str, keep: Callable[[Connection], None], code: Code | None) -> bool:
+def _agreed(tx: Connection, interaction_id: str, keep: Callable[[Connection], None], work: Work) -> bool:
     """Keep the consent and the code together; False when the interaction had ended."""
     if not records.end_interaction(tx, interaction_id):
         return False
     keep(tx)
-    if code is not None:
-        records.keep_code(tx, code)
+    _keep_issued(tx, work)
     return True

@@ -94,6 +94,10 @@ class Broker:
         """Return the regions that offer sign-on and can reach this level."""
         return [region for region in self._offering() if highest_assurance(region) >= least]
 
+    def region(self, region_id: str) -> SignOnRegion:
+        """Return an enabled region."""
+        return self._regions[region_id]
+
     def reachable(self) -> Assurance:
         """Return the best level that any region can give."""
         return max((highest_assurance(region) for region in self._offering()), default=Assurance.A0)

@@ -1,39 +1,91 @@
 """Which claims of a person a service gets, and whether the person must be asked first.
 
-Owns: turning scopes and the claims request into names of claims, and keeping what a person agreed to. Leaves the rules
-of the border to `gateway.policy`.
+Owns: turning scopes and the claims request into a question to the gate, and keeping what a person answered. Leaves the
+rules of the border to `gateway.policy.claims`, the rows to `consents`, the page to `gateway.web.consent`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection
 
+from gateway.domain.sensitive import Sensitive
+from gateway.identity import consents
 from gateway.identity.clients import Client
-from gateway.identity.persons import CLAIM_NAMES, claims_of_scopes
+from gateway.identity.consents import Answer, Receipt, recipient_of
+from gateway.identity.persons import CLAIM_NAMES, PersonVault, chosen_claims, claims_of_scopes
 from gateway.identity.provider import ClaimsChosen, SessionFound
 from gateway.identity.records import Session
+from gateway.identity.upstream import SignOnRegion
+from gateway.policy.claims import Ask, ClaimsGate, Decision
+from gateway.storage import Store
+
+PLACES = ("userinfo", "id_token")
+"""Where claims can go (OpenID Connect Core §5.5)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What may go out now, what would go out once the person agrees, and whether that must be asked."""
+    """What the gate decided: what may go out now, and by `decision` what would, once the person agrees."""
 
-    given: ClaimsChosen
-    asked_for: ClaimsChosen
-    must_ask: bool
+    wanted: ClaimsChosen
+    decision: Decision
+
+    @property
+    def given(self) -> ClaimsChosen:
+        """What may go out now."""
+        return _only(self.wanted, self.decision.given)
+
+    @property
+    def must_ask(self) -> bool:
+        """Say whether the person must be asked first."""
+        return self.decision.must_ask
+
+    def agreed(self, claims: Collection[str]) -> ClaimsChosen:
+        """Return what goes out once the person has agreed to these claims; never more than was offered."""
+        offered = {ruling.claim for ruling in self.decision.offered}
+        return _only(self.wanted, offered & set(claims))
 
 
 class Disclosure:
     """Decides what goes out."""
 
-    async def decide(self, found: SessionFound, _now: datetime) -> Outcome:
-        """Return what this service gets of this person."""
-        wanted = wanted_claims(found)
-        return Outcome(given=wanted, asked_for=wanted, must_ask=False)
+    def __init__(self, gate: ClaimsGate, regions: Mapping[str, SignOnRegion], vault: PersonVault, store: Store) -> None:
+        self._gate = gate
+        self._regions = regions
+        self._vault = vault
+        self._store = store
+
+    async def decide(self, found: SessionFound, now: datetime, *, anew: bool = False) -> Outcome:
+        """Return what this service gets of this person. `anew` asks although there is a consent (prompt=consent)."""
+        session, client = found.session, found.client
+        whose = partial(
+            consents.live, client_id=client.id, subject_ref=session.subject_ref, region=session.region, now=now
+        )
+        receipts = () if anew else await self._store.read(whose)
+        return Outcome(wanted_claims(found), self._gate.decide(self._ask(found, receipts, now)))
+
+    def _ask(self, found: SessionFound, receipts: Sequence[Receipt], now: datetime) -> Ask:
+        session, recipient = found.session, recipient_of(found.client)
+        origin = self._regions[session.region].place
+        _subject, person = self._vault.open(session.id, session.person)
+        crosses = recipient.place.zone is not origin.zone
+        return Ask(
+            region=session.region,
+            origin=origin,
+            recipient=recipient,
+            claims=_essential(found),
+            held=frozenset(chosen_claims(person, CLAIM_NAMES)),
+            document_type=_document_type(person),
+            consents=[receipt.given() for receipt in receipts],
+            now=now,
+            declined=consents.declined(receipts, recipient, crosses=crosses),
+        )
 
     def keep(
         self,
@@ -41,10 +93,31 @@ class Disclosure:
         client: Client,
         session: Session,
         outcome: Outcome,
-        shown: Mapping[str, str],
+        agreed: Collection[str],
+        shown: Shown,
         now: datetime,
     ) -> None:
-        """Keep what a person agreed to, with what was shown. Part of the caller's transaction."""
+        """Keep what a person answered, with what was shown. Part of the caller's transaction."""
+        offered = frozenset(ruling.claim for ruling in outcome.decision.offered)
+        answer = Answer(
+            subject_ref=session.subject_ref,
+            region=session.region,
+            recipient=recipient_of(client),
+            claims=offered & frozenset(agreed),
+            declined=offered - frozenset(agreed),
+            crosses=outcome.decision.crosses,
+            language=shown.language,
+            statement=shown.statement,
+        )
+        consents.give(tx, answer, now + self._gate.term, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the person saw: the language of the page, and all that it said, in canonical form."""
+
+    language: str
+    statement: bytes
 
 
 def wanted_claims(found: SessionFound) -> dict[str, Sequence[str]]:
@@ -54,3 +127,20 @@ def wanted_claims(found: SessionFound) -> dict[str, Sequence[str]]:
     userinfo = [name for name in CLAIM_NAMES if name in by_scope or name in asked.get("userinfo", {})]
     id_token = [name for name in CLAIM_NAMES if name in asked.get("id_token", {})]
     return {"userinfo": userinfo, "id_token": id_token}
+
+
+def _essential(found: SessionFound) -> dict[str, bool]:
+    """Return every claim that is asked for, and whether the service calls it essential."""
+    asked = found.wishes.claims
+    names = {name for names in wanted_claims(found).values() for name in names}
+    return {
+        name: any(asked.get(place, {}).get(name, {}).get("essential") is True for place in PLACES) for name in names
+    }
+
+
+def _document_type(person: Sensitive[Mapping[str, Any]]) -> str | None:
+    return (person.reveal().get("document") or {}).get("type")
+
+
+def _only(wanted: ClaimsChosen, allowed: Collection[str]) -> dict[str, Sequence[str]]:
+    return {place: [name for name in names if name in allowed] for place, names in wanted.items()}

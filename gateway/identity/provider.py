@@ -20,7 +20,9 @@ from authlib.oidc.core.errors import LoginRequiredError
 from gateway.config import SignOnSettings
 from gateway.crypto.at_rest import References
 from gateway.crypto.signing import Signer
+from gateway.domain.calendar import local_day
 from gateway.domain.identity import Assurance
+from gateway.evidence import Exchange as Evidence
 from gateway.identity.assertion import ClientAssertion
 from gateway.identity.certificate_auth import CertificateAuth, Method
 from gateway.identity.clients import TOKEN_EXCHANGE, Client
@@ -42,14 +44,13 @@ from gateway.identity.proofs import NONCE_HEADER
 from gateway.identity.records import Code, Session
 from gateway.identity.requests import Form, ProtocolRequest, Wishes
 from gateway.identity.tokens import AccessTokens, SignOnContext, new_token_id
+from gateway.policy.recognition import Ask, Decision, PersonKind, Recognition
 
 API_GRANTS = frozenset({"client_credentials", TOKEN_EXCHANGE})
 """Grants whose tokens open the API and not a person's claims."""
 
 FindClient = Callable[[str], Awaitable[Client | None]]
 """Finds a registered client by its id; None when there is none, or when it is disabled."""
-Recognises = Callable[[Client, Session], bool]
-"""Says whether a person's sign-on counts for a client at all (the recognition matrix)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,17 @@ class ProviderParts:
     references: References
     vault: PersonVault
     reachable: Assurance
-    recognises: Recognises
+    recognition: Recognition
     authorities: Authorities
     methods: Sequence[str]
     """How clients may prove themselves here: certificates only where the listener sees any."""
+
+    def recognised(self, client: Client, session: Session, now: datetime) -> Decision:
+        """Say whether a person's sign-on counts for this client, by which line of the matrix, and if not, why."""
+        _subject, person = self.vault.open(session.id, session.person)
+        kind = PersonKind.ORGANISATION if "organisation" in person.reveal() else PersonKind.PERSON
+        service, day = client.service or client.id, local_day(now)
+        return self.recognition.decide(Ask(session.region, session.assurance, service, None, kind, day))
 
     @property
     def algorithms(self) -> Sequence[str]:
@@ -102,7 +110,8 @@ class Work:
     Before: the present, the client that it names and the certificate that this one showed, the browser's session, and
     what was just used up. `binding` is what the tokens will be bound to, `refresh` the refresh token to hand out,
     `claims` those that a new code may carry.
-    `since` says when the sign-on began that the session has just come of. After: the new code.
+    `since` says when the sign-on began that the session has just come of. After: the new code, and what
+    it rests on.
     """
 
     now: datetime
@@ -117,6 +126,7 @@ class Work:
     since: datetime | None = None
     token_id: str = field(default_factory=new_token_id)
     new_code: Code | None = None
+    evidence: Evidence | None = None
 
 
 @dataclass(slots=True)
@@ -248,7 +258,7 @@ class Exchange(AuthorizationServer):  # type: ignore[misc] # Authlib ships no ty
         session, wishes, client = self.work.session, self.wishes, self.work.client
         if session is None or client is None or not wishes.met_by(session, self.work.now, self.work.since):
             return False
-        if not self.parts.recognises(client, session):
+        if not self.parts.recognised(client, session, self.work.now).allowed:
             return False
         return wishes.subjects is None or self.parts.pairwise(client_id, session) in wishes.subjects
 

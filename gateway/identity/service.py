@@ -30,13 +30,16 @@ from gateway.identity.logout_worker import LogoutWorker
 from gateway.identity.mtls import Authorities
 from gateway.identity.persons import PersonVault
 from gateway.identity.proofs import Presented, Proofs
-from gateway.identity.provider import FindClient, ProviderParts, Recognises
+from gateway.identity.provider import FindClient, ProviderParts
 from gateway.identity.resources import Resources
 from gateway.identity.returns import Returns
 from gateway.identity.switches import ClosedRegions, RegionSwitches
 from gateway.identity.token_endpoint import TokenEndpoints
 from gateway.identity.tokens import AccessTokens
 from gateway.identity.upstream import SignOnRegion
+from gateway.policy.claims import ClaimsGate
+from gateway.policy.recognition import Recognition
+from gateway.policy.transfer import Basis
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.telemetry import Metrics
@@ -58,8 +61,8 @@ class IdentityService:
         *,
         config: Config,
         find: FindClient,
-        recognises: Recognises,
-        disclosure: Disclosure,
+        recognition: Recognition,
+        bases: Sequence[Basis],
         regions: Mapping[str, SignOnRegion],
         store: Store,
         sealer: Sealer,
@@ -91,7 +94,7 @@ class IdentityService:
             references=references,
             vault=PersonVault(sealer),
             reachable=self.broker.reachable(),
-            recognises=recognises,
+            recognition=recognition,
             authorities=authorities,
             methods=client_methods(config.listen),
         )
@@ -100,6 +103,8 @@ class IdentityService:
         self.logouts = Logouts(config.logout, self.parts, find, regions, store, sealer, clock, metrics)
         self.logout_requests = LogoutRequests(self.parts, find, self.logouts, store, clock)
         self.switches = RegionSwitches(self.health.regions, closed, store, self.logouts, clock)
+        gate = ClaimsGate(bases, timedelta(days=config.sign_on.consent_days))
+        disclosure = Disclosure(gate, regions, self.parts.vault, store)
         self.browser = Authorization(self.parts, find, self.broker, disclosure, store, clock, self.logouts, finish_link)
         self.clients = TokenEndpoints(self.parts, find, proofs, Exchanges(tokens), store, clock)
         self.resources = Resources(self.parts, find, proofs, store, clock)

@@ -18,6 +18,8 @@ from authlib.oauth2.rfc6749 import InvalidRequestError
 from sqlalchemy import Connection
 
 from gateway.errors import NotAuthenticated
+from gateway.evidence import Exchange as Evidence
+from gateway.evidence import record
 from gateway.identity import families, records
 from gateway.identity.assertion import unverified_subject
 from gateway.identity.authorization import REQUEST_URI
@@ -117,6 +119,8 @@ class TokenEndpoints:
                 return self._refresh(tx, form, known, refresh)
             case value if value == TOKEN_EXCHANGE:
                 standing = self._exchanges.settle(tx, form, client, work)
+                if standing is not None:
+                    record(tx, _issued(standing), now=work.now)
                 return _Settled(standing=standing)
         return _Settled()
 
@@ -131,6 +135,7 @@ class TokenEndpoints:
             return _Settled(InvalidGrant("The code was asked for with another DPoP key (dpop_jkt)."))
         if "refresh_token" in client.grant_types:
             families.keep_refresh(tx, found.standing.family, refresh, work.now)
+        record(tx, _issued(found.standing), now=work.now)
         return _Settled(code=found.code, standing=found.standing)
 
     def _refresh(self, tx: Connection, form: Mapping[str, str], known: _Known, refresh: NewRefresh) -> _Settled:
@@ -260,6 +265,21 @@ class TokenEndpoints:
 
     def _answered(self, answer: Answer) -> TokenAnswer:
         return TokenAnswer(answer.status, answer.body, answer.headers)
+
+
+def _issued(standing: Standing) -> Evidence:
+    """Return the evidence that a family began: the last link from the region's assertion to the tokens."""
+    family, session = standing.family, standing.session
+    what = {"sign_on": session.evidence_id, "code": family.code_hash, "grant": family.id, "scope": family.scope}
+    return Evidence(
+        action="token.issue",
+        outcome="done",
+        reason="",
+        who={"client": family.client_id},
+        what={**what, "act": family.actor, "bound": sorted(family.binding or ())},
+        purpose="",
+        received_at=family.created_at,
+    )
 
 
 class InvalidGrant(OAuth2Error):  # type: ignore[misc] # Authlib ships no types

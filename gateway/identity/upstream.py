@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.domain.identity import Assurance
-from gateway.domain.region import RegionNames
+from gateway.domain.region import Place, RegionNames
 from gateway.ports import Adapter, RegionDocument
 
 PERSON = "person"
@@ -47,6 +47,11 @@ class SignOnRegion(Protocol):
         ...
 
     @property
+    def place(self) -> Place:
+        """Where it lies, and under whose law."""
+        ...
+
+    @property
     def adapter(self) -> Adapter:
         """What it offers."""
         ...
@@ -66,6 +71,11 @@ def words_for(region: SignOnRegion, least: Assurance) -> Sequence[str]:
     """Return the region's own words for levels that reach `least`, from the least to the best; none for A0."""
     reaching = [(rung, word) for word, rung in region.assurance.items() if rung >= least]
     return [word for _rung, word in sorted(reaching)] if least > Assurance.A0 else []
+
+
+def reaches(region: SignOnRegion, least: Assurance | None) -> bool:
+    """Say whether a sign-on of a region can reach a level; None is out of reach."""
+    return least is not None and highest_assurance(region) >= least
 
 
 def highest_assurance(region: SignOnRegion) -> Assurance:

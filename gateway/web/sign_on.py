@@ -25,7 +25,7 @@ from gateway.identity.discovery import ENDPOINTS
 from gateway.identity.service import IdentityService
 from gateway.identity.upstream import SignOnRegion
 from gateway.web.bodies import bounded
-from gateway.web.consent import consent_page, shown_text
+from gateway.web.consent import agreed_claims, consent_page, shown_page
 from gateway.web.cookies import HandleCookie, provider_session
 from gateway.web.pages import LANGUAGES, Pages, language_of
 from gateway.web.provider_endpoints import fields, single_form, unique
@@ -231,8 +231,8 @@ class SignOnPages:
                 sent = await self._service.browser.cancel(*asked[:2])
             else:
                 question = await self._service.browser.question(*asked)
-                shown = shown_text(question, form.get("language", ""))
-                sent = await self._service.browser.agree(*asked, shown)
+                shown = shown_page(question, form.get("language", ""))
+                sent = await self._service.browser.agree(*asked, agreed_claims(form, question), shown)
         except (SignOnFailed, InvalidRequest) as error:
             return self._lost(request, error)
         return _redirect(sent.url, status=303)

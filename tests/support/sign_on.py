@@ -30,13 +30,13 @@ from gateway.crypto.at_rest import References, Sealer
 from gateway.crypto.signing import Es256Signer, Signer
 from gateway.domain.caller import Caller
 from gateway.domain.identity import Assurance
-from gateway.domain.region import RegionNames
+from gateway.domain.region import Place, RegionNames, Zone
 from gateway.errors import GatewayError
 from gateway.identity.clients import Client
-from gateway.identity.disclosure import Disclosure
 from gateway.identity.mtls import Authorities, CertificateReader
 from gateway.identity.proofs import Presented
 from gateway.identity.service import IdentityService
+from gateway.policy.recognition import Line, Recognition
 from gateway.ports import Adapter, RegionDocument, SignOnRedirect, SignOnReturn, SignOnStart, UpstreamIdentity
 from gateway.storage import Store
 from gateway.telemetry import Metrics
@@ -57,6 +57,13 @@ PERSON = {
     "birth_date": "1949-12-31",
     "mobile": "+8613800000000",
 }
+
+
+EVERYBODY = Recognition(
+    {1: Line.model_validate({"regions": ["guangdong", "hongkong"], "services": ["*"], "purposes": ["*"], "least": "A0",
+                             "kinds": ["person", "organisation"]})}
+)  # fmt: skip
+"""A matrix that recognises both regions for everything."""
 
 
 class ManualClock:
@@ -117,6 +124,7 @@ class FakeRegion:
     names: RegionNames
     adapter: Adapter
     assurance: Mapping[str, Assurance]
+    place: Place = field(default_factory=lambda: Place("440000", Zone.MAINLAND))
     packs: Mapping[str, SamePack] = field(
         default_factory=lambda: {name: SamePack() for name in ("person", "organisation")}
     )
@@ -291,6 +299,7 @@ def a_client(client_id: str, keys: KeySet | None = None, **changes: Any) -> Clie
         "scopes": frozenset({"openid", "profile", "document", "phone"} | ({"submissions"} if keys else set())),
         "authentication": "none" if keys is None else "private_key_jwt",
         "keys": keys,
+        "consent": "trusted",  # most tests are not about consent
     }
     return Client(**{**values, **changes})
 
@@ -354,8 +363,8 @@ async def open_world(
         return clients.get(client_id)
 
     service = IdentityService(
-        config=config or a_config(folder), find=find, recognises=lambda _client, _session: True,
-        disclosure=Disclosure(), regions=regions, store=store, sealer=Sealer(secret), references=References(secret),
+        config=config or a_config(folder), find=find, recognition=EVERYBODY, bases=(), regions=regions, store=store,
+        sealer=Sealer(secret), references=References(secret),
         signer=signer or Es256Signer([keys.get("signing") or pem()]), clock=clock, metrics=metrics,
         authorities=authorities,
     )  # fmt: skip
