@@ -121,12 +121,34 @@ class Tour:
         filled = {**dict(form.form_values()), "account": citizen["account"], "password": citizen["password"]}
         filled["method"] = "3"
         answer = await self._session.post(form.action or page.url, data=filled, allow_redirects=False)
+        back = await self._followed(answer)
+        if isinstance(back, URL):
+            return back
+        if back.url.path != "/sign-in/consent":
+            raise TourError(f"the sign-on ended at {back.url.path} with {back.status}")
+        return await self._agree(back)
+
+    async def _followed(self, answer: aiohttp.ClientResponse) -> URL | aiohttp.ClientResponse:
+        """Follow redirects to the portal's door, or to the page that leads no further by itself."""
         while answer.status in {302, 303}:
             target = answer.url.join(URL(answer.headers["Location"], encoded=True))
             if str(target).startswith(PORTAL_REDIRECT):
                 return target
             answer = await self._session.get(target, allow_redirects=False)
-        raise TourError(f"the sign-on ended at {answer.url.path} with {answer.status}")
+        return answer
+
+    async def _agree(self, page: aiohttp.ClientResponse) -> URL:
+        """Agree on the consent page to all that the portal asks for."""
+        form = html.fromstring(await page.text(), base_url=str(page.url)).forms[0]
+        form.make_links_absolute()
+        asked = {name: value for name, value in form.form_values() if name != "decision"}
+        claims = [name.removeprefix("claim.") for name in asked if name.startswith("claim.")]
+        self._say(f"   consent: the portal may have {', '.join(claims)}, and nothing else")
+        filled = {**asked, "decision": "agree"}
+        back = await self._followed(await self._session.post(str(form.action), data=filled, allow_redirects=False))
+        if not isinstance(back, URL):
+            raise TourError(f"the consent ended at {back.url.path} with {back.status}")
+        return back
 
     async def _redeem(self, code: str, verifier: str, nonce: str) -> dict[str, Any]:
         answer = await self._token(
