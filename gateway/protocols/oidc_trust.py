@@ -133,7 +133,7 @@ class Trust:
     def __init__(self, wire: Wire, pins: Pins, kit: Kit) -> None:
         self.pins = pins
         self._wire = wire
-        metadata = Terms(METADATA_FRESH, max(METADATA_FRESH, pins.stale), PAUSE)
+        metadata = Terms(METADATA_FRESH, METADATA_FRESH + pins.stale, PAUSE)
         self._metadata = Kept(wire.region, "metadata", self._discover, metadata, kit.clock)
         keys = Terms(KEYS_FRESH, pins.stale, PAUSE)
         self.keys = Kept(wire.region, "keys", self._fetch_keys, keys, kit.clock)

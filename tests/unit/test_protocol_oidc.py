@@ -834,6 +834,18 @@ async def test_a_provider_may_say_where_it_listens_and_is_asked_once_a_day() -> 
         assert place.provider.asked.count(METADATA) == 2
 
 
+async def test_addresses_that_were_right_yesterday_serve_while_the_metadata_cannot_be_had() -> None:
+    async with world(**BY_DISCOVERY) as place:
+        describes(place)
+        await by_discovery(place)
+        place.clock.advance(DAY.total_seconds())
+        place.provider.answers[METADATA] = lambda _: web.Response(status=500)
+        assert (await by_discovery(place)).subject == "person-1"
+        place.clock.advance(DAY.total_seconds())
+        with pytest.raises(RegionUnreachable):
+            await place.begin()
+
+
 async def test_the_algorithms_that_a_provider_lists_are_not_looked_at() -> None:
     """Its metadata list `none`: a client that took algorithms from there would take an unsigned token."""
     async with world(**BY_DISCOVERY) as place:
