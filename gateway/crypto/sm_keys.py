@@ -11,6 +11,9 @@ A pin file is TOML, one table a key:
     not_before = 2026-01-01T00:00:00Z
     not_after = 2028-01-01T00:00:00Z
     public_key = "04…"   # hex, or PEM in '''…'''
+
+An SM2 certificate says key and term by itself: then `id` and `certificate` (PEM) are all. It is pinned, not verified:
+no issuer is trusted for anything, and nothing but its key and term is read.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from cryptography.hazmat import asn1
-from cryptography.x509 import ObjectIdentifier
+from cryptography.x509 import ObjectIdentifier, load_pem_x509_certificate
 
 from gateway.crypto.sm2 import Sm2PrivateKey, Sm2PublicKey
 
@@ -71,6 +74,20 @@ class _PrivateInfo:
     key: bytes
 
 
+@asn1.sequence
+class _Tbs:
+    """TBSCertificate of version 3 (RFC 5280 §4.1), without unique identifiers."""
+
+    version: Annotated[int, asn1.Explicit(0)]
+    serial: int
+    signature: asn1.TLV
+    issuer: asn1.TLV
+    validity: asn1.TLV
+    subject: asn1.TLV
+    key: _PublicInfo
+    extensions: Annotated[asn1.TLV, asn1.Explicit(3)]
+
+
 # --- one key -----------------------------------------------------------------------------------------------------
 
 
@@ -97,11 +114,19 @@ def read_public(material: bytes) -> Sm2PublicKey:
         case None:
             return _point(_hex(text))
         case "PUBLIC KEY", der:
-            info = asn1.decode_der(_PublicInfo, der)
-            _on_curve(info.algorithm)
-            return _point(info.key.as_bytes())
+            return _public(asn1.decode_der(_PublicInfo, der))
         case label, _:
             raise ValueError(f"{label!r} is no SM2 public key")
+
+
+def read_certificate(material: bytes) -> tuple[Sm2PublicKey, datetime, datetime]:
+    """Return key, begin and end of an SM2 certificate (PEM); its signature is not looked at. Raises ValueError.
+
+    `cryptography` reads such a certificate but for its key.
+    """
+    certificate = load_pem_x509_certificate(material)
+    key = _public(asn1.decode_der(_Tbs, certificate.tbs_certificate_bytes).key)
+    return key, certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
 def private_pem(key: Sm2PrivateKey) -> bytes:
@@ -127,6 +152,11 @@ def _read_sec1(der: bytes, *, curve_needed: bool = False) -> Sm2PrivateKey:
     if info.public is not None and _point(info.public.as_bytes()) != key.public:
         raise ValueError("private and public part do not belong together")
     return key
+
+
+def _public(info: _PublicInfo) -> Sm2PublicKey:
+    _on_curve(info.algorithm)
+    return _point(info.key.as_bytes())
 
 
 def _on_curve(algorithm: _Algorithm) -> None:
@@ -220,12 +250,15 @@ def read_pins(material: bytes) -> PinnedKeys:
 
 
 def _pinned(entry: Any) -> tuple[str, PinnedKey]:
-    wanted = {"id", "public_key", "not_before", "not_after"}
-    if not isinstance(entry, dict) or entry.keys() != wanted:
-        raise ValueError(f"a pinned key has {', '.join(sorted(wanted))} and nothing else")
-    key_id, term = entry["id"], (entry["not_before"], entry["not_after"])
-    if not isinstance(key_id, str) or not _KEY_ID.fullmatch(key_id) or not isinstance(entry["public_key"], str):
-        raise ValueError("id and public_key are texts; an id has 1 to 64 letters, digits, dots, hyphens and @")
+    forms = ({"id", "public_key", "not_before", "not_after"}, {"id", "certificate"})
+    if not isinstance(entry, dict) or entry.keys() not in forms:
+        raise ValueError(f"a pinned key has {', '.join(sorted(forms[0]))}, or certificate and id, and nothing else")
+    key_id, material = entry["id"], entry.get("public_key", entry.get("certificate"))
+    if not isinstance(key_id, str) or not _KEY_ID.fullmatch(key_id) or not isinstance(material, str):
+        raise ValueError("what a pinned key has are texts; an id has 1 to 64 letters, digits, dots, hyphens and @")
+    if "certificate" in entry:
+        return key_id, PinnedKey(*read_certificate(material.encode()))
+    term = (entry["not_before"], entry["not_after"])
     if not all(isinstance(end, datetime) and end.tzinfo for end in term) or not term[0] < term[1]:
         raise ValueError(f"key {key_id}: not_before and not_after are times with zone, one before the other")
-    return key_id, PinnedKey(read_public(entry["public_key"].encode()), *term)
+    return key_id, PinnedKey(read_public(material.encode()), *term)

@@ -403,6 +403,46 @@ def test_a_pin_file_that_leaves_anything_open_is_refused(text: str) -> None:
         read_pins(text.encode())
 
 
+CERTIFICATE = """
+-----BEGIN CERTIFICATE-----
+MIIBpjCCAU2gAwIBAgIUNb61K9fui7o6jp5TmvKnPIUqvnwwCgYIKoEcz1UBg3Uw
+KTEWMBQGA1UEAwwNcHJvdmluY2UgdGVzdDEPMA0GA1UECgwG5rWL6K+VMB4XDTI2
+MTEyOTE0NTIzOFoXDTM2MTEyNjE0NTIzOFowKTEWMBQGA1UEAwwNcHJvdmluY2Ug
+dGVzdDEPMA0GA1UECgwG5rWL6K+VMFkwEwYHKoZIzj0CAQYIKoEcz1UBgi0DQgAE
+NoTRs02i3JrFud2E2BO88VQeVFaF3gi0x5XLkacnZxxbfW9dNi3niHJbJFoMC4lL
+aLkFmDQ3k09MvGa64Yko3KNTMFEwHQYDVR0OBBYEFEyPsN8jqG8C6+QlYO2pUefE
+jeOIMB8GA1UdIwQYMBaAFEyPsN8jqG8C6+QlYO2pUefEjeOIMA8GA1UdEwEB/wQF
+MAMBAf8wCgYIKoEcz1UBg3UDRwAwRAIgEqELyWFtbnHy//pM5MEXRyq/578IfVfE
+rfNc/QYc3T8CIB8ND03edxrsucxwDl2IXmspPf5h4v+SxBSwafd+D2tx
+-----END CERTIFICATE-----
+"""
+"""Made with OpenSSL 3 for this test, with Chinese in its subject; the private key was thrown away."""
+
+
+def test_a_certificate_is_pinned_with_its_key_and_its_term() -> None:
+    """Provinces hand out certificates of a mainland CA; `cryptography` reads all of one but the SM2 key in it."""
+    pins = read_pins(f"[[key]]\nid = 'a'\ncertificate = '''{CERTIFICATE}'''\n".encode())
+    key = pins.key("a", datetime(2030, 1, 1, tzinfo=UTC))
+    assert key.point.hex().startswith("3684d1b34da2dc9ac5b9dd84d813bcf1541e545685de08b4c795cb91a727671c")
+    for outside in (datetime(2026, 11, 29, 14, 52, 37, tzinfo=UTC), datetime(2036, 11, 26, 14, 52, 38, tzinfo=UTC)):
+        with pytest.raises(UntrustedKeyError):
+            pins.key("a", outside)
+
+
+def test_a_certificate_does_not_stand_beside_a_term_of_its_own() -> None:
+    """One of the two would be wrong, and nobody could say which."""
+    text = f"[[key]]\nid = 'a'\nnot_after = 2040-01-01T00:00:00Z\ncertificate = '''{CERTIFICATE}'''\n"
+    with pytest.raises(ValueError, match="nothing else"):
+        read_pins(text.encode())
+
+
+def test_a_certificate_of_another_kind_of_key_is_refused(tmp_path: Path) -> None:
+    Mint(tmp_path).certificate("peer", "peer.test")
+    pem = (tmp_path / "peer.cert.pem").read_text(encoding="ascii")
+    with pytest.raises(ValueError, match=r"curve|parsing"):
+        read_pins(f"[[key]]\nid = 'a'\ncertificate = '''{pem}'''\n".encode())
+
+
 def test_minted_pairs_and_pins_belong_together(tmp_path: Path) -> None:
     mint = Mint(tmp_path)
     for name in ("current", "retired", "next"):

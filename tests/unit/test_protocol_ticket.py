@@ -7,6 +7,7 @@ what is tested; each test says what the content is, or spoils the finished answe
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from aiohttp import web
 
+from gateway.config import HOUSE
 from gateway.crypto.sm2 import Sm2PrivateKey, generate
+from gateway.crypto.sm4 import Sealed, unseal
 from gateway.crypto.sm_keys import private_pem, public_pem
 from gateway.errors import (
     ForgedCallback,
@@ -696,6 +699,33 @@ async def test_an_answer_cannot_pass_for_a_notice() -> None:
     async with opened(Far()) as near:
         with pytest.raises(ForgedCallback):
             await near.sign_out.ended(passed)
+
+
+# --- the page ----------------------------------------------------------------------------------------------------
+
+
+def vectors() -> list[list[str]]:
+    """Return what stands in code marks in each row of the vectors of docs/ticket-exchange.md."""
+    page = (HOUSE / "docs" / "ticket-exchange.md").read_text(encoding="utf-8")
+    table = page.partition("### Vectors")[2].partition("## ")[0]
+    return [re.findall(r"`([^`]+)`", row) for row in table.splitlines() if row.startswith("| ")][1:]
+
+
+def test_the_vectors_on_the_page_are_right() -> None:
+    """Whoever writes a side of this from the page begins with them."""
+    asked, digest, request, told, answer, content, gcm, cbc = vectors()
+    key = Sm2PrivateKey(bytes.fromhex("3945208F7B2144B13F36E38AC6D39F95889393692860B51A42FB81EF4DF7C5B8")).public
+    nonce, path = "0123456789abcdef0123456789abcdef", "/tacs-uc/ticket/token"
+    assert sm3_hex(asked[0].encode()) == digest[0]
+    signed = ("PEARL-TICKET-1 REQUEST", "POST", path, "", "pearl", request[2], request[1], nonce, digest[0])
+    assert key.verify("\n".join(signed).encode(), bytes.fromhex(request[-1]), "raw")
+    head = ("PEARL-TICKET-1 ANSWER", "200", path, "pearl", answer[1], answer[0], nonce, told[0])
+    assert key.verify("\n".join(head).encode(), bytes.fromhex(answer[-1]), "raw")
+    bound, plain = f"pearl\n{nonce}".encode(), content[0].encode()
+    first = Sealed(bytes.fromhex(gcm[1]), *map(bytes.fromhex, gcm[2:]))
+    assert unseal("SM4-GCM", bytes.fromhex(gcm[0]), first, bound) == plain
+    second = Sealed(bytes(range(16)), *map(bytes.fromhex, cbc))
+    assert unseal("SM4-CBC-HMAC-SM3", bytes(range(48)), second, bound) == plain
 
 
 # --- opening -----------------------------------------------------------------------------------------------------
