@@ -10,12 +10,30 @@ from gateway.ports import Adapter, Kit
 from gateway.protocols.saml import Profile, open_saml
 
 ATTRIBUTES = ("userType", "userName", "certificateType", "certificateNumber", "sex", "birthday", "mobile", "email")
-"""The attributes that are taken over, under their own names; the persistent name becomes `userId`."""
+"""The attributes of a person that are taken over, under their own names; the persistent name becomes `userId`."""
+
+OF_ORGANISATION = {
+    **{name: name for name in ("corpId", "enterpriseName", "creditCode", "legalPersonName", "agentRole")},
+    "userName": "agentName",
+    "certificateType": "agentCertificateType",
+    "certificateNumber": "agentCertificateNumber",
+    "mobile": "agentMobile",
+}
+"""The attributes of the organisation that a person signs on for; the person is whom its document calls the agent."""
+
+ROLES = {"经办人": "handler", "法定代表人": "legal_representative"}
 
 
 def open_adapter(kit: Kit) -> Adapter:
     """Compose what the region offers; makes no network call. Raises StartRefused."""
-    saml = open_saml(kit, Profile({name: name for name in ATTRIBUTES}, subject="userId"))
+    profile = Profile(
+        {name: name for name in ATTRIBUTES},
+        subject="userId",
+        organisation=OF_ORGANISATION,
+        role="agentRole",
+        roles=ROLES,
+    )
+    saml = open_saml(kit, profile)
     return Adapter(
         sign_on=saml.sign_on,
         sign_out=saml.sign_out,

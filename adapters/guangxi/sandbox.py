@@ -37,6 +37,7 @@ from adapters.guangxi.sandbox_messages import (
     logout_response,
     metadata,
     new_id,
+    organisation_of,
     read_errand,
     response,
 )
@@ -138,6 +139,8 @@ class IdentityProvider:
         if person is None or form.get("method") not in offered:
             return sign_in_page(request.rel_url.raw_query_string, offered, wrong=True)
         facts = self._facts(request, errand, person, CLASSES + METHODS[form["method"]][0])
+        if form.get("capacity") == "organisation":
+            facts = facts.but(attributes={**facts.attributes, **organisation_of(person)})
         self._sessions[facts.session_index] = {"name_id": facts.name_id, "index": facts.session_index}
         return self._back(errand, self._answer(request, facts))
 

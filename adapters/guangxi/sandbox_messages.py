@@ -151,6 +151,17 @@ def attributes_of(person: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in said.items() if value}
 
 
+def organisation_of(person: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is said of the organisation that a person signs on for, and as what."""
+    return {
+        "corpId": person["corp_id"],
+        "enterpriseName": person["corp_name"],
+        "creditCode": person["corp_code"],
+        "legalPersonName": person["corp_head"],
+        "agentRole": person["acts_as"],
+    }
+
+
 def assertion(facts: Facts) -> etree._Element:
     """Return an unsigned assertion."""
     now, until = stamp(facts.now), stamp(facts.now + LIFE)

@@ -28,6 +28,8 @@ def sign_in_page(query: str, offered: Mapping[str, str], *, wrong: bool = False)
         "<p><label>账号 Account <input name=account autocomplete=username required autofocus></label></p>"
         "<p><label>密码 Password <input name=password type=password autocomplete=current-password required></label></p>"
         f"<p><label>方式 Method <select name=method>{options}</select></label></p>"
+        "<p><label>身份 As <select name=capacity><option value=self>本人 myself</option>"
+        "<option value=organisation>所属企业 my organisation</option></select></label></p>"
         "<button>登录 Sign in</button> <button name=decision value=decline formnovalidate>拒绝 Decline</button></form>",
         403 if wrong else 200,
     )

@@ -28,7 +28,7 @@ from gateway.errors import (
     SignOnFailed,
     StartRefused,
 )
-from gateway.ports import Callback, Kit, SignOnReturn, SignOnStart, SignOutStart
+from gateway.ports import Callback, Kit, SignOnReturn, SignOnStart, SignOutStart, UpstreamIdentity
 from gateway.protocols.saml import Profile, Saml, open_saml
 from gateway.protocols.saml.documents import MD, SAML, SAMLP
 from gateway.protocols.saml.sign_on import REFUSED
@@ -229,7 +229,7 @@ async def test_a_fresh_proof_is_demanded_of_the_answer() -> None:
 
 
 async def test_an_attribute_with_two_values_is_refused() -> None:
-    """Guard: `_claims`. Which of two numbers is the person's is not for us to choose."""
+    """Guard: `_taken`. Which of two numbers is the person's is not for us to choose."""
     async with pinned() as saml:
         _, _, memory = await asked(saml)
         answer = Answer(
@@ -238,6 +238,34 @@ async def test_an_attribute_with_two_values_is_refused() -> None:
         with pytest.raises(SignOnFailed) as refused:
             await saml.sign_on.complete(back(answer, memory))
     assert "several values" in refused.value.detail
+
+
+COMPANY = {"corpId": "C-1", "enterpriseName": "南宁示例科技有限公司", "agentRole": "经办人"}
+
+
+async def completed(profile: Profile, **attributes: str) -> UpstreamIdentity:
+    """Sign somebody on under a profile, with these attributes beside the usual ones."""
+    known = given(cert_pem(idp_signing().certificate))
+    async with kit("https://idp.test", settings=PINNED, secrets=known) as lent:
+        saml = open_saml(lent, profile)
+        _, _, memory = await asked(saml)
+        facts = FACTS.but(request_id=memory["request"], attributes={**FACTS.attributes, **attributes})
+        return await saml.sign_on.complete(back(Answer(facts=facts), memory))
+
+
+async def test_who_signs_on_for_an_organisation_does_so_in_a_known_role() -> None:
+    """Guard: `_role`. Without the role there is no organisation, whatever attributes of one came along."""
+    names = {name: name for name in COMPANY}
+    profile = replace(PROFILE, organisation=names, role="agentRole", roles={"经办人": "handler"})
+    identity = await completed(profile, **COMPANY)
+    assert (identity.role, identity.organisation) == ("handler", COMPANY)
+    assert "corpId" not in identity.claims
+    alone = await completed(profile, corpId="C-1")
+    assert (alone.role, alone.organisation) == ("", None)
+    with pytest.raises(SignOnFailed) as refused:
+        await completed(profile, **{**COMPANY, "agentRole": "过客"})
+    assert "a role that nobody here knows" in refused.value.detail
+    assert (await completed(PROFILE, **COMPANY)).organisation is None
 
 
 # --- logout ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import asyncio
 import base64
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from lxml import etree
@@ -32,13 +32,18 @@ _NAMESPACES = {"saml": SAML, "samlp": SAMLP}
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a region says in its attributes. `attributes` is their name → the name in the region's document.
+    """What a region says in its attributes. `attributes` is their name → the name in the region's document of a person.
 
-    `subject` is the name under which the document carries the persistent name.
+    `subject` is the name under which that document carries the persistent name. `organisation` is likewise for the
+    document of a legal person (法人), which is there when the attribute `role` is: as what the person signs on for it,
+    in one of the words of `roles` (theirs → ours).
     """
 
     attributes: Mapping[str, str]
     subject: str
+    organisation: Mapping[str, str] = field(default_factory=dict)
+    role: str = ""
+    roles: Mapping[str, str] = field(default_factory=dict)
 
 
 class SamlSignOn:
@@ -82,12 +87,15 @@ class SamlSignOn:
         )
 
     def _identity(self, said: Statement) -> UpstreamIdentity:
-        name = said.name_id
+        name, profile = said.name_id, self._profile
+        role = self._role(said)
         return UpstreamIdentity(
             subject=name.value,
-            claims={**self._claims(said), self._profile.subject: name.value},
+            claims={**_taken(said, profile.attributes), profile.subject: name.value},
             method=said.context.rpartition(":")[2][:64],
             level=said.context,
+            organisation=dict(_taken(said, profile.organisation)) if role else None,
+            role=role,
             authenticated_at=said.authenticated_at,
             assertion=said.data,
             once=OnceOnly(said.assertion_id, said.until),
@@ -100,16 +108,24 @@ class SamlSignOn:
             },
         )
 
-    def _claims(self, said: Statement) -> dict[str, str]:
-        """Return the attributes that the profile knows, each with one value. Raises Rejected."""
-        claims: dict[str, str] = {}
-        for theirs, ours in self._profile.attributes.items():
-            values = said.attributes.get(theirs, ())
-            if len(values) > 1 or ours in claims:
-                raise Rejected("an attribute has several values")
-            if values and values[0]:
-                claims[ours] = values[0]
-        return claims
+    def _role(self, said: Statement) -> str:
+        """Return our word for as what the person signs on for an organisation; "" for themselves. Raises Rejected."""
+        word = _taken(said, {self._profile.role: "role"}).get("role", "") if self._profile.role else ""
+        if word and word not in self._profile.roles:
+            raise Rejected("a role that nobody here knows")
+        return self._profile.roles.get(word, "")
+
+
+def _taken(said: Statement, names: Mapping[str, str]) -> dict[str, str]:
+    """Return the attributes of these names under ours, each with one value. Raises Rejected."""
+    taken: dict[str, str] = {}
+    for theirs, ours in names.items():
+        values = said.attributes.get(theirs, ())
+        if len(values) > 1:
+            raise Rejected("an attribute has several values")
+        if values and values[0]:
+            taken[ours] = values[0]
+    return taken
 
 
 def authn_request(
