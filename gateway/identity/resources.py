@@ -23,6 +23,7 @@ from gateway.identity.persons import PersonVault, chosen_claims
 from gateway.identity.proofs import NONCE_HEADER, Presented, Proofs
 from gateway.identity.provider import FindClient, ProviderParts
 from gateway.identity.token_endpoint import stands
+from gateway.identity.verified import VerifiedTokens
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.storage.nonces import spend
@@ -31,7 +32,16 @@ from gateway.storage.nonces import spend
 class Resources:
     """Answers for access tokens."""
 
-    def __init__(self, parts: ProviderParts, find: FindClient, proofs: Proofs, store: Store, clock: Clock) -> None:
+    def __init__(
+        self,
+        parts: ProviderParts,
+        find: FindClient,
+        proofs: Proofs,
+        store: Store,
+        clock: Clock,
+        verified: VerifiedTokens,
+    ) -> None:
+        self._verified = verified
         self._parts = parts
         self._vault: PersonVault = parts.vault
         self._find = find
@@ -87,18 +97,27 @@ class Resources:
             acting=acting,
         )
 
-    async def _claims(self, presented: Presented) -> dict[str, Any]:
+    async def _claims(self, presented: Presented) -> Mapping[str, Any]:
         """Return the claims of a token that stands, presented by its holder."""
-        claims = self._parts.tokens.verify(presented.token)
-        now = self._clock()
+        token, now = presented.token, self._clock()
+        standing = self._verified.standing(token)
+        claims = standing or self._verified.signed(token) or self._parts.tokens.verify(token)
         try:
             await self._check_holder(presented, claims, now)
         except DpopRefused as refused:
             refused.headers = {NONCE_HEADER: self._proofs.nonce(now)}
             raise
+        if standing is None:
+            await self._check_standing(token, claims, now)
+        return claims
+
+    async def _check_standing(self, token: str, claims: Mapping[str, Any], now: datetime) -> None:
+        """Ask the store. Only a client's own token is remembered: a person's may end in many places."""
+        question = self._verified.begin()
         if not await self._store.read(partial(stands, claims=claims, now=now)):
             raise NotAuthenticated("The access token was revoked, or the sign-on behind it has ended.")
-        return claims
+        if "grant_id" not in claims:
+            self._verified.remember(question, token, claims)
 
     async def _check_holder(self, presented: Presented, claims: Mapping[str, Any], now: datetime) -> None:
         """Make sure that whoever presents the token holds what it is bound to, and proves it anew."""

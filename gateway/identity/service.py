@@ -6,6 +6,7 @@ Owns: construction, and nothing else. Leaves browsers to `authorization`, client
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -37,6 +38,7 @@ from gateway.identity.switches import ClosedRegions, RegionSwitches
 from gateway.identity.token_endpoint import TokenEndpoints
 from gateway.identity.tokens import AccessTokens
 from gateway.identity.upstream import SignOnRegion
+from gateway.identity.verified import VerifiedTokens
 from gateway.policy.claims import ClaimsGate
 from gateway.policy.recognition import Recognition
 from gateway.policy.transfer import Basis
@@ -73,6 +75,7 @@ class IdentityService:
         authorities: Authorities,
         finish_link: FinishLink | None = None,
         resting: Callable[[str], bool] = never_resting,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._find = find
         self._store = store
@@ -106,8 +109,9 @@ class IdentityService:
         gate = ClaimsGate(bases, timedelta(days=config.sign_on.consent_days))
         disclosure = Disclosure(gate, regions, self.parts.vault, store)
         self.browser = Authorization(self.parts, find, self.broker, disclosure, store, clock, self.logouts, finish_link)
-        self.clients = TokenEndpoints(self.parts, find, proofs, Exchanges(tokens), store, clock)
-        self.resources = Resources(self.parts, find, proofs, store, clock)
+        verified = VerifiedTokens(clock, monotonic)
+        self.clients = TokenEndpoints(self.parts, find, proofs, Exchanges(tokens), store, clock, verified)
+        self.resources = Resources(self.parts, find, proofs, store, clock, verified)
 
     def logout_worker(self, settings: LogoutSettings, session: ClientSession) -> LogoutWorker:
         """Return the worker that tells services and regions of the end of sessions."""

@@ -30,6 +30,7 @@ from gateway.identity.proofs import Presented, Proofs, Proved
 from gateway.identity.provider import API_GRANTS, Answer, Exchange, FindClient, ProviderParts, Work
 from gateway.identity.records import Code, UsedAssertion, new_handle
 from gateway.identity.requests import KEPT, Form, ProtocolRequest
+from gateway.identity.verified import VerifiedTokens, token_id
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.storage.nonces import spend
@@ -79,7 +80,9 @@ class TokenEndpoints:
         exchanges: Exchanges,
         store: Store,
         clock: Clock,
+        verified: VerifiedTokens,
     ) -> None:
+        self._verified = verified
         self._parts = parts
         self._find = find
         self._proofs = proofs
@@ -243,6 +246,7 @@ class TokenEndpoints:
         if claims["client_id"] == client.id:
             expires = datetime.fromtimestamp(claims["exp"], now.tzinfo)
             await self._store.write(partial(families.revoke_token, token_id=claims["jti"], expires_at=expires))
+            self._verified.forget(token_id(claims["jti"]))
 
     # --- shared
 

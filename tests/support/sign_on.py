@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -347,6 +348,7 @@ async def open_world(
     config: Config | None = None,
     authorities: Authorities = Authorities(),  # noqa: B008 - none vouches, and nobody changes it here
     signer: Signer | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[World]:
     """Serve the provider's addresses over two regions that answer as they are told, and one without sign-on.
 
@@ -366,7 +368,7 @@ async def open_world(
         config=config or a_config(folder), find=find, recognition=EVERYBODY, bases=(), regions=regions, store=store,
         sealer=Sealer(secret), references=References(secret),
         signer=signer or Es256Signer([keys.get("signing") or pem()]), clock=clock, metrics=metrics,
-        authorities=authorities,
+        authorities=authorities, monotonic=monotonic,
     )  # fmt: skip
     app = web.Application(middlewares=edge(metrics, lambda _request, error: problem_response(error, "page")))
     reader = CertificateReader(config.listen.proxies if config else ())
