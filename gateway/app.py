@@ -22,12 +22,15 @@ from gateway.config import Config
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
 from gateway.domain.mandate import Rules
+from gateway.identity.accounts import Accounts, through
+from gateway.identity.authorization import TOUCH
 from gateway.identity.clients import Surroundings
 from gateway.identity.codes import CodeRouter
 from gateway.identity.linking import Linking
 from gateway.identity.mandate_desk import MandateDesk
 from gateway.identity.mandates import Mandates
 from gateway.identity.mtls import Authorities, CertificateReader
+from gateway.identity.records import Session, touch_session
 from gateway.identity.registry import ClientRegistry
 from gateway.identity.service import IdentityService
 from gateway.lines import SIGN_ON
@@ -42,6 +45,7 @@ from gateway.opening import (
 )
 from gateway.ports import Clock
 from gateway.regions import following, read_again
+from gateway.storage import Store
 from gateway.storage.blobs import Blobs, open_blob_store
 from gateway.submissions.attempt import Attempts, StepObserver, unobserved
 from gateway.submissions.cases import Cases
@@ -56,6 +60,7 @@ from gateway.telemetry import Metrics
 from gateway.tls import PublicTls, read_tls
 from gateway.versions import Versions
 from gateway.web import middlewares, routes
+from gateway.web.account import AccountServices
 from gateway.web.api.handlers import ApiServices, Authenticate
 from gateway.web.pages import Pages
 from gateway.web.peer import connection_of
@@ -178,6 +183,14 @@ async def build_app(
             store=store, sealer=sealer, clock=clock, windows=data.windows, issuer=config.public_url,
         )  # fmt: skip
 
+        persons = AccountServices(
+            issuer=config.public_url, live_session=identity.browser.live_session,
+            used=partial(_used, store, clock), vault=identity.parts.vault,
+            accounts=Accounts(store, clock, through(identity.logouts)), mandates=mandates, linking=linking,
+            items=data.items, region_names={region.id: region.names for region in regions.values()},
+            client_name=partial(_client_name, clients), references=references, sealer=sealer, clock=clock,
+        )  # fmt: skip
+
         https = config.public_url.startswith("https://")
         pages = Pages(secure=https)
         stopping = asyncio.Event()
@@ -187,7 +200,7 @@ async def build_app(
         )
         public.add_routes(
             routes.public(
-                identity=identity, agencies=agencies, clerks=clerks, inbox=inbox, pages=pages,
+                identity=identity, agencies=agencies, clerks=clerks, persons=persons, inbox=inbox, pages=pages,
                 limits=config.limits, clock=clock, certificate_of=certificate_of,
             )
         )  # fmt: skip
@@ -238,3 +251,15 @@ def _authenticator(identity: IdentityService, certificate_of: CertificateOf) -> 
         return await identity.resources.authenticate(with_token(presented(request, identity.issuer, certificate_of)))
 
     return authenticate
+
+
+async def _used(store: Store, clock: Clock, session: Session) -> None:
+    """Note that a person was here, not more often than it matters."""
+    if clock() - session.last_used_at > TOUCH:
+        await store.write(partial(touch_session, session_id=session.id, now=clock()))
+
+
+async def _client_name(clients: ClientRegistry, client_id: str) -> str:
+    """Return a service's name, or its id when it is registered no more."""
+    client = await clients.find(client_id)
+    return client_id if client is None else client.name

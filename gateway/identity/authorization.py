@@ -447,9 +447,14 @@ def _finish(
 
 
 def _second_sign_on(tx: Connection, arrival: Arrival, now: datetime) -> bool:
-    """Keep of a link's second sign-on what must be kept: that its assertion was used, and its evidence."""
+    """Keep of a link's second sign-on what must be kept: that its assertion was used, and its evidence.
+
+    False when the assertion was accepted before, or the region was closed meanwhile.
+    """
     session, used = arrival.session, arrival.used
     if used is not None and not spend(tx, f"sign-on:{session.region}", used.value, used.expires_at):
+        return False
+    if not is_open(tx, session.region):
         return False
     record(tx, arrival.evidence, evidence_id=session.evidence_id, now=now)
     return True

@@ -34,7 +34,7 @@ from gateway.evidence.record import refusal
 from gateway.identity import records
 from gateway.identity.persons import PersonVault
 from gateway.identity.records import Interaction, Session, new_handle
-from gateway.identity.requests import Hints
+from gateway.identity.requests import Hints, proved_since
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.storage.store import insert_into
@@ -200,6 +200,8 @@ class Linking:
         if second.region != interaction.request["region"]:
             text = "The second sign-on took place at another region than the one that was agreed to."
             raise NotPermitted(text, code="link.other_region")
+        if not proved_since(second, interaction.expires_at - self._life):
+            raise _stale()  # the region let an older sign-on of its own count, perhaps somebody else's at this machine
         there = self._opened(second.id, second.region, second.subject_ref, second.assurance, second.person)
         link, key = self._link(first, _SignOn(*there, second.authenticated_at), interaction, now)
         self._keep(tx, link, key)

@@ -50,3 +50,8 @@ class HandleCookie:
 def provider_session(*, secure: bool) -> HandleCookie:
     """Return the cookie of a session at our OpenID Provider; the window takes it back when its clerk has signed on."""
     return HandleCookie("pearl_session", secure)
+
+
+def sign_on_browser(*, secure: bool) -> HandleCookie:
+    """Return the cookie that ties sign-ons under way to the browser in which they began."""
+    return HandleCookie("pearl_sign_on", secure)

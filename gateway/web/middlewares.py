@@ -21,7 +21,7 @@ from gateway.web import problems
 ErrorPage = Callable[[web.Request, GatewayError], web.Response]
 
 REQUEST_ID = web.RequestKey("request_id", str)
-PAGES = ("/sign-in", "/window", "/oauth2/authorize", "/oauth2/logout")
+PAGES = ("/sign-in", "/window", "/account", "/oauth2/authorize", "/oauth2/logout")
 """Addresses that a person looks at in a browser: their errors are pages."""
 
 SECURITY_HEADERS = {

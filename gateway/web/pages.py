@@ -60,6 +60,10 @@ class Pages:
             )
         return response
 
+    def fragment(self, language: str, template: str, context: Mapping[str, Any]) -> str:
+        """Return a part of a page by itself, for one that must be shown and remembered as the very same text."""
+        return self._environments[language].get_template(template).render(context)
+
 
 def language_of(request: web.Request) -> str:
     """Choose the language: `?lang=`, then the cookie, then the browser's wish, then zh-CN."""

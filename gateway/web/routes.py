@@ -17,7 +17,7 @@ from gateway.storage import Store
 from gateway.submissions.inbox import Inbox
 from gateway.telemetry import Metrics
 from gateway.versions import Versions
-from gateway.web import callbacks, logout, provider_endpoints, sign_on
+from gateway.web import account, callbacks, logout, provider_endpoints, sign_on
 from gateway.web.api import handlers as api
 from gateway.web.ops import handlers as ops
 from gateway.web.ops import mappings, regions
@@ -34,6 +34,7 @@ def public(
     identity: IdentityService,
     agencies: api.ApiServices,
     clerks: WindowServices,
+    persons: account.AccountServices,
     inbox: Inbox,
     pages: Pages,
     limits: Limits,
@@ -50,6 +51,7 @@ def public(
         *api.routes(agencies),  # /v1/…
         *callbacks.routes(inbox, clock, limits.callback_bytes),  # /callbacks/{region}/…
         *window.routes(clerks, pages, limits),  # /window…
+        *account.routes(persons, pages),  # /account…
     ]
 
 

@@ -26,7 +26,7 @@ from gateway.identity.service import IdentityService
 from gateway.identity.upstream import SignOnRegion
 from gateway.web.bodies import bounded
 from gateway.web.consent import agreed_claims, consent_page, shown_page
-from gateway.web.cookies import HandleCookie, provider_session
+from gateway.web.cookies import provider_session, sign_on_browser
 from gateway.web.pages import LANGUAGES, Pages, language_of
 from gateway.web.provider_endpoints import fields, single_form, unique
 from gateway.web.provider_endpoints import form as form_of
@@ -69,7 +69,7 @@ class SignOnPages:
         self._service = service
         self._pages = pages
         self._secure = service.issuer.startswith("https://")
-        self._browser = HandleCookie("pearl_sign_on", self._secure)
+        self._browser = sign_on_browser(secure=self._secure)
         self._session = provider_session(secure=self._secure)
 
     async def authorize(self, request: web.Request) -> web.StreamResponse:

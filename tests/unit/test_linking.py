@@ -215,6 +215,13 @@ async def test_two_sign_ons_far_apart_are_not_linked(desk: Desk, clock: ManualCl
     assert outcome(await desk.service.finish(begun, desk.guangdong())) == "link.stale"
 
 
+async def test_an_older_sign_on_at_the_second_region_links_nothing(desk: Desk, clock: ManualClock) -> None:
+    """Guarded by `proved_since`: the region may have somebody else's session in this browser, and let it count."""
+    second = desk.guangdong()
+    clock.advance(120)
+    assert await desk.linked(await desk.hongkong(), second) == "link.stale"
+
+
 async def test_a_first_session_that_has_ended_links_nothing(desk: Desk, clock: ManualClock) -> None:
     """Guarded by `_first`: after a sign-out, or when somebody else signed on in this browser, it is another session."""
     first = await desk.hongkong()
