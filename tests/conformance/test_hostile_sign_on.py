@@ -26,6 +26,7 @@ async def test_a_hostile_authority_signs_nobody_on_and_leaves_nothing_behind(pla
     an authority that remembers earlier sign-ons (so that it can repeat one). What an attacker sent must not stay with
     the adapter either: the honest sign-on that follows succeeds.
     """
+    assert hostile_modes(place), f"the authority of {place.id} knows no attack"
     honest = await sign_on(place)
     levels, spent = (honest.level,), honest.once
     for mode in hostile_modes(place):

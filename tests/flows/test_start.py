@@ -15,7 +15,7 @@ from gateway.app import build_app
 from gateway.config import HOUSE, load_config
 from gateway.data import read_config
 from gateway.errors import StartRefused
-from gateway.sandbox.layout import Choices, Layout, lay_out
+from gateway.sandbox.layout import Choices, Layout, lay_out, simulated_regions
 from gateway.sandbox.neighbourhood import free_ports
 from tests.flows.flow_support import rewrite
 
@@ -266,7 +266,7 @@ async def test_a_region_that_does_not_exist_is_refused_with_those_that_do(layout
     """A spelling mistake must not become a gateway without that region."""
     rewrite(layout.config, {"[regions.hongkong.": "[regions.hongkonk."})
     reason = reason_of(await problems_of(layout), "regions.hongkonk")
-    assert "foshan, guangdong, hongkong" in reason
+    assert ", ".join(simulated_regions()) in reason
 
 
 async def test_a_folder_that_is_not_enabled_is_not_looked_at(layout: Layout) -> None:
@@ -335,7 +335,7 @@ async def test_a_check_of_a_deployment_that_is_right_says_so(layout: Layout) -> 
     """Opening the regions calls nobody: no authority is running here."""
     code, out, err = await run("check", layout)
     assert (code, err) == (0, "")
-    assert out.startswith("3 regions, ")
+    assert out.startswith(f"{len(simulated_regions())} regions, ")
     assert out.endswith("nothing is wrong.\n")
 
 
