@@ -7,6 +7,7 @@ nothing reaches for what it was not given.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -32,7 +33,9 @@ from gateway.identity.mandates import Mandates
 from gateway.identity.mtls import Authorities, CertificateReader
 from gateway.identity.records import Session, touch_session
 from gateway.identity.registry import ClientRegistry
+from gateway.identity.revocations import WatchedStore
 from gateway.identity.service import IdentityService
+from gateway.identity.verified import VerifiedTokens
 from gateway.lines import SIGN_ON
 from gateway.mapping.library import Library
 from gateway.opening import (
@@ -114,7 +117,8 @@ async def build_app(
         library = Library({region.id: region.packs.now() for region in opened.values()}, clock())
         regions = following(opened, library)
 
-        store = await down.enter_async_context(opened_store(config))
+        verified = VerifiedTokens(clock, time.monotonic)
+        store = WatchedStore(await down.enter_async_context(opened_store(config)), verified)
         await prepare_store(store, config)
         clients = ClientRegistry(store, clock, Surroundings.of(config))
         await clients.bootstrap(data.clients)
@@ -160,7 +164,7 @@ async def build_app(
         identity = IdentityService(
             config=config, find=clients.find, recognition=data.recognition, bases=data.bases,
             regions=regions, store=store, sealer=sealer, references=references, signer=signer, clock=clock,
-            metrics=metrics, authorities=authorities, finish_link=linking.finish,
+            metrics=metrics, authorities=authorities, verified=verified, finish_link=linking.finish,
             resting=lambda region: region in lines and lines[region].resting(SIGN_ON),
         )  # fmt: skip
         await identity.switches.prepare()

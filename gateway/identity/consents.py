@@ -20,6 +20,7 @@ from gateway.domain.region import place_of
 from gateway.evidence import Exchange, record
 from gateway.identity.clients import Client
 from gateway.identity.persons import claims_of_scopes
+from gateway.identity.revocations import mark
 from gateway.policy.claims import Recipient
 from gateway.policy.transfer import ConsentGiven
 from gateway.storage.tables import authorization_codes, sign_on_consents, sign_on_sessions, token_families
@@ -192,6 +193,7 @@ def _end_grants(tx: Connection, receipt: Receipt, subject_ref: str, now: datetim
     live_families = (families.client_id == receipt.client_id, families.session_id.in_(theirs))
     unused = (codes.client_id == receipt.client_id, codes.session_id.in_(theirs), codes.used_at.is_(None))
     ended = update(token_families).where(*live_families, families.revoked_at.is_(None))
+    mark(tx)
     tx.execute(ended.values(revoked_at=now))
     tx.execute(update(authorization_codes).where(*unused).values(used_at=now))
 

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from gateway.identity.records import Code, Session, digest, session_by_id
+from gateway.identity.revocations import mark
 from gateway.storage.store import insert_into
 from gateway.storage.tables import (
     authorization_codes,
@@ -207,6 +208,7 @@ def revoke_refresh(tx: Connection, token: str, client_id: str, now: datetime) ->
 
 def revoke_token(tx: Connection, token_id: str, expires_at: datetime) -> None:
     """Remember one access token as revoked until it would have expired."""
+    mark(tx)
     row = insert_into(tx, revoked_tokens).values(token_id=token_id, expires_at=expires_at)
     tx.execute(row.on_conflict_do_nothing())
 
@@ -218,4 +220,7 @@ def revoke_family(tx: Connection, family_id: str, now: datetime) -> None:
 
 def _revoke(tx: Connection, now: datetime, *which: Any) -> Sequence[str]:
     ended = update(token_families).where(*which, token_families.c.revoked_at.is_(None)).values(revoked_at=now)
-    return list(tx.execute(ended.returning(token_families.c.id)).scalars())
+    ids = list(tx.execute(ended.returning(token_families.c.id)).scalars())
+    if ids:
+        mark(tx)
+    return ids

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, inse
 
 from gateway.evidence import Exchange, record
 from gateway.identity.records import digest
+from gateway.identity.revocations import mark
 from gateway.storage.tables import logout_parties, logouts, sign_on_sessions, token_families
 
 State = Literal["pending", "done", "failed", "not_offered"]
@@ -79,6 +80,7 @@ def end_sessions(tx: Connection, now: datetime, *which: ColumnElement[bool]) -> 
     rows = sign_on_sessions.c
     live = (*which, rows.ended_at.is_(None), rows.expires_at > now)
     ended = update(sign_on_sessions).where(*live).values(ended_at=now).returning(*rows)
+    mark(tx)
     return tx.execute(ended).mappings().all()
 
 

@@ -23,6 +23,7 @@ from gateway.errors import Conflict, InvalidRequest, NotFound, StartRefused, Una
 from gateway.evidence import Exchange, record
 from gateway.identity.client_keys import END, ended, next_end, public_jwks
 from gateway.identity.clients import CLIENT_ID, Client, ClientEntry, Surroundings, client_of, unknown_names
+from gateway.identity.revocations import mark
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.storage.store import insert_into
@@ -356,6 +357,7 @@ def _disable(tx: Connection, client_id: str, by: By, now: datetime) -> Registere
     codes, families = authorization_codes.c, token_families.c
     live = (families.client_id == client_id, families.revoked_at.is_(None))
     unused = (codes.client_id == client_id, codes.used_at.is_(None))
+    mark(tx)
     tx.execute(update(token_families).where(*live).values(revoked_at=now))
     tx.execute(update(authorization_codes).where(*unused).values(used_at=now))
     tx.execute(delete(pushed_requests).where(pushed_requests.c.client_id == client_id))

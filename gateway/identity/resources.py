@@ -22,7 +22,7 @@ from gateway.identity.families import Standing
 from gateway.identity.persons import PersonVault, chosen_claims
 from gateway.identity.proofs import NONCE_HEADER, Presented, Proofs
 from gateway.identity.provider import FindClient, ProviderParts
-from gateway.identity.token_endpoint import stands
+from gateway.identity.standing import standing_claims
 from gateway.identity.verified import VerifiedTokens
 from gateway.ports import Clock
 from gateway.storage import Store
@@ -37,9 +37,9 @@ class Resources:
         parts: ProviderParts,
         find: FindClient,
         proofs: Proofs,
+        verified: VerifiedTokens,
         store: Store,
         clock: Clock,
-        verified: VerifiedTokens,
     ) -> None:
         self._verified = verified
         self._parts = parts
@@ -99,25 +99,14 @@ class Resources:
 
     async def _claims(self, presented: Presented) -> Mapping[str, Any]:
         """Return the claims of a token that stands, presented by its holder."""
-        token, now = presented.token, self._clock()
-        standing = self._verified.standing(token)
-        claims = standing or self._verified.signed(token) or self._parts.tokens.verify(token)
+        claims = await standing_claims(presented.token, self._parts.tokens, self._verified, self._store, self._clock)
+        now = self._clock()
         try:
             await self._check_holder(presented, claims, now)
         except DpopRefused as refused:
             refused.headers = {NONCE_HEADER: self._proofs.nonce(now)}
             raise
-        if standing is None:
-            await self._check_standing(token, claims, now)
         return claims
-
-    async def _check_standing(self, token: str, claims: Mapping[str, Any], now: datetime) -> None:
-        """Ask the store. Only a client's own token is remembered: a person's may end in many places."""
-        question = self._verified.begin()
-        if not await self._store.read(partial(stands, claims=claims, now=now)):
-            raise NotAuthenticated("The access token was revoked, or the sign-on behind it has ended.")
-        if "grant_id" not in claims:
-            self._verified.remember(question, token, claims)
 
     async def _check_holder(self, presented: Presented, claims: Mapping[str, Any], now: datetime) -> None:
         """Make sure that whoever presents the token holds what it is bound to, and proves it anew."""

@@ -6,7 +6,6 @@ Owns: construction, and nothing else. Leaves browsers to `authorization`, client
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -73,9 +72,9 @@ class IdentityService:
         clock: Clock,
         metrics: Metrics,
         authorities: Authorities,
+        verified: VerifiedTokens,
         finish_link: FinishLink | None = None,
         resting: Callable[[str], bool] = never_resting,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._find = find
         self._store = store
@@ -109,9 +108,8 @@ class IdentityService:
         gate = ClaimsGate(bases, timedelta(days=config.sign_on.consent_days))
         disclosure = Disclosure(gate, regions, self.parts.vault, store)
         self.browser = Authorization(self.parts, find, self.broker, disclosure, store, clock, self.logouts, finish_link)
-        verified = VerifiedTokens(clock, monotonic)
-        self.clients = TokenEndpoints(self.parts, find, proofs, Exchanges(tokens), store, clock, verified)
-        self.resources = Resources(self.parts, find, proofs, store, clock, verified)
+        self.clients = TokenEndpoints(self.parts, find, proofs, Exchanges(tokens), verified, store, clock)
+        self.resources = Resources(self.parts, find, proofs, verified, store, clock)
 
     def logout_worker(self, settings: LogoutSettings, session: ClientSession) -> LogoutWorker:
         """Return the worker that tells services and regions of the end of sessions."""

@@ -30,7 +30,8 @@ from gateway.identity.proofs import Presented, Proofs, Proved
 from gateway.identity.provider import API_GRANTS, Answer, Exchange, FindClient, ProviderParts, Work
 from gateway.identity.records import Code, UsedAssertion, new_handle
 from gateway.identity.requests import KEPT, Form, ProtocolRequest
-from gateway.identity.verified import VerifiedTokens, token_id
+from gateway.identity.standing import standing_claims
+from gateway.identity.verified import VerifiedTokens
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.storage.nonces import spend
@@ -78,15 +79,15 @@ class TokenEndpoints:
         find: FindClient,
         proofs: Proofs,
         exchanges: Exchanges,
+        verified: VerifiedTokens,
         store: Store,
         clock: Clock,
-        verified: VerifiedTokens,
     ) -> None:
-        self._verified = verified
         self._parts = parts
         self._find = find
         self._proofs = proofs
         self._exchanges = exchanges
+        self._verified = verified
         self._store = store
         self._clock = clock
 
@@ -211,12 +212,10 @@ class TokenEndpoints:
         if records.is_handle(token):
             return await self._store.read(partial(_refresh_worth, token=token, client=client, now=now))
         try:
-            claims = self._parts.tokens.verify(token)
+            claims = await standing_claims(token, self._parts.tokens, self._verified, self._store, self._clock)
         except NotAuthenticated:
             return None
         if claims["client_id"] != client.id and "introspection" not in client.scopes:
-            return None
-        if not await self._store.read(partial(stands, claims=claims, now=now)):
             return None
         kind = "DPoP" if "jkt" in claims.get("cnf", {}) else "Bearer"
         return {**claims, "active": True, "token_type": kind}
@@ -246,7 +245,6 @@ class TokenEndpoints:
         if claims["client_id"] == client.id:
             expires = datetime.fromtimestamp(claims["exp"], now.tzinfo)
             await self._store.write(partial(families.revoke_token, token_id=claims["jti"], expires_at=expires))
-            self._verified.forget(token_id(claims["jti"]))
 
     # --- shared
 
@@ -313,13 +311,6 @@ def _spent(tx: Connection, known: _Known) -> OAuth2Error | None:
     if proof is not None and not spend(tx, "dpop", proof.jti_key, proof.expires_at):
         return OAuth2Error("The DPoP proof was used before.", error="invalid_dpop_proof", status_code=400)
     return None
-
-
-def stands(tx: Connection, claims: Mapping[str, Any], now: datetime) -> bool:
-    """Say whether a verified access token was not revoked, and stands on a living sign-on if it is a person's."""
-    if families.is_revoked(tx, claims["jti"]):
-        return False
-    return "grant_id" not in claims or families.find_standing(tx, claims["grant_id"], now) is not None
 
 
 def _refresh_worth(tx: Connection, token: str, client: Client, now: datetime) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """Access tokens that were verified a moment ago: a client that calls a hundred times a second is asked once in a while.
 
 Owns: for how long an earlier answer may be used. Never after the token's own end. Never once it was revoked, or its
-sign-on ended, in this process: whoever does that calls `forget` after the commit and before answering. Never longer
+sign-on ended, in this process (`revocations` sees to that, after the commit and before the answer). Never longer
 than `STALENESS` after it was revoked by another replica. Leaves verifying to `tokens`, the question whether a token
 stands to the store, and the proof that comes with a bound token to `proofs`: each proof is checked by itself.
 
@@ -116,6 +116,12 @@ class VerifiedTokens:
         for name in names:
             for key in tuple(self._named.get(name, ())):
                 self._drop(key)
+
+    def forget_everything(self) -> None:
+        """Use nothing of what is remembered again: something was revoked, and asking anew costs little."""
+        self._generation += 1
+        self._entries.clear()
+        self._named.clear()
 
     def _drop(self, key: bytes) -> None:
         entry = self._entries.pop(key, None)

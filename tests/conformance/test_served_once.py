@@ -18,6 +18,8 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func, select
 
+from gateway.errors import NotAuthenticated
+from gateway.identity.verified import STALENESS
 from gateway.ports import OnceOnly
 from gateway.storage import Store, open_store
 from gateway.storage.tables import sign_on_sessions, token_families
@@ -183,3 +185,18 @@ async def test_one_code_makes_one_family_however_often_it_is_tried(replicas: Seq
 
 def _count_families(tx: Any) -> int:
     return int(tx.execute(select(func.count()).select_from(token_families)).scalar_one())
+
+
+async def test_a_token_that_one_replica_revoked_is_taken_by_the_other_for_seconds_at_the_most(
+    replicas: Sequence[World],
+) -> None:
+    """Guarded by `STALENESS` in `gateway.identity.verified`."""
+    one, two = replicas
+    _, body = await one.machine_token(one.assertion())
+    await two.caller(body["access_token"])
+    await one.post("/oauth2/revoke", {"token": body["access_token"], **one.signed()})
+    with pytest.raises(NotAuthenticated):
+        await one.caller(body["access_token"])
+    two.clock.advance(STALENESS)
+    with pytest.raises(NotAuthenticated):
+        await two.caller(body["access_token"])

@@ -75,6 +75,15 @@ def claims_of(world: World, token: str) -> dict[str, Any]:
     return jwt.decode(token, world.service.parts.signer.key_set(), algorithms=["ES256"]).claims
 
 
+@pytest.fixture
+def exchanging(world: World) -> World:
+    """Let the agency act for persons who signed on at the portal."""
+    agency = world.clients["agency"]
+    grants: frozenset[GrantType] = agency.grant_types | frozenset({TOKEN_EXCHANGE})
+    world.clients["agency"] = replace(agency, grant_types=grants, exchanges_from=frozenset({"portal"}))
+    return world
+
+
 # --- refresh -----------------------------------------------------------------------------------------------------
 
 
@@ -470,6 +479,38 @@ async def test_a_revoked_token_of_the_api_opens_nothing(world: World) -> None:
     assert await introspected(world, body["access_token"]) == {"active": False}
 
 
+@pytest.mark.parametrize("ending", ["revoked", "signed out", "used twice"])
+async def test_a_token_that_was_found_to_stand_a_moment_ago_is_not_taken_once_it_ended(
+    exchanging: World, ending: str
+) -> None:
+    """The memory of verified tokens is emptied by whatever ends one. Guarded by `revocations.WatchedStore.write`."""
+    world, browser, request = exchanging, Browser(exchanging), Request()
+    back = await browser.sign_on(request)
+    _, portals = await world.token(**request.redemption(back["code"]))
+    _, body = await exchanged(world, portals["access_token"])
+    token = body["access_token"]
+    assert (await world.caller(token)).client_id == "agency"
+    if ending == "revoked":
+        await revoked(world, token, **world.signed())
+    elif ending == "signed out":
+        await world.service.end_session(browser.cookies["__Host-pearl_session"])
+    else:
+        await world.token(**request.redemption(back["code"]))
+        token = portals["access_token"]
+        assert (await world.userinfo(token)).status == 401
+        return
+    with pytest.raises(NotAuthenticated):
+        await world.caller(token)
+
+
+async def test_a_remembered_token_ends_when_its_term_does(world: World) -> None:
+    _, body = await world.machine_token(world.assertion())
+    await world.caller(body["access_token"])
+    world.clock.advance(body["expires_in"])
+    with pytest.raises(NotAuthenticated, match="expired"):
+        await world.caller(body["access_token"])
+
+
 async def test_a_refresh_token_can_be_asked_about_by_its_client(world: World) -> None:
     grants: frozenset[GrantType] = frozenset({"authorization_code", "refresh_token"})
     world.clients["agency"] = replace(world.clients["agency"], grant_types=grants)
@@ -482,15 +523,6 @@ async def test_a_refresh_token_can_be_asked_about_by_its_client(world: World) ->
 
 
 # --- token exchange ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def exchanging(world: World) -> World:
-    """Let the agency act for persons who signed on at the portal."""
-    agency = world.clients["agency"]
-    grants: frozenset[GrantType] = agency.grant_types | frozenset({TOKEN_EXCHANGE})
-    world.clients["agency"] = replace(agency, grant_types=grants, exchanges_from=frozenset({"portal"}))
-    return world
 
 
 async def exchanged(world: World, token: str, **changes: str) -> tuple[int, dict[str, Any]]:

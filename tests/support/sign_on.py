@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -36,7 +35,9 @@ from gateway.errors import GatewayError
 from gateway.identity.clients import Client
 from gateway.identity.mtls import Authorities, CertificateReader
 from gateway.identity.proofs import Presented
+from gateway.identity.revocations import WatchedStore
 from gateway.identity.service import IdentityService
+from gateway.identity.verified import VerifiedTokens
 from gateway.policy.recognition import Line, Recognition
 from gateway.ports import Adapter, RegionDocument, SignOnRedirect, SignOnReturn, SignOnStart, UpstreamIdentity
 from gateway.storage import Store
@@ -348,7 +349,7 @@ async def open_world(
     config: Config | None = None,
     authorities: Authorities = Authorities(),  # noqa: B008 - none vouches, and nobody changes it here
     signer: Signer | None = None,
-    monotonic: Callable[[], float] = time.monotonic,
+    monotonic: Callable[[], float] | None = None,
 ) -> AsyncIterator[World]:
     """Serve the provider's addresses over two regions that answer as they are told, and one without sign-on.
 
@@ -364,11 +365,13 @@ async def open_world(
     async def find(client_id: str) -> Client | None:
         return clients.get(client_id)
 
+    verified = VerifiedTokens(clock, monotonic or (lambda: clock().timestamp()))
+    store = WatchedStore(store, verified)
     service = IdentityService(
         config=config or a_config(folder), find=find, recognition=EVERYBODY, bases=(), regions=regions, store=store,
         sealer=Sealer(secret), references=References(secret),
         signer=signer or Es256Signer([keys.get("signing") or pem()]), clock=clock, metrics=metrics,
-        authorities=authorities, monotonic=monotonic,
+        authorities=authorities, verified=verified,
     )  # fmt: skip
     app = web.Application(middlewares=edge(metrics, lambda _request, error: problem_response(error, "page")))
     reader = CertificateReader(config.listen.proxies if config else ())

@@ -1,0 +1,47 @@
+"""Whether an access token stands at this moment: signed by us, in its term, not revoked, its sign-on alive.
+
+Owns: asking the memory of verified tokens first and the store only when that does not know. Leaves to `proofs` whether
+whoever presents it is its holder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from gateway.errors import NotAuthenticated
+from gateway.identity import families
+from gateway.identity.tokens import AccessTokens
+from gateway.identity.verified import VerifiedTokens
+from gateway.ports import Clock
+from gateway.storage import Store
+
+
+async def standing_claims(
+    token: str, tokens: AccessTokens, verified: VerifiedTokens, store: Store, clock: Clock
+) -> Mapping[str, Any]:
+    """Return the claims of an access token that stands. Raises NotAuthenticated.
+
+    Only a client's own token is remembered: a person's sign-on may end at another replica, so it is asked about anew.
+    """
+    remembered = verified.standing(token)
+    if remembered is not None:
+        return remembered
+    question = verified.begin()
+    claims = verified.signed(token) or tokens.verify(token)
+    if not await store.read(partial(stands, claims=claims, now=clock())):
+        raise NotAuthenticated("The access token was revoked, or the sign-on behind it has ended.")
+    if "grant_id" not in claims:
+        verified.remember(question, token, claims)
+    return claims
+
+
+def stands(tx: Connection, claims: Mapping[str, Any], now: datetime) -> bool:
+    """Say whether a verified access token was not revoked, and stands on a living sign-on if it is a person's."""
+    if families.is_revoked(tx, claims["jti"]):
+        return False
+    return "grant_id" not in claims or families.find_standing(tx, claims["grant_id"], now) is not None
