@@ -7,8 +7,10 @@ what is tested; each test says what the content is, or spoils the finished answe
 from __future__ import annotations
 
 import json
+import random
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -465,6 +467,10 @@ async def test_a_ticket_that_was_too_long_under_way_is_refused(seconds: int) -> 
         replace(BACK, query={"state": STATE}),
         replace(BACK, query={"state": STATE, "ticket": ""}),
         replace(BACK, query={"state": STATE, "ticket": "x" * 513}),
+        replace(BACK, query={"state": STATE, "ticket": "票"}),
+        replace(BACK, query={"state": STATE, "ticket": "a\ud800b"}),
+        replace(BACK, query={"state": STATE, "ticket": "a ticket\n"}),
+        replace(BACK, query={"ticket": TICKET, "state": "\ud800"}),
         replace(BACK, query={"state": STATE, "error": "declined"}),
     ],
 )
@@ -539,6 +545,31 @@ async def test_a_signed_answer_that_says_too_little_signs_nobody_on(path: str, t
     tolds[path] = {**tolds.get(path, {}), **told}
     with pytest.raises(SignOnFailed, match="cannot be used"):
         await signed_on(Far(tolds=tolds))
+
+
+NONSENSE: Sequence[Any] = (None, 1, -1, 1e300, True, [], {}, "", "x" * 600, "1", [1], {"a": 1}, 10**30, "非", "a\nb")
+
+
+async def test_whatever_a_signed_answer_says_ends_in_a_refusal_or_a_person() -> None:
+    """A province's fault must not become ours: no answer of its, however odd, ends in anything but our own errors."""
+    far, chance = Far(), random.Random(20260301)  # noqa: S311 - a repeatable choice, no secret
+    outcomes = Counter[str]()
+    async with opened(far) as near:
+        for _ in range(30):
+            far.tolds = {PATHS["token"]: _odd(chance, {"user_type": chance.choice("12")}, far.content(PATHS["token"]))}
+            for path in (PATHS["person"], PATHS["organisation"]):
+                far.tolds[path] = _odd(chance, {"session": _odd(chance, dict(SESSION), SESSION)}, far.content(path))
+            try:
+                outcomes[type(await near.sign_on.complete(BACK)).__name__] += 1
+            except (SignOnFailed, RegionError) as refused:
+                outcomes[type(refused).__name__] += 1
+    assert outcomes["UpstreamIdentity"]
+    assert outcomes["SignOnFailed"]
+
+
+def _odd(chance: random.Random, told: dict[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """Put nonsense into one place of what is told, more often than not."""
+    return {**told, chance.choice(list(usual)): chance.choice(NONSENSE)} if chance.random() < 0.4 else told
 
 
 # --- refusals of the province ------------------------------------------------------------------------------------
