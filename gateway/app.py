@@ -70,6 +70,7 @@ from gateway.web.peer import connection_of
 from gateway.web.provider_endpoints import CertificateOf, presented, with_token
 from gateway.web.window.refusals import error_page
 from gateway.web.window.services import WindowServices
+from gateway.web.window.sign_on import CLIENT_ID as WINDOW_CLIENT
 
 
 def utc_now() -> datetime:
@@ -182,7 +183,8 @@ async def build_app(
             visible=lambda caller: data.grants.visible_items(caller.client_id, data.items.values(), local_day(clock())),
             region_names={region.id: region.names for region in regions.values()},
             submit=intake.accept, upload=materials.upload, show=cases.show, recent=cases.recent,
-            redeem=identity.redeem, who_signed_on=identity.who_signed_on, end_sign_on=identity.end_session,
+            redeem=identity.redeem, who_signed_on=identity.who_signed_on,
+            end_sign_on=partial(identity.end_session, begun_by=f"client:{WINDOW_CLIENT}"),
             jwks=signer.key_set,
             store=store, sealer=sealer, clock=clock, windows=data.windows, issuer=config.public_url,
         )  # fmt: skip

@@ -139,7 +139,7 @@ class IdentityService:
         """Return the person behind a token that `redeem` returned. Raises NotAuthenticated."""
         return await self.resources.who_signed_on(token)
 
-    async def end_session(self, handle: str | None) -> None:
+    async def end_session(self, handle: str | None, begun_by: str = "person") -> None:
         """End the session that a browser holds, with all that services got by it. None ends nothing."""
         if handle is not None:
-            await self.logouts.end_by_handle(handle, "person")
+            await self.logouts.end_by_handle(handle, begun_by)
