@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -28,9 +29,7 @@ from sqlalchemy.engine import URL, make_url
 from gateway.app import utc_now
 from gateway.config import Config, load_config
 from gateway.identity.clients import Client
-from gateway.identity.disclosure import Disclosure
-from gateway.identity.logout import Order, held_by
-from gateway.identity.service import IdentityService
+from gateway.identity.logout import Logouts, Order, held_by
 from gateway.opening import own_keys
 from gateway.sandbox.layout import Choices, Layout, lay_out
 from gateway.sandbox.neighbourhood import end, free_ports, wait_until_ready
@@ -121,17 +120,17 @@ async def a_process(layout: Layout, store_url: str) -> asyncio.subprocess.Proces
     return process
 
 
-def a_service(config: Config, store: Store) -> IdentityService:
-    """Return sign-on as a third replica has it, which ends a session and tells nobody."""
-    sealer, references, signer = own_keys(config)
+def logouts_of(config: Config, store: Store) -> Logouts:
+    """Return what ends sessions as a third replica has it, which tells nobody."""
+    sealer, references, _own = own_keys(config)
+    names: Any = SimpleNamespace(pairwise=lambda client, session: references.of(client, session.subject_ref),
+                                 sid=lambda client, session: references.of("sid", client, session.id),
+                                 references=references, issuer=config.public_url)  # fmt: skip
 
     async def find(_client_id: str) -> Client | None:
         return None
 
-    return IdentityService(
-        config, find, lambda _client, _session: True, Disclosure(), {}, store, sealer, references, signer, utc_now,
-        Metrics(CollectorRegistry()),
-    )  # fmt: skip
+    return Logouts(config.logout, names, find, {}, store, sealer, utc_now, Metrics(CollectorRegistry()))
 
 
 async def test_a_replica_that_dies_between_two_services_leaves_both_told(
@@ -164,10 +163,10 @@ async def test_a_replica_that_dies_between_two_services_leaves_both_told(
 
 
 async def end_a_session(config: Config, store: Store) -> None:
-    handle, service = secrets.token_urlsafe(32), a_service(config, store)
-    sealer, references, _signer = own_keys(config)
+    handle = secrets.token_urlsafe(32)
+    sealer, references, _own = own_keys(config)
     await store.write(lambda tx: a_session(tx, sealer, references, utc_now(), *NAMES, handle=handle))
-    await service.logouts.end(Order(held_by(handle), "person", tell_region=False))
+    await logouts_of(config, store).end(Order(held_by(handle), "person", tell_region=False))
 
 
 async def settled(store: Store, party: str) -> bool:
