@@ -46,6 +46,7 @@ from gateway.identity.requests import (
 )
 from gateway.identity.switches import is_open
 from gateway.identity.upstream import SignOnRegion, reaches
+from gateway.policy.recognition import SIGN_ON
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.storage.nonces import spend
@@ -236,7 +237,8 @@ class Authorization:
         """
         if client is None:
             return Assurance.A0
-        return self._parts.recognition.least_for(region_id, client.service or client.id, local_day(self._clock()))
+        service, today = client.service or client.id, local_day(self._clock())
+        return self._parts.recognition.least_for(region_id, service, today, purpose=SIGN_ON)
 
     def _answer(
         self, exchange: Exchange, found: SessionFound, outcome: Outcome, claims: Mapping[str, Sequence[str]]

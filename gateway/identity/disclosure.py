@@ -6,6 +6,7 @@ rules of the border to `gateway.policy.claims`, the rows to `consents`, the page
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -118,6 +119,11 @@ class Shown:
 
     language: str
     statement: bytes
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what was said; the form carries it, so that an answer is to the page that was seen."""
+        return hashlib.sha256(self.statement).hexdigest()
 
 
 def wanted_claims(found: SessionFound) -> dict[str, Sequence[str]]:

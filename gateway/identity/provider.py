@@ -44,7 +44,7 @@ from gateway.identity.proofs import NONCE_HEADER
 from gateway.identity.records import Code, Session
 from gateway.identity.requests import Form, ProtocolRequest, Wishes
 from gateway.identity.tokens import AccessTokens, SignOnContext, new_token_id
-from gateway.policy.recognition import Ask, Decision, PersonKind, Recognition
+from gateway.policy.recognition import SIGN_ON, Ask, Decision, PersonKind, Recognition
 
 API_GRANTS = frozenset({"client_credentials", TOKEN_EXCHANGE})
 """Grants whose tokens open the API and not a person's claims."""
@@ -74,7 +74,7 @@ class ProviderParts:
         _subject, person = self.vault.open(session.id, session.person)
         kind = PersonKind.ORGANISATION if "organisation" in person.reveal() else PersonKind.PERSON
         service, day = client.service or client.id, local_day(now)
-        return self.recognition.decide(Ask(session.region, session.assurance, service, None, kind, day))
+        return self.recognition.decide(Ask(session.region, session.assurance, service, SIGN_ON, kind, day))
 
     @property
     def algorithms(self) -> Sequence[str]:

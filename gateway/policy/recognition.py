@@ -25,6 +25,8 @@ from gateway.domain.identity import Assurance
 from gateway.errors import NotPermitted
 from gateway.policy.rulefile import AnyOrCodes, Codes, Entry, covers, read_entries
 
+SIGN_ON = "sign-on"
+"""The purpose under which the matrix knows a person's signing on to a service."""
 _SHOWN = 5
 """How many names of a line an explanation lists before it counts the rest."""
 

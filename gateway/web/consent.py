@@ -32,6 +32,7 @@ def consent_page(question: ConsentQuestion, language: str) -> dict[str, Any]:
         "claims": [_row(ruling) for ruling in decision.offered],
         "withheld": [ruling.claim for ruling in decision.withheld],
         "field": CLAIM,
+        "digest": shown_page(question, language).digest,
     }
 
 

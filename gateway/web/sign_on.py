@@ -19,7 +19,7 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from gateway.errors import GatewayError, InvalidRequest, SignOnFailed
-from gateway.identity.authorization import AskConsent, ChooseRegion, SendBack
+from gateway.identity.authorization import AskConsent, ChooseRegion, ConsentQuestion, SendBack
 from gateway.identity.broker import LOST, Interrupted
 from gateway.identity.discovery import ENDPOINTS
 from gateway.identity.service import IdentityService
@@ -216,6 +216,9 @@ class SignOnPages:
             question = await self._service.browser.question(*self._asked(request, request.query))
         except SignOnFailed as error:
             return self._lost(request, error)
+        return self._question(request, question)
+
+    def _question(self, request: web.Request, question: ConsentQuestion) -> web.Response:
         return self._pages.render(request, "sign_on/consent.html", consent_page(question, language_of(request)))
 
     async def take_consent(self, request: web.Request) -> web.StreamResponse:
@@ -232,6 +235,8 @@ class SignOnPages:
             else:
                 question = await self._service.browser.question(*asked)
                 shown = shown_page(question, form.get("language", ""))
+                if form.get("digest") != shown.digest:  # what is asked has changed since the page was shown
+                    return self._question(request, question)
                 sent = await self._service.browser.agree(*asked, agreed_claims(form, question), shown)
         except (SignOnFailed, InvalidRequest) as error:
             return self._lost(request, error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -39,6 +39,7 @@ from gateway.identity.revocations import WatchedStore
 from gateway.identity.service import IdentityService
 from gateway.identity.verified import VerifiedTokens
 from gateway.policy.recognition import Line, Recognition
+from gateway.policy.transfer import Basis
 from gateway.ports import Adapter, RegionDocument, SignOnRedirect, SignOnReturn, SignOnStart, UpstreamIdentity
 from gateway.storage import Store
 from gateway.telemetry import Metrics
@@ -350,6 +351,8 @@ async def open_world(
     authorities: Authorities = Authorities(),  # noqa: B008 - none vouches, and nobody changes it here
     signer: Signer | None = None,
     monotonic: Callable[[], float] | None = None,
+    recognition: Recognition | None = None,
+    bases: Sequence[Basis] = (),
 ) -> AsyncIterator[World]:
     """Serve the provider's addresses over two regions that answer as they are told, and one without sign-on.
 
@@ -368,8 +371,8 @@ async def open_world(
     verified = VerifiedTokens(clock, monotonic or (lambda: clock().timestamp()))
     store = WatchedStore(store, verified)
     service = IdentityService(
-        config=config or a_config(folder), find=find, recognition=EVERYBODY, bases=(), regions=regions, store=store,
-        sealer=Sealer(secret), references=References(secret),
+        config=config or a_config(folder), find=find, recognition=recognition or EVERYBODY, bases=bases,
+        regions=regions, store=store, sealer=Sealer(secret), references=References(secret),
         signer=signer or Es256Signer([keys.get("signing") or pem()]), clock=clock, metrics=metrics,
         authorities=authorities, verified=verified,
     )  # fmt: skip
