@@ -156,7 +156,6 @@ async def build_app(
             store=store, types=data.types, regions=regions, grants=data.grants, bases=data.bases,
             mandates=mandates, references=references, clock=clock,
         )  # fmt: skip
-        codes = CodeRouter(store=store, regions=list(regions.values()), grants=data.grants, sealer=sealer, clock=clock)
         linking = Linking(
             store, sealer, references, clock,
             {region.id: region.place for region in regions.values() if region.adapter.sign_on is not None},
@@ -169,6 +168,10 @@ async def build_app(
             resting=lambda region: region in lines and lines[region].resting(SIGN_ON),
         )  # fmt: skip
         await identity.switches.prepare()
+        codes = CodeRouter(
+            store=store, regions=list(regions.values()), grants=data.grants, sealer=sealer, clock=clock,
+            refuse_closed=identity.health.refuse_closed,
+        )  # fmt: skip
         logout_worker = identity.logout_worker(config.logout, session)
 
         certificate_of = _certificate_of(config)

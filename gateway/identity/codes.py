@@ -8,7 +8,7 @@ be tried out while the code is still good.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Protocol
@@ -26,6 +26,7 @@ from gateway.errors import (
     FieldProblem,
     GatewayError,
     InvalidRequest,
+    RegionClosed,
     RegionError,
     RegionRefused,
     RegionUncertain,
@@ -116,20 +117,27 @@ class CodeRouter:
         grants: Grants,
         sealer: Sealer,
         clock: Clock,
+        refuse_closed: Callable[[str], Awaitable[None]],
     ) -> None:
+        """`refuse_closed` raises RegionClosed for a region whose word on who somebody is counts no more."""
         self._store = store
+        self._refuse_closed = refuse_closed
         self._issuers = {prefix: region for region in regions for prefix in region.code_prefixes}
         self._grants = grants
         self._sealer = sealer
         self._clock = clock
 
     async def resolve(self, caller: Caller, request: CodeRequest) -> CodeAnswer:
-        """Ask the issuer now. Raises InvalidRequest, NotPermitted or RegionError, each with its evidence recorded."""
+        """Ask the issuer now. Raises InvalidRequest, NotPermitted, RegionClosed or RegionError.
+
+        Each refusal has its evidence recorded.
+        """
         attempt = _Resolution(caller, request, self._clock())
         try:
             region, resolver = self._issuer(request.code)
             attempt = replace(attempt, region=region)
             self._may(attempt, region)
+            await self._refuse_closed(region.id)
             attempt = replace(attempt, forwarded_at=self._clock())
             resolved = await _asked(region, resolver, caller, request)
             attempt = replace(attempt, answered_at=self._clock())
@@ -137,7 +145,11 @@ class CodeRouter:
         except GatewayError as error:
             await self._note(attempt, error)
             raise
-        return await self._keep(attempt, new)
+        try:
+            return await self._keep(attempt, new)
+        except RegionClosed as error:
+            await self._note(attempt, error)
+            raise
 
     # --- before asking
 
@@ -180,6 +192,7 @@ class CodeRouter:
         )
 
     async def _keep(self, attempt: _Resolution, new: NewReference) -> CodeAnswer:
+        """Store the reference with its evidence. Raises RegionClosed when the region was closed meanwhile."""
         now = self._clock()
         parts = {"subject": new.subject.reveal().encode()}
 

@@ -16,8 +16,9 @@ from sqlalchemy import Connection, delete, insert, update
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.identity import Assurance
 from gateway.domain.sensitive import Sensitive
-from gateway.errors import NotFound
+from gateway.errors import NotFound, RegionClosed
 from gateway.identity.records import digest
+from gateway.identity.switches import is_open
 from gateway.storage.tables import subject_references
 
 _LENGTH = 45  # "SR" and 43 characters of base64url: 32 bytes at random
@@ -50,7 +51,8 @@ def new_reference() -> str:
 
 
 def keep_reference(tx: Connection, sealer: Sealer, new: NewReference) -> str:
-    """Store it and return its digest, by which evidence may name it."""
+    """Store it and return its digest, by which evidence may name it. Raises RegionClosed."""
+    _refuse_closed(tx, new.region)
     kept = digest(new.reference)
     row = {
         "reference_hash": kept,
@@ -68,7 +70,8 @@ def redeem_reference(tx: Connection, sealer: Sealer, *, reference: str, client_i
     """Use a reference up, in the transaction of what it is used for, and return whom it stood for.
 
     Only the client that it was made for can; another one's attempt uses nothing up. Raises NotFound
-    (`code.reference`) for one that is unknown, used, over or another client's, and does not tell which.
+    (`code.reference`) for one that is unknown, used, over or another client's, and does not tell which; RegionClosed
+    when the region's word counts no more.
     """
     c, kept = subject_references.c, digest(reference[: _LENGTH + 1])
     used = (
@@ -81,6 +84,7 @@ def redeem_reference(tx: Connection, sealer: Sealer, *, reference: str, client_i
     if row is None:
         text = "This subject reference is unknown, used or over; have the code shown again."
         raise NotFound(text, code="code.reference")
+    _refuse_closed(tx, row.region)
     subject = Sensitive(sealer.open(row.subject, _context(kept)).decode())
     return Referred(row.region, subject, Assurance(row.assurance))
 
@@ -88,6 +92,12 @@ def redeem_reference(tx: Connection, sealer: Sealer, *, reference: str, client_i
 def forget_references(tx: Connection, now: datetime) -> int:
     """Delete what is over, used or not; return how many. For the janitor."""
     return tx.execute(delete(subject_references).where(subject_references.c.expires_at <= now)).rowcount
+
+
+def _refuse_closed(tx: Connection, region: str) -> None:
+    """Raise RegionClosed, or keep the region open until this transaction ends."""
+    if not is_open(tx, region):
+        raise RegionClosed("The operator has closed this region: nobody is named by it now.", region=region)
 
 
 def _context(kept: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import select
+from sqlalchemy import Connection, insert, select
 
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.caller import Caller
@@ -22,6 +22,7 @@ from gateway.errors import (
     InvalidRequest,
     NotFound,
     NotPermitted,
+    RegionClosed,
     RegionError,
     RegionRefused,
     RegionUncertain,
@@ -40,7 +41,7 @@ from gateway.identity.subject_references import (
 from gateway.policy.grants import Capability, Grant, Grants
 from gateway.ports import Adapter, CodeQuestion, ResolvedCode
 from gateway.storage import Store, open_store
-from gateway.storage.tables import evidence, subject_references
+from gateway.storage.tables import evidence, region_switches, subject_references
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.usefixtures("unblocked")
@@ -80,6 +81,9 @@ class Issuer:
     asked: list[CodeQuestion] = field(default_factory=list)
     id: str = "guangdong"
     code_prefixes: tuple[str, ...] = ("HMM:",)
+    closed: bool = False
+    meanwhile: Store | None = None
+    """Where the region is closed while the issuer is being asked."""
 
     @property
     def adapter(self) -> Adapter:
@@ -91,6 +95,8 @@ class Issuer:
 
     async def resolve(self, question: CodeQuestion) -> ResolvedCode:
         self.asked.append(question)
+        if self.meanwhile is not None:
+            await self.meanwhile.write(close)
         if isinstance(self.answer, RegionError):
             raise self.answer
         return self.answer or ResolvedCode("UC-1", "L2", self.clock() + timedelta(minutes=1))
@@ -103,7 +109,24 @@ def issuer(clock: ManualClock) -> Issuer:
 
 @pytest.fixture
 def router(store: Store, sealer: Sealer, clock: ManualClock, issuer: Issuer) -> CodeRouter:
-    return CodeRouter(store=store, regions=[issuer], grants=Grants({1: GRANT}), sealer=sealer, clock=clock)
+    async def refuse_closed(region: str) -> None:
+        if issuer.closed:
+            raise RegionClosed("closed", region=region)
+
+    return CodeRouter(
+        store=store,
+        regions=[issuer],
+        grants=Grants({1: GRANT}),
+        sealer=sealer,
+        clock=clock,
+        refuse_closed=refuse_closed,
+    )
+
+
+def close(tx: Connection) -> None:
+    """Turn the switch of the region, as another replica may at any moment."""
+    values = {"closed": True, "reason": "test", "changed_by": "operator:x", "changed_at": datetime.now(UTC)}
+    tx.execute(insert(region_switches).values(region="guangdong", **values))
 
 
 async def rows(store: Store, table: Any) -> list[dict[str, Any]]:
@@ -319,6 +342,41 @@ async def test_without_a_grant_the_issuer_is_not_asked(
         await router.resolve(OTHER, request())
     assert issuer.asked == []
     assert {row["reason"] for row in await rows(store, evidence)} == {"policy.no_grant"}
+
+
+async def test_a_closed_region_names_nobody_and_is_not_asked(router: CodeRouter, issuer: Issuer, store: Store) -> None:
+    """`_refuse_closed` in `resolve`: the code stays unused."""
+    issuer.closed = True
+    with pytest.raises(RegionClosed):
+        await resolved(router)
+    assert issuer.asked == []
+    (row,) = await rows(store, evidence)
+    assert (row["outcome"], row["reason"]) == ("refused", "region.closed")
+
+
+async def test_a_region_that_is_closed_while_it_is_asked_names_nobody(
+    router: CodeRouter, issuer: Issuer, store: Store
+) -> None:
+    """`_refuse_closed` in `keep_reference`: the transaction decides, not the look before it."""
+    issuer.meanwhile = store
+    with pytest.raises(RegionClosed) as refused:
+        await resolved(router)
+    assert await rows(store, subject_references) == []
+    (row,) = await rows(store, evidence)
+    assert (row["id"], row["reason"]) == (refused.value.evidence, "region.closed")
+
+
+async def test_references_of_a_region_that_was_closed_since_open_nothing(
+    store: Store, sealer: Sealer, clock: ManualClock
+) -> None:
+    """`_refuse_closed` in `redeem_reference`; and the reference is not used up by the attempt."""
+    new = a_reference(clock)
+    await store.write(lambda tx: keep_reference(tx, sealer, new))
+    await store.write(close)
+    with pytest.raises(RegionClosed):
+        await redeem(store, sealer, clock, new.reference)
+    (row,) = await rows(store, subject_references)
+    assert row["used_at"] is None
 
 
 def test_the_grant_has_no_certificate_types() -> None:
