@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types contracts format fresh clean lock bench-start bench-mapping programs interop tour
+.PHONY: help run test check lint types contracts format fresh clean lock bench-start bench-mapping bench-signon programs interop tour
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
