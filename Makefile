@@ -40,6 +40,9 @@ bench-start: $(VENV)/.dev ## measure start-up time and resident memory
 bench-mapping: $(VENV)/.dev ## measure the mapping engine: speed, compilation, memory
 	$(BIN)/python -m bench.mapping
 
+bench-signon: $(VENV)/.dev ## measure code flows and introspections beside a bare program
+	$(BIN)/python -m bench.signon
+
 programs: ## install Debian's chromium, curl and xmlsec1 for the tests, when they are missing
 	@command -v chromium >/dev/null && command -v curl >/dev/null && command -v xmlsec1 >/dev/null || \
 	  { apt-get update -q && \
