@@ -149,7 +149,10 @@ class SignOut(Protocol):
     """A region whose own session can be ended from here, and which may announce that one has ended there."""
 
     async def end(self, start: SignOutStart) -> SignOnRedirect | None:
-        """End the region's session: by itself (then None), or by sending the browser there. Raises RegionError."""
+        """End the region's session: by itself (then None), or by sending the browser there.
+
+        Raises RegionError; NotOffered when there is no way to end this one.
+        """
         ...
 
     async def ended(self, notice: Callback) -> SignOutNotice:

@@ -27,7 +27,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, Key, RSAKey
 from yarl import URL
 
-from gateway.errors import InvalidRequest, SignOnFailed
+from gateway.errors import InvalidRequest, NotOffered, SignOnFailed
 from gateway.ports import (
     Callback,
     Kit,
@@ -337,10 +337,10 @@ class OidcSignOut:
         self._client = client
 
     async def end(self, start: SignOutStart) -> SignOnRedirect | None:
-        """Return where the browser ends the provider's session; None where it has no such page. Raises RegionError."""
+        """Return where the browser ends the provider's session. Raises RegionError; NotOffered where it cannot."""
         endpoint = (await self._client.trust.endpoints()).end_session
         if endpoint is None:
-            return None
+            raise NotOffered("This provider publishes no end of its session.", region=self._client.wire.region)
         query = {
             "id_token_hint": start.kept.get("id_token", ""),
             "client_id": self._client.trust.pins.client_id,

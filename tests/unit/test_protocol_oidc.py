@@ -25,6 +25,7 @@ from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 from gateway.errors import (
     ForgedCallback,
     InvalidRequest,
+    NotOffered,
     RegionError,
     RegionUncertain,
     RegionUnreachable,
@@ -913,7 +914,8 @@ async def test_a_session_is_ended_where_the_provider_says_with_what_names_it() -
 
 async def test_a_provider_without_a_page_for_it_is_let_be() -> None:
     async with world(end_session_endpoint=None) as place:
-        assert await OidcSignOut(place.client).end(SignOutStart({}, "s", "http://gateway.test/x", "en")) is None
+        with pytest.raises(NotOffered):
+            await OidcSignOut(place.client).end(SignOutStart({}, "s", "http://gateway.test/x", "en"))
 
 
 def notice(token: str, **changes: Any) -> Callback:

@@ -22,6 +22,7 @@ from gateway.errors import (
     ForgedCallback,
     InvalidRequest,
     NotFound,
+    NotOffered,
     RegionError,
     RegionUnreachable,
     ReplayedCallback,
@@ -503,7 +504,8 @@ async def test_without_metadata_the_region_is_out_of_reach() -> None:
 async def test_a_region_without_logout_in_its_metadata_ends_no_sessions_there() -> None:
     async with fetched() as (saml, publisher, _):
         publisher.before = without("SingleLogoutService")
-        assert await saml.sign_out.end(SignOutStart(KEPT, "s", CALLBACK, "en")) is None
+        with pytest.raises(NotOffered):
+            await saml.sign_out.end(SignOutStart(KEPT, "s", CALLBACK, "en"))
 
 
 # --- our own metadata --------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from cryptography import x509
 from lxml import etree
 
-from gateway.errors import ForgedCallback, InvalidRequest, ReplayedCallback
+from gateway.errors import ForgedCallback, InvalidRequest, NotOffered, ReplayedCallback
 from gateway.ports import Callback, Kit, OnceOnly, SignOnRedirect, SignOutNotice, SignOutStart
 from gateway.protocols.saml.documents import (
     LOGOUT_GRAMMAR,
@@ -63,10 +63,10 @@ class SamlSignOut:
         self._trust = trust
 
     async def end(self, start: SignOutStart) -> SignOnRedirect | None:
-        """Return the address with our signed request; None where the region offers no logout. Raises RegionError."""
+        """Return the address with our signed request. Raises RegionError; NotOffered when the region has no logout."""
         facts = await self._trust.current()
         if not facts.logout_url:
-            return None
+            raise NotOffered("This region publishes no logout.", region=self._kit.region)
         request_id = f"_{self._kit.random_token()}"
         request = logout_request(request_id, self._kit.clock(), start.kept, facts, self._us)
         url = redirect_to(facts.logout_url, "SAMLRequest", request, start.state, self._us)
