@@ -195,7 +195,11 @@ def _keys(entry: ClientEntry, place: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def client_of(entry: ClientEntry, surroundings: Surroundings, now: datetime) -> Client:
-    """Return the client that a checked registration describes, with the keys that are in force at `now`."""
+    """Return the client that a checked registration describes, with the keys that are in force at `now`.
+
+    The surroundings may have changed since it was checked: an address that would be refused today is left out, and
+    only a client that is still under our address is trusted.
+    """
     same: dict[str, Any] = {name: getattr(entry, name) for name in _SAME}
     addresses: dict[str, Any] = {
         name: getattr(entry, name) and surroundings.resolved(getattr(entry, name)) for name in _ADDRESSES
@@ -203,12 +207,13 @@ def client_of(entry: ClientEntry, surroundings: Surroundings, now: datetime) -> 
     return Client(
         **same,
         **addresses,
-        redirect_uris=tuple(map(surroundings.resolved, entry.redirect_uris)),
+        redirect_uris=_allowed(entry.redirect_uris, entry, surroundings),
+        consent=entry.consent if _is_own(entry, surroundings) else "ask",
         grant_types=frozenset(entry.grant_types),
         scopes=frozenset(entry.scopes),
         keys=key_set(entry.public_keys(), now),
         require_pushed_requests=entry.require_pushed_requests or entry.profile == "fapi2",
-        post_logout_redirect_uris=tuple(map(surroundings.resolved, entry.post_logout_redirect_uris)),
+        post_logout_redirect_uris=_allowed(entry.post_logout_redirect_uris, entry, surroundings),
         exchanges_from=frozenset(entry.exchanges_from),
         purpose={str(language): text for language, text in entry.purpose.items()},
         service=entry.service or entry.id,
@@ -218,7 +223,7 @@ def client_of(entry: ClientEntry, surroundings: Surroundings, now: datetime) -> 
 _SAME = (
     "id", "name", "organisation", "organisation_code", "origin_code", "authentication", "tls_client_auth_subject_dn",
     "tls_client_auth_san_dns", "profile", "dpop_bound_access_tokens", "tls_client_certificate_bound_access_tokens",
-    "id_token_signed_response_alg", "consent", "contact", "legal_basis",
+    "id_token_signed_response_alg", "contact", "legal_basis",
 )  # fmt: skip
 """Fields that a client has just as its registration says them."""
 _ADDRESSES = ("backchannel_logout_uri", "privacy_url")
@@ -324,9 +329,21 @@ def _exchange_mistakes(entry: ClientEntry) -> Iterator[tuple[str, str]]:
 def _consent_mistakes(entry: ClientEntry, surroundings: Surroundings) -> Iterator[tuple[str, str]]:
     if entry.consent != "trusted":
         return
-    own = [surroundings.resolved(uri).startswith(surroundings.public_url + "/") for uri in entry.redirect_uris]
-    if not own or not all(own):
+    if not _is_own(entry, surroundings):
         yield "consent", "trusted is for clients of the gateway's own: every redirect URI under its public address"
+
+
+def _is_own(entry: ClientEntry, surroundings: Surroundings) -> bool:
+    """Say whether a client can only ever return to the gateway itself."""
+    own = [surroundings.resolved(uri).startswith(surroundings.public_url + "/") for uri in entry.redirect_uris]
+    return bool(own) and all(own)
+
+
+def _allowed(uris: Iterable[str], entry: ClientEntry, surroundings: Surroundings) -> tuple[str, ...]:
+    """Return the addresses that would be taken today."""
+    plain_http = surroundings.plain_http and entry.profile != "fapi2"
+    resolved = map(surroundings.resolved, uris)
+    return tuple(uri for uri in resolved if redirect_uri_problem(uri, plain_http=plain_http) is None)
 
 
 def _address_mistakes(entry: ClientEntry, surroundings: Surroundings) -> Iterator[tuple[str, str]]:

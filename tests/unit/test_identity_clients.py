@@ -296,3 +296,22 @@ def test_what_is_kept_of_a_registration_is_read_back_the_same(folder: Path) -> N
     for entry in load_clients(config).values():
         again = ClientEntry.model_validate(json.loads(json.dumps(entry.registration())))
         assert client_of(again, Surroundings.of(config), NOW) == client_of(entry, Surroundings.of(config), NOW)
+
+
+def test_what_the_sandbox_allowed_counts_no_more_in_production(folder: Path) -> None:
+    """The database outlives the setting; plain http that was registered once must not carry codes later."""
+    text = GOOD.replace("https://service.test", "http://service.test")
+    (folder / "clients.toml").write_text(text, encoding="utf-8")
+    entry = load_clients(a_config(folder, "sandbox"))["portal"]
+    assert client_of(entry, Surroundings.of(a_config(folder, "sandbox")), NOW).redirect_uris
+    assert client_of(entry, Surroundings.of(a_config(folder)), NOW).redirect_uris == ()
+
+
+def test_a_client_is_trusted_only_as_long_as_it_lies_under_our_address(folder: Path) -> None:
+    """The gateway moved; whoever has its old address now must not get claims unasked."""
+    text = GOOD.replace("https://service.test/back", "https://gateway.test/own")
+    text = text.replace('id = "portal"', 'id = "portal"\nconsent = "trusted"')
+    (folder / "clients.toml").write_text(text, encoding="utf-8")
+    entry = load_clients(a_config(folder))["portal"]
+    assert client_of(entry, Surroundings("https://gateway.test", plain_http=False), NOW).consent == "trusted"
+    assert client_of(entry, Surroundings("https://new.test", plain_http=False), NOW).consent == "ask"
