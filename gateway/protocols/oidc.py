@@ -170,17 +170,25 @@ def _with_query(url: URL, fields: Mapping[str, str]) -> str:
 # --- sign-on -----------------------------------------------------------------------------------------------------
 
 
-class OidcSignOn:
-    """The code flow.
+@dataclass(frozen=True, slots=True)
+class OnBehalf:
+    """Where it stands that somebody signed on for a legal person (法人).
 
-    `organisation` and `role` name the claims that hold, for somebody who signed on for a legal person, that legal
-    person and as what; "" where a region has no such thing.
+    `organisation` is the claim with its record, `role` the one that says as what, in one of the words of `roles`
+    (theirs → `handler` 经办人 or `legal_representative` 法定代表人).
     """
 
-    def __init__(self, client: OidcClient, *, organisation: str = "", role: str = "") -> None:
+    organisation: str
+    role: str
+    roles: Mapping[str, str]
+
+
+class OidcSignOn:
+    """The code flow. `on_behalf` is None where a region signs nobody on for a legal person."""
+
+    def __init__(self, client: OidcClient, on_behalf: OnBehalf | None = None) -> None:
         self._client = client
-        self._organisation = organisation
-        self._role = role
+        self._on_behalf = on_behalf
 
     async def begin(self, start: SignOnStart) -> SignOnRedirect:
         """Return the provider's address with a fresh challenge. Raises SignOnFailed or RegionError."""
@@ -289,21 +297,33 @@ class OidcSignOn:
 
     def _identity(self, id_token: str, claims: Mapping[str, Any], all_claims: Mapping[str, Any]) -> UpstreamIdentity:
         """Say in the region's words who this is. What the ID token says is signed and has the last word."""
-        organisation, role = all_claims.get(self._organisation), all_claims.get(self._role)
-        apart = _PROTOCOL_CLAIMS | {self._organisation, self._role}
+        organisation, role, person = self._parted(all_claims)
         return UpstreamIdentity(
             subject=claims["sub"],
-            claims={name: value for name, value in all_claims.items() if name not in apart},
+            claims={name: value for name, value in person.items() if name not in _PROTOCOL_CLAIMS},
             method=" ".join(str(way) for way in claims.get("amr") or ()),
             level=claims.get("acr", ""),
-            organisation=organisation if isinstance(organisation, dict) else None,
-            role=role if isinstance(role, str) else "",
+            organisation=organisation,
+            role=role,
             authenticated_at=instant(claims, "auth_time"),
             assertion=id_token.encode(),
             once=once_only("id-token", id_token, claims),
             session_ref=claims["sid"] if is_id(claims.get("sid")) else "",
             kept={"id_token": id_token},
         )
+
+    def _parted(self, claims: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str, Mapping[str, Any]]:
+        """Return the legal person, the role in our word, and what is left: the person's own claims.
+
+        A role that nobody agreed on is no role: it might give somebody the say of a legal representative.
+        """
+        where = self._on_behalf
+        if where is None or where.organisation not in claims:
+            return None, "", claims
+        organisation, role = claims[where.organisation], where.roles.get(str(claims.get(where.role)))
+        if not isinstance(organisation, dict) or role is None:
+            raise self._client.wire.uncertain("signed somebody on for a legal person in no role that is known", "role")
+        return organisation, role, {n: v for n, v in claims.items() if n not in (where.organisation, where.role)}
 
 
 def _expected(memory: Mapping[str, str], access_token: str) -> Expected:

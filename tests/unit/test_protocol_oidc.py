@@ -35,7 +35,7 @@ from gateway.errors import (
 )
 from gateway.ports import Callback, SignOnReturn, SignOnStart, SignOutStart, UpstreamIdentity
 from gateway.protocols.kept import Kept, Terms
-from gateway.protocols.oidc import OidcClient, OidcSignOn, OidcSignOut, open_client
+from gateway.protocols.oidc import OidcClient, OidcSignOn, OidcSignOut, OnBehalf, open_client
 from gateway.protocols.oidc_trust import KEYS_FRESH, PAUSE
 from tests.support.clock import ManualClock
 from tests.unit.protocol_support import NOW, Answerer, Seen, closed_port, far_side, kit
@@ -164,7 +164,7 @@ class World:
     async def come_back(self, memory: Mapping[str, str], **query: str) -> UpstreamIdentity:
         """Come back with a code."""
         answer = {"code": "code-1", "state": "state-1", "iss": ISSUER, **query}
-        return await OidcSignOn(self.client, organisation="entity", role="capacity").complete(
+        return await OidcSignOn(self.client, OnBehalf("entity", "capacity", {"procurador": "handler"})).complete(
             SignOnReturn({name: value for name, value in answer.items() if value != "(none)"}, memory, CALLBACK)
         )
 
@@ -282,8 +282,16 @@ async def test_somebody_who_signs_on_for_a_legal_person_brings_it_and_the_role()
     async with world() as place:
         place.provider.told = {"sub": "person-1", "entity": business, "capacity": "procurador"}
         identity = await place.sign_on()
-    assert (identity.organisation, identity.role) == (business, "procurador")
+    assert (identity.organisation, identity.role) == (business, "handler")
     assert identity.claims == {"sub": "person-1"}
+
+
+@pytest.mark.parametrize("told", [{"capacity": "rei"}, {}, {"capacity": ["procurador"]}, {"entity": "a text"}])
+async def test_a_role_that_was_not_agreed_speaks_for_nobody(told: dict[str, Any]) -> None:
+    async with world() as place:
+        place.provider.told = {"sub": "person-1", "entity": {"conta": "MOCS-1"}, **told}
+        with pytest.raises(RegionUncertain):
+            await place.sign_on()
 
 
 async def test_what_is_signed_has_the_last_word() -> None:
