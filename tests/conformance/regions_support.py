@@ -424,10 +424,11 @@ class Visit:
         return f"{self.place.config.public_url}/sign-in/{self.place.id}/callback"
 
     async def ways(self) -> list[dict[str, str]]:
-        """Return every way that the sign-in page lets one choose: the options of its select fields, one at a time."""
+        """Return every way that the sign-in page lets one choose: each option of a select, each box, one at a time."""
         page = await self._page((await self._begin("state", "en"))[0])
         lists = [each for each in page.inputs if isinstance(each, html.SelectElement)]
         ways = [{str(each.name): str(option)} for each in lists for option in each.value_options]
+        ways += [{str(each.name): each.get("value", "on")} for each in page.inputs if each.get("type") == "checkbox"]
         return ways or [{}]
 
     async def page_in(self, language: str) -> str:
