@@ -35,6 +35,7 @@ class SignOnStart:
     `state` must come back unchanged; `redirect_uri` is the region's own one (`/sign-in/<region>/callback`), so that
     an answer for one region can never be taken for another's (mix-up). `language` is a BCP 47 tag. `levels` are those
     of the region's own words that would satisfy the service, from the least to the best; empty when any will do.
+    `preferred` are those that the service would like: worth asking for, and no reason to refuse what comes instead.
     `fresh` asks for a proof made now (`prompt=login`, ForceAuthn), whatever session the region may have.
     """
 
@@ -44,6 +45,7 @@ class SignOnStart:
     language: str
     levels: Sequence[str] = ()
     fresh: bool = False
+    preferred: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

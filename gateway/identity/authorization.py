@@ -227,8 +227,8 @@ class Authorization:
         counts = self._counts_from(region_id, client)
         if counts is None:
             raise Interrupted(interaction, region_id, NotRecognised(NOT_RECOGNISED, region=region_id))
-        least = max(_least(interaction), hints.prefer, counts)
-        return await self._broker.begin(region_id, interaction, language, least=least, fresh=hints.fresh)
+        least, liked = max(_least(interaction), counts), hints.prefer
+        return await self._broker.begin(region_id, interaction, language, least=least, prefer=liked, fresh=hints.fresh)
 
     def _counts_from(self, region_id: str, client: Client | None) -> Assurance | None:
         """Return the level from which a region's sign-on counts for a client; None when it counts for nothing.

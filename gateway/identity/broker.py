@@ -123,15 +123,23 @@ class Broker:
     # --- there
 
     async def begin(
-        self, region_id: str, interaction: Interaction, language: str, *, least: Assurance, fresh: bool
+        self,
+        region_id: str,
+        interaction: Interaction,
+        language: str,
+        *,
+        least: Assurance,
+        prefer: Assurance,
+        fresh: bool,
     ) -> str:
         """Return the address at the region to send the browser to. Raises Interrupted.
 
-        `least` is the level that the service wants, `fresh` that the person proves it now: the region is told both.
+        `least` is the level that the service needs, `prefer` the one that it would like, `fresh` says that the person
+        must prove it now: the region is told all of it.
         """
         provider = await self._provider(region_id, interaction)
-        levels = words_for(self._regions[region_id], least)
-        start = SignOnStart(new_handle(), new_handle(), self._callback_url(region_id), language, levels, fresh)
+        levels, liked = (words_for(self._regions[region_id], level) for level in (least, prefer))
+        start = SignOnStart(new_handle(), new_handle(), self._callback_url(region_id), language, levels, fresh, liked)
         try:
             redirect = await provider.begin(start)
         except (SignOnFailed, RegionError) as error:

@@ -224,8 +224,8 @@ class OidcSignOn:
     def _wishes(self, start: SignOnStart) -> dict[str, str]:
         """Return what asks for a level and for a proof made now."""
         wishes: dict[str, str] = {}
-        if start.levels:
-            wishes["acr_values"] = " ".join(start.levels)
+        if start.levels or start.preferred:
+            wishes["acr_values"] = " ".join(start.levels or start.preferred)
         if start.levels and self._client.manner.takes_claims:
             demanded = {"id_token": {"acr": {"essential": True, "values": list(start.levels)}}}
             wishes["claims"] = orjson.dumps(demanded).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -603,10 +604,12 @@ async def test_a_revoked_token_is_not_exchanged(exchanging: World) -> None:
 async def test_the_region_is_told_how_sure_and_how_fresh_the_sign_on_must_be(world: World) -> None:
     extra: dict[str, str | None] = {"prompt": "login", "acr_values": "urn:pearl:assurance:A3"}
     await Browser(world).sign_on(Request(extra=extra))
-    assert (world.providers["guangdong"].begun[-1].levels, world.providers["guangdong"].begun[-1].fresh) == (
-        ["L3"],
-        True,
-    )
+    begun = world.providers["guangdong"].begun[-1]
+    assert (begun.levels, begun.preferred, begun.fresh) == ([], ["L3"], True)
+    demanded = json.dumps({"id_token": {"acr": {"essential": True, "value": "urn:pearl:assurance:A2"}}})
+    await Browser(world).sign_on(Request(extra={"claims": demanded}))
+    begun = world.providers["guangdong"].begun[-1]
+    assert (begun.levels, begun.preferred, begun.fresh) == (["L2", "L3"], [], False)
 
 
 async def test_a_region_that_lets_an_old_sign_on_in_does_not_satisfy_a_wish_for_a_new_one(world: World) -> None:
