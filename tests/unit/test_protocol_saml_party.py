@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -15,6 +16,7 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from lxml import etree
+from yarl import URL
 
 from adapters.guangxi.sandbox_messages import inflated, logout_request, metadata
 from adapters.guangxi.sandbox_signature import Signing, sign, verified_query
@@ -31,8 +33,9 @@ from gateway.errors import (
 )
 from gateway.ports import Callback, Kit, SignOnReturn, SignOnStart, SignOutStart, UpstreamIdentity
 from gateway.protocols.saml import Profile, Saml, open_saml
-from gateway.protocols.saml.documents import MD, SAML, SAMLP
+from gateway.protocols.saml.documents import MD, SAML, SAMLP, Rejected
 from gateway.protocols.saml.sign_on import REFUSED
+from gateway.protocols.saml.trust import MetadataSource, read_metadata
 from tests.unit.protocol_support import NOW, FarSide, Seen, closed_port, far_side, kit
 from tests.unit.saml_support import (
     CALLBACK,
@@ -92,6 +95,12 @@ async def pinned(base: str = "https://idp.test", **secrets: bytes) -> AsyncItera
     known = given(cert_pem(idp_signing().certificate), **secrets)
     async with kit(base, settings=PINNED, secrets=known) as lent:
         yield open_saml(lent, PROFILE)
+
+
+@cache
+def weak_key() -> rsa.RSAPrivateKey:
+    """Return a key that nobody may rely on any more."""
+    return rsa.generate_private_key(65537, 1024)  # noqa: S505 - weak on purpose
 
 
 def start(**changes: Any) -> SignOnStart:
@@ -345,6 +354,20 @@ async def test_a_logout_that_is_not_the_regions_word_to_us_ends_nothing(
             await saml.sign_out.ended(wrong)
 
 
+async def test_a_logout_request_is_unambiguous() -> None:
+    """Guards: `check_ids` in `_verified`, and the count in `_form`: two of anything could be read as either."""
+    twice = notice(lambda root: find(root, "NameID").set("Id", str(root.get("ID"))))
+    once = notice()
+    async with pinned() as saml:
+        for wrong, reason in (
+            (twice, "an id stands twice"),
+            (replace(once, body=once.body + b"&" + once.body), "twice"),
+        ):
+            with pytest.raises(ForgedCallback) as refused:
+                await saml.sign_out.ended(wrong)
+            assert reason in refused.value.detail
+
+
 async def test_a_response_is_no_logout_request_however_well_it_is_signed() -> None:
     """Guard: the tag in `_verified`: a signature says who speaks, and not what was meant."""
     body = urlencode({"SAMLRequest": base64.b64encode(Answer(response_signed=True).bytes()).decode()}).encode()
@@ -463,6 +486,8 @@ def _of(facts: Any) -> dict[str, Any]:
         lambda p: setattr(p, "before", without("SingleSignOnService")),
         lambda p: setattr(p, "before", setting("SingleSignOnService", Location="javascript:alert(1)")),
         lambda p: setattr(p, "before", setting("SingleSignOnService", Location="//elsewhere.example/")),
+        lambda p: setattr(p, "before", setting("SingleSignOnService", Location="http:///nowhere")),
+        lambda p: setattr(p, "certificates", [certificate(weak_key())]),
         lambda p: setattr(p, "before", saying("X509Certificate", "AAAA")),
         lambda p: setattr(p, "before", setting("KeyDescriptor", use="encryption")),
         lambda p: setattr(p, "before", adding("EntityDescriptor", MD, "IDPSSODescriptor")),
@@ -482,6 +507,45 @@ async def test_metadata_that_are_not_to_be_trusted_change_nothing(spoil: Any) ->
         await saml.sign_on.begin(start())
         assert saml.trust_confirmed_at is not None
         assert saml.trust_confirmed_at() == NOW
+
+
+async def test_metadata_serve_no_longer_than_they_say() -> None:
+    """Guard: `until` in `current`, which `validUntil` may bring nearer than the operator's own limit."""
+    async with fetched() as (saml, publisher, _):
+        publisher.valid = timedelta(minutes=30)
+        await saml.sign_on.begin(start())
+        publisher.status = 500
+        publisher.clock.now += timedelta(minutes=29)
+        await saml.sign_on.begin(start())
+        publisher.clock.now += timedelta(minutes=1)
+        with pytest.raises(RegionUnreachable):
+            await saml.sign_on.begin(start())
+
+
+def published(tweak: Tweak) -> bytes:
+    """Return signed metadata after a change."""
+    unsigned = etree.fromstring(
+        metadata("https://idp.test", [idp_signing().certificate], NOW + timedelta(days=7), None)
+    )
+    tweak(unsigned)
+    sign(unsigned, signer(), position=0)
+    return etree.tostring(unsigned)
+
+
+@pytest.mark.parametrize(
+    ("tweak", "reason"),
+    [
+        (setting("SingleSignOnService", Location="http://idp.test/saml/sso"), "may be sent to"),
+        (lambda root: find(root, "IDPSSODescriptor").set("Id", str(root.get("ID"))), "an id stands twice"),
+    ],
+)
+def test_metadata_over_tls_lead_to_no_weaker_place_and_are_unambiguous(tweak: Tweak, reason: str) -> None:
+    """Guards: `secure` in `checked_address`, and `check_ids` in `read_metadata`."""
+    url = URL("https://idp.test/saml/metadata")
+    source = MetadataSource(url, IDP, [signer().certificate], timedelta(hours=1), timedelta(days=1))
+    assert read_metadata(published(nothing), source, NOW).facts.sign_on_url == "https://idp.test/saml/sso"
+    with pytest.raises(Rejected, match=reason):
+        read_metadata(published(tweak), source, NOW)
 
 
 async def test_comments_in_metadata_do_no_harm() -> None:
@@ -572,7 +636,7 @@ async def test_a_secret_that_cannot_be_used_is_named_at_the_start(name: str, val
 
 async def test_a_weak_key_is_refused_at_the_start() -> None:
     """Guard: `check_strength`."""
-    for weak in (rsa.generate_private_key(65537, 1024), ec.generate_private_key(ec.SECP224R1())):  # noqa: S505 - weak
+    for weak in (weak_key(), ec.generate_private_key(ec.SECP224R1())):
         known = given(cert_pem(certificate(weak)))
         async with kit("https://idp.test", settings=PINNED, secrets=known) as lent:
             assert "trust_anchors" in await _refused(lent)
