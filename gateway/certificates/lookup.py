@@ -129,6 +129,7 @@ class CertificateLookup:
         if problem := document_problem(document.type, document.number, today=local_day(received_at)):
             problems.append(FieldProblem("holder.document.number", problem, "check_digit"))
         problems.extend(_agent_problems(request))
+        problems.extend(_acting_problems(caller, request))
         kind = find_type(self._types, request.certificate_type)
         if kind is None:
             problems.append(FieldProblem("certificate_type", "is neither a known code nor a known name", "unknown"))
@@ -368,6 +369,16 @@ def _agent_problems(request: LookupRequest) -> list[FieldProblem]:
         return [FieldProblem(name, "is required for a principal", "missing") for name, it in given.items() if not it]
     reason = "belongs to holder_role principal only"
     return [FieldProblem(name, reason, "not_principal") for name, it in given.items() if it]
+
+
+def _acting_problems(caller: Caller, request: LookupRequest) -> list[FieldProblem]:
+    """Check that a system which acts for a person who signed on asks about that person, or about their principal."""
+    if caller.acting is None:
+        return []
+    field, party = ("agent", request.agent) if request.agent else ("holder", request.holder)
+    if caller.acting.is_for(party.document.type, party.document.number):
+        return []
+    return [FieldProblem(f"{field}.document", "is not that of the person who signed on", "another_person")]
 
 
 def _unverifiable(region: Region, reason: str) -> CertificateAnswer:

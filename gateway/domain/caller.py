@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.domain.identity import SignedOnPerson
@@ -17,6 +18,17 @@ class Acting:
     person: SignedOnPerson
     subject: str
     grant_id: str
+
+    def is_for(self, document_type: str, number: str) -> bool:
+        """Say whether this document is that of the person who signed on, or of the organisation signed on for.
+
+        A person whose region told no document is nobody's applicant: a name alone is no identity.
+        """
+        claims = self.person.claims.reveal()
+        holders = [claims, claims.get("organisation")]
+        documents = [holder.get("document") for holder in holders if isinstance(holder, Mapping)]
+        known = [(doc.get("type"), doc.get("number")) for doc in documents if isinstance(doc, Mapping)]
+        return (document_type, number.upper()) in [(kind, str(number).upper()) for kind, number in known]
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,12 +46,13 @@ class Exchange:
 
 
 def who_is(caller: Caller) -> dict[str, str]:
-    """Return the caller as evidence names it: client, organisation, staff id, window."""
+    """Return the caller as evidence names it: client, organisation, staff id, window, and the grant it acts by."""
     known = {
         "client": caller.client_id,
         "organisation": caller.organisation_code,
         "operator": caller.operator,
         "window": caller.window_id,
+        "grant": caller.acting.grant_id if caller.acting else None,
     }
     return {name: value for name, value in known.items() if value}
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import jsonschema_rs
 
+from gateway.domain.caller import Caller
 from gateway.domain.identifiers import DOCUMENT_TYPES, document_problem
 from gateway.domain.identity import Assurance
 from gateway.domain.item import Item, Office
@@ -87,6 +88,20 @@ def agent_problems(application: Application, today: date) -> Iterator[FieldProbl
         yield FieldProblem("agent.document.number", problem, "check_digit")
     if agent.document.type not in _ORGANISATION_DOCUMENTS and agent.name is None:
         yield FieldProblem("agent.name", "is required for a person", "missing")
+
+
+def acting_problems(caller: Caller, application: Application) -> Iterator[FieldProblem]:
+    """Check that a system which acts for a person who signed on acts for the applicant, or for the agent who files.
+
+    A token that stands for one person can never file for another (RFC 8693 §4.1).
+    """
+    if caller.acting is None:
+        return
+    field, party = ("agent", application.agent) if application.agent else ("applicant", application.applicant)
+    if not caller.acting.is_for(party.document.type, party.document.number):
+        yield FieldProblem(f"{field}.document", "is not that of the person who signed on", "another_person")
+    if application.mode != "online":
+        yield FieldProblem("mode", "must be online when the person signed on; nobody was at a window", "mode")
 
 
 def mode_problems(application: Application, item: Item, assurance: Assurance) -> Iterator[FieldProblem]:

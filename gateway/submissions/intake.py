@@ -191,6 +191,7 @@ class Intake:
         problems = [
             *checks.applicant_problems(application, local_day(now)),
             *checks.agent_problems(application, local_day(now)),
+            *checks.acting_problems(caller, application),
             *checks.mode_problems(application, item, assurance),
             *self._forms.problems(item, application.form),
             *checks.material_problems(application, item),

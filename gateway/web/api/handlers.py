@@ -58,7 +58,8 @@ Handler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
 ATTESTED: Mapping[str, Assurance] = {"collect": Assurance.A3, "online": Assurance.A2}
 """What an agency vouches for: at a window it saw the person and the document (A3); online it ran its own real-person
-sign-on (A2). The agency's grant rests on that undertaking, and the evidence names the agency."""
+sign-on (A2). The agency's grant rests on that undertaking, and the evidence names the agency. One that acts for a
+person who signed on through us vouches for nothing: the level of that sign-on counts."""
 
 _DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]{44}):")
 
@@ -170,7 +171,7 @@ class _Api:
     async def submit(self, request: web.Request, caller: Caller) -> web.Response:
         """POST /v1/submissions: 201 with the receipt, 200 when the same application was here before."""
         application = await _read(request, Application)
-        assurance = ATTESTED[application.mode]
+        assurance = caller.acting.person.assurance if caller.acting else ATTESTED[application.mode]
         receipt = await self._services.intake.accept(caller, application, assurance=assurance, channel="api")
         headers = {"Location": f"/v1/submissions/{receipt.submission_id}"}
         return _json(_receipt(receipt), status=200 if receipt.replayed else 201, headers=headers)
