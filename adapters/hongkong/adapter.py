@@ -15,12 +15,22 @@ from gateway.protocols.iamsmart import (
 )
 from gateway.protocols.iamsmart_sign_on import open_sign_on
 
+ROLES = {
+    "Sole Proprietor": "legal_representative",
+    "Director": "handler",
+    "Partner": "handler",
+    "Company Secretary": "handler",
+    "Authorised Representative": "handler",
+}
+"""What somebody is in a company (`corpRole`) → as what they act. Of several directors or partners no one is *the* legal
+representative (法定代表人) of mainland law; the proprietor of a sole proprietorship is."""
+
 
 def open_adapter(kit: Kit) -> Adapter:
     """Compose what the region offers; makes no network call. Raises StartRefused."""
     client = open_client(kit)
     return Adapter(
-        sign_on=open_sign_on(kit, client),
+        sign_on=open_sign_on(kit, client, ROLES),
         submissions=IamSmartSubmissions(client),
         callbacks=IamSmartCallbacks(client.signer, client.kek, f"/callbacks/{kit.region}/events"),
         certificates=IamSmartMatching(client),

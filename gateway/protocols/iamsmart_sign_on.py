@@ -67,11 +67,15 @@ _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a deployment asks for: profile fields, self-declared fields, and whether people may act for companies."""
+    """What a deployment asks for: profile fields, self-declared fields, and whether people may act for companies.
+
+    `roles` are CorpID's words for what somebody is in a company → ours (`handler`, `legal_representative`).
+    """
 
     profile: tuple[str, ...]
     eme: tuple[str, ...]
     corporate: IamSmartClient | None
+    roles: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,15 +229,18 @@ class IamSmartSignOn:
         return self._acting(reply, corp, token.open_id, corp_id)
 
     def _acting(self, reply: Reply, corp: Reply, open_id: str, corp_id: str) -> _Company:
-        """Person, company and role must belong together: each answer names the person and the company again."""
+        """Person, company and role must belong together: each answer names the person and the company again.
+
+        A role that nobody agreed on is no role: it might give somebody the say of a legal representative.
+        """
         groups = {group: _only(reply.content.get(group), names) for group, names in CORP_FIELDS.items()}
         user, company = groups["corpUserProfileFields"], groups["corpProfileFields"]
         people = {corp.content.get("openID", open_id), user.get("openID")}
-        role = user.get("corpRole")
-        if people != {open_id} or company.get("corpID") != corp_id or not isinstance(role, str) or not role:
+        role = self._asked.roles.get(str(user.get("corpRole")))
+        if people != {open_id} or company.get("corpID") != corp_id or role is None:
             raise self._failed("person and company of the answer do not belong together", "openID, corpID or corpRole")
         profile = {group: given for group, given in groups.items() if given}
-        return _Company(profile, role[:64], b"\n".join((corp.plain, reply.plain)))
+        return _Company(profile, role, b"\n".join((corp.plain, reply.plain)))
 
     async def _ask(self, path: str, document: dict[str, Any], client: IamSmartClient | None = None) -> Reply:
         reply = await (client or self._client).post(path, document, ("M00000", "D40004"))
@@ -296,7 +303,7 @@ def _only(group: object, names: Sequence[str]) -> dict[str, Any]:
 # --- opening -----------------------------------------------------------------------------------------------------
 
 
-def open_sign_on(kit: Kit, client: IamSmartClient) -> IamSmartSignOn:
+def open_sign_on(kit: Kit, client: IamSmartClient, roles: Mapping[str, str]) -> IamSmartSignOn:
     """Compose the sign-on from settings `profile_fields`, `eme_fields` and `corp_base_url`. Raises StartRefused.
 
     CorpID has an address of its own, and the same client id, secret and keys. Without that address nobody signs on for
@@ -307,7 +314,7 @@ def open_sign_on(kit: Kit, client: IamSmartClient) -> IamSmartSignOn:
         raise refuse_start(kit, "settings.profile_fields", "must hold enName or chName: a person has a name")
     corp = kit.settings.get("corp_base_url", "")
     corporate = open_client(replace(kit, settings={**kit.settings, "base_url": corp})) if corp else None
-    return IamSmartSignOn(client, Asked(profile, _names(kit, "eme_fields", EME_FIELDS), corporate))
+    return IamSmartSignOn(client, Asked(profile, _names(kit, "eme_fields", EME_FIELDS), corporate, roles))
 
 
 def _names(kit: Kit, setting: str, known: Sequence[str]) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ async def neighbourhood(tmp_path: Path) -> AsyncIterator[Neighbourhood]:
 async def run(neighbourhood: Neighbourhood, text: str, *command: str) -> list[str]:
     """Run a program of the README against this sandbox and return the lines that it prints."""
     here = text.replace("http://127.0.0.1:8080", neighbourhood.public_url)
-    here = here.replace("http://127.0.0.1:8102", neighbourhood.layout.ports.authority_url("guangdong"))
+    here = here.replace("http://127.0.0.1:8103", neighbourhood.layout.ports.authority_url("guangdong"))
     here = here.replace(".sandbox/", f"{neighbourhood.layout.folder}/").replace(".venv/bin/", f"{sys.prefix}/bin/")
     process = await asyncio.create_subprocess_exec(
         *command, here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=HOUSE

@@ -351,7 +351,7 @@ WITH_TICKET = {"state": "st", "code": "c", "corpTicket": "t+/1"}
 async def test_a_person_signs_on_for_a_company_and_in_a_role() -> None:
     far = authority()
     identity, seen = await signed_on(far, WITH_TICKET, corporate=True)
-    assert (identity.subject, identity.role) == ("open-1", "Director")
+    assert (identity.subject, identity.role) == ("open-1", "handler")
     assert identity.organisation == {
         "corpProfileFields": {"corpID": "HKCORP1", "brn": "12345678", "corpNameEN": "Test Ltd"},
         "corpUserProfileFields": {"openID": "open-1", "corpRole": "Director"},
@@ -360,6 +360,13 @@ async def test_a_person_signs_on_for_a_company_and_in_a_role() -> None:
     exchange = next(each for each in seen.seen if each.path == "/api/v1/corp/getToken")
     assert exchange.path == "/api/v1/corp/getToken"
     assert b"HKCORP1" in identity.assertion
+
+
+async def test_a_proprietor_is_the_legal_representative_and_a_director_is_not() -> None:
+    """Of several directors no one is: whoever has that say must be meant."""
+    proprietor = {"corpUserProfileFields": {"openID": "open-1", "corpRole": "Sole Proprietor"}}
+    identity, _ = await signed_on(authority(company=proprietor), WITH_TICKET, corporate=True)
+    assert identity.role == "legal_representative"
 
 
 async def test_the_person_of_a_company_is_the_person_without_it() -> None:
@@ -384,6 +391,8 @@ async def test_without_an_address_of_corpid_nobody_signs_on_for_a_company() -> N
         ({}, {"corpUserProfileFields": {"openID": "open-1"}}),
         ({}, {"corpUserProfileFields": {"openID": "open-1", "corpRole": ""}}),
         ({}, {"corpUserProfileFields": {"openID": "open-1", "corpRole": ["Director"]}}),
+        ({}, {"corpUserProfileFields": {"openID": "open-1", "corpRole": "Emperor"}}),
+        ({}, {"corpUserProfileFields": {"openID": "open-1", "corpRole": "legal_representative"}}),
         ({}, {"corpUserProfileFields": None}),
         ({}, {"corpProfileFields": {"corpID": "HKCORP2"}}),
         ({}, {"corpProfileFields": []}),
