@@ -64,6 +64,8 @@ class Person:
         known = {name: str(self.seed[name]) for name in ("account", "password", "otp") if name in self.seed}
         data = {**dict(form.form_values()), **known}
         home = await self._follow(await self.browser.post(str(form.action), data=data, allow_redirects=False))
+        if home.path == "/sign-in/consent":
+            home = await self._agree(home)
         assert str(home).startswith(HOME), home
         redeemed = {
             "grant_type": "authorization_code",
@@ -77,6 +79,13 @@ class Person:
         assert answer.status == 200, answer.body
         tokens: dict[str, Any] = answer.json()
         return tokens
+
+    async def _agree(self, consent: URL) -> URL:
+        """Agree to everything that the portal asks for."""
+        page = html.fromstring(await (await self.browser.get(consent)).text(), base_url=str(consent))
+        form: html.FormElement = next(each for each in page.forms if str(each.action).endswith("/sign-in/consent"))
+        data = {**dict(form.form_values()), "decision": "agree"}
+        return await self._follow(await self.browser.post(consent.with_query(None), data=data, allow_redirects=False))
 
     async def sign_out(self, id_token: str) -> URL:
         """End the session from the portal; return where the browser ends up."""
