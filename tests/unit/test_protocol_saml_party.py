@@ -187,6 +187,15 @@ async def test_the_same_answer_twice_has_the_same_id_for_the_core_to_remember() 
     assert len({identity.once for identity in identities}) == 1
 
 
+async def test_an_older_key_of_ours_still_opens_while_ours_roll_over() -> None:
+    """The identity provider may have read our metadata yesterday."""
+    keys = pem(rsa_key("next")) + pem(rsa_key("ours"))
+    async with pinned(encryption_key=keys, encryption_certificate=cert_pem(certificate(rsa_key("next")))) as saml:
+        _, _, memory = await asked(saml)
+        facts = FACTS.but(request_id=memory["request"])
+        assert (await saml.sign_on.complete(back(Answer(facts=facts, sealed=True), memory))).subject == "GX-1"
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -448,6 +457,30 @@ async def test_the_last_good_metadata_serve_while_no_newer_can_be_had_but_not_fo
             await saml.sign_on.begin(start())
         publisher.status = 200
         await saml.sign_on.begin(start())
+
+
+async def test_nobody_but_the_one_who_fetches_waits_for_newer_metadata() -> None:
+    """A slow region would otherwise hold everybody up once an hour, and once a minute while it is ill."""
+    async with fetched() as (saml, publisher, far):
+        await saml.sign_on.begin(start())
+        asked_for, may_answer, answer = asyncio.Event(), asyncio.Event(), far.answer
+
+        async def slowly(seen: Seen) -> web.Response:
+            asked_for.set()
+            await may_answer.wait()
+            return publisher(seen)
+
+        far.answer = slowly
+        publisher.clock.now += timedelta(hours=1)
+        first = asyncio.create_task(saml.sign_on.begin(start()))
+        await asked_for.wait()
+        assert (await saml.sign_on.begin(start())).url
+        assert not first.done()
+        may_answer.set()
+        far.answer = answer
+        assert (await first).url
+        assert saml.trust_confirmed_at is not None
+        assert saml.trust_confirmed_at() == publisher.clock.now
 
 
 async def test_a_key_that_left_the_metadata_verifies_nothing_more() -> None:

@@ -20,7 +20,7 @@ from gateway.ports import Kit
 from gateway.protocols.saml.party import ServiceProvider
 from gateway.protocols.saml.sign_on import Profile, SamlSignOn
 from gateway.protocols.saml.sign_out import SamlSignOut
-from gateway.protocols.saml.signatures import belongs, certificates, decryption_key, signing_key
+from gateway.protocols.saml.signatures import belongs, certificates, decryption_keys, signing_key
 from gateway.protocols.saml.trust import IdentityProviderFacts, MetadataSource, MetadataTrust, PinnedTrust
 from gateway.protocols.wire import Wire, refuse_start, secret_bytes, text_setting
 
@@ -60,13 +60,13 @@ def _service_provider(kit: Kit) -> ServiceProvider:
     base = f"{kit.public_url}/sign-in/{kit.region}"
     key = _loaded(kit, "signing_key", signing_key)
     own = _loaded(kit, "signing_certificate", certificates)
-    opener = _loaded(kit, "encryption_key", decryption_key)
+    openers = _loaded(kit, "encryption_key", decryption_keys)
     sealing = _loaded(kit, "encryption_certificate", certificates)
     if not belongs(own[0], key):
         raise refuse_start(kit, "secrets.signing_certificate", "does not belong to signing_key")
-    if not belongs(sealing[0], opener):
+    if not belongs(sealing[0], openers[0]):
         raise refuse_start(kit, "secrets.encryption_certificate", "does not belong to encryption_key")
-    return ServiceProvider(f"{base}/metadata", base, key, own, (opener,), sealing[0])
+    return ServiceProvider(f"{base}/metadata", base, key, own, openers, sealing[0])
 
 
 def _source(kit: Kit, wire: Wire, anchors: Sequence[x509.Certificate]) -> MetadataSource:

@@ -8,6 +8,7 @@ Source: SAML 2.0 Core §5.4, Bindings §3.4.4.1, XML Signature 1.1.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,6 +57,7 @@ DIGESTS = frozenset({DigestAlgorithm.SHA256, DigestAlgorithm.SHA384, DigestAlgor
 RSA_SHA256 = SignatureMethod.RSA_SHA256.value
 ECDSA_SHA256 = SignatureMethod.ECDSA_SHA256.value
 MIN_RSA_BITS = 2048
+_PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +164,12 @@ def signing_key(pem: bytes) -> SigningKey:
     return key
 
 
-def decryption_key(pem: bytes) -> rsa.RSAPrivateKey:
-    """Load the private key under which content keys arrive. Raises ValueError or TypeError."""
+def decryption_keys(pem: bytes) -> tuple[rsa.RSAPrivateKey, ...]:
+    """Load the private keys under which content keys arrive, one or more. Raises ValueError or TypeError."""
+    return tuple(map(_decryption_key, _PRIVATE_KEY.findall(pem) or [pem]))
+
+
+def _decryption_key(pem: bytes) -> rsa.RSAPrivateKey:
     key = load_pem_private_key(pem, None)
     if not isinstance(key, rsa.RSAPrivateKey):
         raise TypeError("must be an RSA key")

@@ -113,14 +113,24 @@ class MetadataTrust:
         return None if self._held is None else self._held.confirmed_at
 
     async def current(self) -> IdentityProviderFacts:
-        """Return facts that may be relied on now; many who ask at once cause one fetch. Raises RegionError."""
+        """Return facts that may be relied on now. Raises RegionError.
+
+        Many who ask at once cause one fetch; nobody waits for it while what we hold may still be relied on, but for the
+        one who fetches.
+        """
+        if self._lock.locked() and (held := self._usable(self._clock())) is not None:
+            return held.facts
         async with self._lock:
             now = self._clock()
-            if self._held is None or self._due is None or now >= self._due or now >= self._held.until:
+            if self._usable(now) is None or self._due is None or now >= self._due:
                 await self._refresh(now)
-            if self._held is None or now >= self._held.until:
+            held = self._usable(now)
+            if held is None:
                 raise self._wire.unreachable("has published no metadata that may still be relied on")
-            return self._held.facts
+            return held.facts
+
+    def _usable(self, now: datetime) -> Held | None:
+        return self._held if self._held is not None and now < self._held.until else None
 
     async def _refresh(self, now: datetime) -> None:
         """Fetch; what does not come or does not verify leaves the last good metadata, as long as they may serve."""
@@ -128,7 +138,7 @@ class MetadataTrust:
             self._held = await self._fetch(now)
             self._due = now + self._source.refresh
         except RegionError as failure:
-            if self._held is None or now >= self._held.until:
+            if self._usable(now) is None:
                 raise
             self._due = now + RETRY
             self._log.warning("metadata not refreshed", code=failure.stable_code, detail=failure.detail)
