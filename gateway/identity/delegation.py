@@ -19,13 +19,17 @@ from gateway.crypto.at_rest import References
 from gateway.domain.mandate import Mandate, Party, SignedOn
 from gateway.errors import NotPermitted
 
-MANDATE_CLAIM = "urn:pearl:claim:mandate"
-"""Ours, and so under a name that collides with nobody's (RFC 7519 §4.2)."""
+MANDATE_CLAIM = "mandate"
+"""Ours, in tokens that only this gateway and its own clients read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parties:
-    """Whom a token is about. `agent` and `mandate` are None when the person acts alone."""
+    """Whom a token is about. `agent` is None when the person acts alone.
+
+    An agent without a mandate is a service that exchanged the person's token: it carries the person's request on, and
+    it is registered for that. With a mandate the agent is somebody else, who acts in the person's name.
+    """
 
     principal: str
     agent: str | None = None
@@ -76,8 +80,8 @@ def party_subject(party: Party, client_id: str, references: References) -> str:
 def parties(claims: Mapping[str, Any]) -> Parties:
     """Return principal and agent of a verified token.
 
-    Raises NotPermitted (`delegation.malformed`) for a token that names an actor and no mandate, or a mandate of
-    another principal: it says that somebody acts for another and not by what right.
+    Raises NotPermitted (`delegation.malformed`) for a token whose actor cannot be read, or with a mandate that is not
+    its subject's, or of which nobody makes use: it must never be read as one of a person who acts alone.
     """
     subject, act, mandate = claims.get("sub"), claims.get("act"), claims.get(MANDATE_CLAIM)
     if not isinstance(subject, str) or not subject:
@@ -85,12 +89,17 @@ def parties(claims: Mapping[str, Any]) -> Parties:
     if act is None and mandate is None:
         return Parties(subject)
     agent = act.get("sub") if isinstance(act, Mapping) else None
-    if not isinstance(agent, str) or not agent or not isinstance(mandate, Mapping):
-        raise _malformed("names an actor without a mandate, or a mandate without an actor")
-    mandate_id = mandate.get("id")
-    if not isinstance(mandate_id, str) or mandate.get("principal") != subject or agent == subject:
-        raise _malformed("carries a mandate that is not the principal's")
-    return Parties(subject, agent, mandate_id)
+    if not isinstance(agent, str) or not agent or agent == subject:
+        raise _malformed("does not say who acts")
+    return Parties(subject, agent, None if mandate is None else _mandate_of(mandate, subject))
+
+
+def _mandate_of(mandate: object, subject: str) -> str:
+    """Return the id of a mandate that this subject gave."""
+    mandate_id = mandate.get("id") if isinstance(mandate, Mapping) else None
+    if not isinstance(mandate, Mapping) or not isinstance(mandate_id, str) or mandate.get("principal") != subject:
+        raise _malformed("carries a mandate that is not its subject's")
+    return mandate_id
 
 
 def sole_person(claims: Mapping[str, Any]) -> str:

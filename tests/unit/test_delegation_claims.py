@@ -62,6 +62,15 @@ def test_principal_and_agent_are_told_apart() -> None:
     assert parties({"sub": "alone"}) == Parties("alone")
 
 
+def test_a_service_that_carries_a_request_on_is_an_agent_without_a_mandate() -> None:
+    """RFC 8693 without a mandate: the service that exchanged the person's token, and not the person."""
+    carried = agents_token(mandate=None)
+    assert parties(carried) == Parties(SUBJECT, "agent-sub", None)
+    with pytest.raises(NotPermitted) as refused:
+        sole_person(carried)
+    assert refused.value.stable_code == "delegation.agent_token"
+
+
 def test_an_agents_token_never_stands_for_the_applicant() -> None:
     """Guarded by `sole_person`: whoever wants the applicant in person gets a refusal, not the principal's `sub`."""
     with pytest.raises(NotPermitted) as refused:
