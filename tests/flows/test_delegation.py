@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import pytest
 
 from gateway.storage.tables import evidence, mandates
+from gateway.submissions.application import Application
+from gateway.submissions.intake import digest_of
 from tests.flows.flow_support import AGENCY, CITIZEN, FILING, NEWBORN, Refusal, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -249,3 +253,21 @@ async def test_a_principal_is_nobody_without_a_live_mandate(
             await revoked(world, body["mandate"])
     refusal = await world.refused(lambda: world.ask("POST", "/v1/certificates/lookup", body), *PRIVATE)
     assert refusal.code == code
+
+
+# --- business idempotency ------------------------------------------------------------------------------------------
+
+
+async def test_whoever_files_for_oneself_says_what_was_said_before_agents_could_file() -> None:
+    """Guarded in `digest_of`: what an earlier release has stored is still the same application when sent again."""
+    said = {
+        "reference": "r", "item": FILING, "place": "guangdong", "mode": "online", "applicant": CITIZEN, "form": {},
+        "purpose_code": "p", "purpose": "p", "legal_basis": "l",
+    }  # fmt: skip
+    application = Application.model_validate(said)
+    earlier = {**application.model_dump(mode="json")}
+    del earlier["agent"], earlier["mandate"]
+    expected = hashlib.sha256(orjson.dumps(earlier, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    assert digest_of(application, {}) == expected
+    by_agent = Application.model_validate({**said, "agent": AGENT, "mandate": "MD1"})
+    assert digest_of(by_agent, {}) != expected

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, select
+from sqlalchemy.util import await_only
 
 from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.identity import Assurance
 from gateway.domain.mandate import OnPaper, Party, SignedOn, Use
-from gateway.errors import GatewayError, InvalidRequest, NotFound, NotPermitted
+from gateway.errors import GatewayError, InvalidRequest, NotFound, NotPermitted, Unavailable
 from gateway.identity.mandates import MandateRecords, Mandates, new_mandate_id
-from gateway.storage import Store
+from gateway.storage import Store, open_store
 from gateway.storage.tables import evidence
 from gateway.storage.tables import mandates as table
 from tests.support.clock import ManualClock
@@ -200,6 +201,37 @@ async def test_what_is_accepted_while_it_is_revoked_has_one_order(
     )
     assert {outcome for outcome in outcomes if isinstance(outcome, str)} <= {"accepted", "refused"}
     assert await store.write(accept) == "refused"
+
+
+async def test_a_mandate_in_use_cannot_be_revoked_until_what_uses_it_is_stored(
+    postgres_url: str, sealer: Sealer, references: References, clock: ManualClock
+) -> None:
+    """Guarded by `hold`: without the lock, replicas could accept a case after the revocation had been answered.
+
+    SQLite has one writer, so there it cannot happen. The other replica asks for the row without waiting.
+    """
+    one, other = await open_store(postgres_url), await open_store(postgres_url)
+    service = mandates(one, sealer, references, clock)
+    made = await service.make(a_mandate(), who=WHO)
+    wanted = select(table.c.id).where(table.c.id == made.id).with_for_update(nowait=True)
+
+    def take(tx: Connection) -> None:
+        tx.execute(wanted)
+
+    def accept(tx: Connection) -> str:
+        service.check(tx, made.id, Use(AGENT, ITEM, clock()), hold=True)
+        try:
+            await_only(other.write(take))  # the unit runs on the loop, in a greenlet
+        except Unavailable:
+            return "held"
+        return "free"
+
+    try:
+        assert await one.write(accept) == "held"
+        await other.write(take)
+    finally:
+        await one.close()
+        await other.close()
 
 
 @pytest.mark.parametrize(
