@@ -86,7 +86,7 @@ class UpstreamIdentity:
 
     `subject` is the region's own stable id for this person at this gateway. `claims` is the region's document for
     the pack `person`; `organisation`, for the pack `organisation`, is there when the person signed on for a legal
-    person (法人) and `role` says as what, in the region's word (`handler` 经办人, `legal_representative` 法定代表人).
+    person (法人) and `role` says as what: `handler` (经办人) or `legal_representative` (法定代表人).
     `method` and `level` are in the region's own words and describe *this session*, never the best the account has
     ever reached; `region.toml` translates levels into the ladder A0-A3.
 

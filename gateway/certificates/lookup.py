@@ -375,6 +375,8 @@ def _acting_problems(caller: Caller, request: LookupRequest) -> list[FieldProble
     """Check that a system which acts for a person who signed on asks about that person, or about their principal."""
     if caller.acting is None:
         return []
+    if caller.acting.mandate is not None and request.mandate != caller.acting.mandate:
+        return [FieldProblem("mandate", "must be the one that the access token was issued for", "another_mandate")]
     field, party = ("agent", request.agent) if request.agent else ("holder", request.holder)
     if caller.acting.is_for(party.document.type, party.document.number):
         return []

@@ -12,12 +12,14 @@ from gateway.domain.identity import SignedOnPerson
 class Acting:
     """For whom a caller acts: a person who has signed on, under the name by which this client knows them.
 
-    `grant_id` is what the caller's token stands and falls with.
+    `grant_id` is what the caller's token stands and falls with. With a `mandate` the person who signed on is an agent:
+    then `subject` is the principal, and `person` never is.
     """
 
     person: SignedOnPerson
     subject: str
     grant_id: str
+    mandate: str | None = None
 
     def is_for(self, document_type: str, number: str) -> bool:
         """Say whether this document is that of the person who signed on, or of the organisation signed on for.

@@ -120,8 +120,8 @@ class OAuthCode(AuthorizationCodeMixin):  # type: ignore[misc] # Authlib ships n
         return self.code.acr
 
     def get_amr(self) -> list[str]:
-        """Return the region's word for the method."""
-        return [self.session.method]
+        """Return the region's words for the method."""
+        return self.session.method.split()
 
 
 class OAuthRefresh(TokenMixin):  # type: ignore[misc] # Authlib ships no types

@@ -152,6 +152,13 @@ def _place(mandate_id: str) -> str:
     return f"mandates.body:{mandate_id}"
 
 
+def in_force(tx: Connection, mandate_id: str, now: datetime) -> bool:
+    """Say whether a mandate on which a token rests was neither revoked nor has run out."""
+    rows = mandates.c
+    live = (rows.id == mandate_id, rows.revoked_at.is_(None), rows.valid_until > now)
+    return tx.execute(select(rows.id).where(*live)).one_or_none() is not None
+
+
 def new_mandate_id() -> str:
     """Return a random id. It is no credential: whoever quotes it must be the agent whom the mandate names."""
     return "MD" + secrets.token_hex(16)
@@ -302,6 +309,16 @@ class Mandates:
         missing = lacks(found, use, self._rules)
         if missing:
             raise _denied([(lack, explain(lack, found, self._rules)) for lack in missing])
+        return found
+
+    def serving(self, tx: Connection, mandate_id: str, agent: Party) -> Mandate | None:
+        """Return the mandate if it serves this agent now in any of its items; None says nothing of why it does not.
+
+        For the exchange of tokens, where the item is not known yet: whoever takes the token asks about the item.
+        """
+        found = self._records.find(tx, mandate_id)
+        if found is None or not found.agent.is_same_as(agent) or self.lacks_now(found):
+            return None
         return found
 
     async def _noted(

@@ -22,10 +22,12 @@ from gateway.crypto.at_rest import References
 from gateway.crypto.signing import Signer
 from gateway.domain.calendar import local_day
 from gateway.domain.identity import Assurance
+from gateway.domain.mandate import Mandate
 from gateway.evidence import Exchange as Evidence
 from gateway.identity.assertion import ClientAssertion
 from gateway.identity.certificate_auth import CertificateAuth, Method
 from gateway.identity.clients import TOKEN_EXCHANGE, Client
+from gateway.identity.delegation import mandate_claim, principal_subject
 from gateway.identity.families import Family
 from gateway.identity.grants import (
     ClientGrant,
@@ -120,6 +122,7 @@ class Work:
     session: Session | None = None
     code: Code | None = None
     family: Family | None = None
+    mandate: Mandate | None = None
     binding: Mapping[str, str] | None = None
     refresh: str | None = None
     claims: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -307,15 +310,27 @@ class Exchange(AuthorizationServer):  # type: ignore[misc] # Authlib ships no ty
         client_id = client.get_client_id()
         return self.parts.tokens.issue(
             client_id=client_id,
-            subject=self.parts.pairwise(client_id, user) if user else client_id,
+            subject=self._subject_of(client_id, user),
             scopes=scope.split(),
             token_id=self.work.token_id,
             person=None if grant_type == "client_credentials" else self._context(),
             binding=self.work.binding,
         )
 
+    def _subject_of(self, client_id: str, user: Session | None) -> str:
+        """Return whom the token is about: the client itself, the person, or the principal of the person's mandate."""
+        if user is None:
+            return client_id
+        mandate = self.work.mandate
+        if mandate is not None:
+            return principal_subject(mandate, client_id, self.parts.references)
+        return self.parts.pairwise(client_id, user)
+
+    def _mandate_claim(self, mandate: Mandate, client_id: str) -> Mapping[str, Any]:
+        return mandate_claim(mandate, client_id, self.parts.references, issuer=self.parts.issuer)
+
     def _context(self) -> SignOnContext | None:
-        session, family = self.work.session, self.work.family
+        session, family, mandate = self.work.session, self.work.family, self.work.mandate
         if session is None or family is None:
             return None
         return SignOnContext(
@@ -325,4 +340,5 @@ class Exchange(AuthorizationServer):  # type: ignore[misc] # Authlib ships no ty
             not_after=family.expires_at,
             grant_id=family.id,
             actor=family.actor,
+            mandate=None if mandate is None else self._mandate_claim(mandate, family.client_id),
         )

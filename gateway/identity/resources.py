@@ -17,6 +17,7 @@ from gateway.domain.caller import Acting, Caller
 from gateway.domain.identity import SignedOnPerson
 from gateway.errors import NotAuthenticated, NotPermitted
 from gateway.identity import families
+from gateway.identity.delegation import MANDATE_CLAIM
 from gateway.identity.dpop import JTI_SCOPE, DpopRefused, Proof
 from gateway.identity.families import Standing
 from gateway.identity.persons import PersonVault, chosen_claims
@@ -87,7 +88,8 @@ class Resources:
         acting = None
         if "act" in claims:
             standing = await self._standing(claims)
-            acting = Acting(self._person(standing), str(claims["sub"]), claims["grant_id"])
+            mandate = claims.get(MANDATE_CLAIM, {}).get("id")
+            acting = Acting(self._person(standing), str(claims["sub"]), claims["grant_id"], mandate)
         return Caller(
             client_id=client.id,
             organisation=client.organisation,

@@ -27,6 +27,7 @@ from gateway.identity.health import Health, never_resting
 from gateway.identity.logout import Logouts
 from gateway.identity.logout_requests import LogoutRequests
 from gateway.identity.logout_worker import LogoutWorker
+from gateway.identity.mandates import Mandates
 from gateway.identity.mtls import Authorities
 from gateway.identity.persons import PersonVault
 from gateway.identity.proofs import Presented, Proofs
@@ -74,6 +75,7 @@ class IdentityService:
         authorities: Authorities,
         verified: VerifiedTokens,
         finish_link: FinishLink | None = None,
+        mandates: Mandates | None = None,
         resting: Callable[[str], bool] = never_resting,
     ) -> None:
         self._find = find
@@ -108,7 +110,7 @@ class IdentityService:
         gate = ClaimsGate(bases, timedelta(days=config.sign_on.consent_days))
         disclosure = Disclosure(gate, regions, self.parts.vault, store)
         self.browser = Authorization(self.parts, find, self.broker, disclosure, store, clock, self.logouts, finish_link)
-        self.clients = TokenEndpoints(self.parts, find, proofs, Exchanges(tokens), verified, store, clock)
+        self.clients = TokenEndpoints(self.parts, find, proofs, Exchanges(self.parts, mandates), verified, store, clock)
         self.resources = Resources(self.parts, find, proofs, verified, store, clock)
 
     def logout_worker(self, settings: LogoutSettings, session: ClientSession) -> LogoutWorker:

@@ -15,6 +15,8 @@ from sqlalchemy import Connection
 
 from gateway.errors import NotAuthenticated
 from gateway.identity import families
+from gateway.identity.delegation import MANDATE_CLAIM
+from gateway.identity.mandates import in_force
 from gateway.identity.tokens import AccessTokens
 from gateway.identity.verified import VerifiedTokens
 from gateway.ports import Clock
@@ -41,7 +43,9 @@ async def standing_claims(
 
 
 def stands(tx: Connection, claims: Mapping[str, Any], now: datetime) -> bool:
-    """Say whether a verified access token was not revoked, and stands on a living sign-on if it is a person's."""
+    """Say whether a verified access token was not revoked, and whether all that it rests on lives: sign-on, mandate."""
     if families.is_revoked(tx, claims["jti"]):
         return False
-    return "grant_id" not in claims or families.find_standing(tx, claims["grant_id"], now) is not None
+    if "grant_id" in claims and families.find_standing(tx, claims["grant_id"], now) is None:
+        return False
+    return MANDATE_CLAIM not in claims or in_force(tx, claims[MANDATE_CLAIM]["id"], now)

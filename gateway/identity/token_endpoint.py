@@ -17,6 +17,7 @@ from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import InvalidRequestError
 from sqlalchemy import Connection
 
+from gateway.domain.mandate import Mandate
 from gateway.errors import NotAuthenticated
 from gateway.evidence import Exchange as Evidence
 from gateway.evidence import record
@@ -68,6 +69,7 @@ class _Settled:
     refusal: OAuth2Error | None = None
     code: Code | None = None
     standing: Standing | None = None
+    mandate: Mandate | None = None
 
 
 class TokenEndpoints:
@@ -106,7 +108,7 @@ class TokenEndpoints:
             return self._answered(exchange.refused(known.request, settled.refusal))
         if settled.standing is not None:
             work.code, work.family, work.session = settled.code, settled.standing.family, settled.standing.session
-            work.binding = settled.standing.family.binding
+            work.binding, work.mandate = settled.standing.family.binding, settled.mandate
             work.refresh = _handed_out(form, known.client, new)
         return self._answered(exchange.create_token_response(known.request))
 
@@ -122,10 +124,11 @@ class TokenEndpoints:
             case "refresh_token":
                 return self._refresh(tx, form, known, refresh)
             case value if value == TOKEN_EXCHANGE:
-                standing = self._exchanges.settle(tx, form, client, work)
-                if standing is not None:
-                    record(tx, _issued(standing), now=work.now)
-                return _Settled(standing=standing)
+                exchanged = self._exchanges.settle(tx, form, client, work)
+                if exchanged is None:
+                    return _Settled()
+                record(tx, _issued(exchanged.standing), now=work.now)
+                return _Settled(standing=exchanged.standing, mandate=exchanged.mandate)
         return _Settled()
 
     def _redeem(self, tx: Connection, form: Mapping[str, str], known: _Known, refresh: NewRefresh) -> _Settled:
@@ -273,6 +276,8 @@ def _issued(standing: Standing) -> Evidence:
     """Return the evidence that a family began: the last link from the region's assertion to the tokens."""
     family, session = standing.family, standing.session
     what = {"sign_on": session.evidence_id, "code": family.code_hash, "grant": family.id, "scope": family.scope}
+    if family.mandate_id is not None:
+        what["mandate"] = family.mandate_id
     return Evidence(
         action="token.issue",
         outcome="done",

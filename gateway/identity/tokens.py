@@ -15,6 +15,7 @@ from typing import Any
 from gateway.crypto.jose import UnreadableToken, UnverifiedToken, verified_claims
 from gateway.crypto.signing import Signer
 from gateway.errors import NotAuthenticated
+from gateway.identity.delegation import MANDATE_CLAIM
 from gateway.ports import Clock
 
 TYPE = "at+jwt"
@@ -51,7 +52,7 @@ class SignOnContext:
             "auth_time": int(self.authenticated_at.timestamp()),
             "grant_id": self.grant_id,
             "act": self.actor,
-            "mandate": self.mandate,
+            MANDATE_CLAIM: self.mandate,
         }
         return {name: value for name, value in said.items() if value is not None}
 

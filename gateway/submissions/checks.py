@@ -100,6 +100,8 @@ def acting_problems(caller: Caller, application: Application) -> Iterator[FieldP
     field, party = ("agent", application.agent) if application.agent else ("applicant", application.applicant)
     if not caller.acting.is_for(party.document.type, party.document.number):
         yield FieldProblem(f"{field}.document", "is not that of the person who signed on", "another_person")
+    if caller.acting.mandate is not None and application.mandate != caller.acting.mandate:
+        yield FieldProblem("mandate", "must be the one that the access token was issued for", "another_mandate")
     if application.mode != "online":
         yield FieldProblem("mode", "must be online when the person signed on; nobody was at a window", "mode")
 

@@ -21,10 +21,13 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
 from gateway.config import Listen
+from gateway.domain.mandate import Mandate, OnPaper, Party, Relation
 from gateway.errors import NotAuthenticated
 from gateway.identity.clients import TOKEN_EXCHANGE, GrantType
+from gateway.identity.delegation import MANDATE_CLAIM, parties
 from gateway.identity.dpop import DpopRefused
 from gateway.identity.grants import ACCESS_TOKEN
+from gateway.identity.mandates import new_mandate_id
 from gateway.identity.proofs import Presented
 from gateway.storage.sqlite import SqliteStore
 from tests.support.sign_on import (
@@ -596,6 +599,72 @@ async def test_a_revoked_token_is_not_exchanged(exchanging: World) -> None:
     portals = await signed_on(exchanging)
     await revoked(exchanging, portals["access_token"], client_id="portal")
     assert (await exchanged(exchanging, portals["access_token"]))[0] == 400
+
+
+# --- a mandate -----------------------------------------------------------------------------------------------------
+
+
+async def mandated(world: World, agent: str = "11010519491231002X", **changes: Any) -> str:
+    """Record a mandate by which the person of these tests acts for somebody, and return its id."""
+    now = world.clock()
+    mandate = Mandate(
+        id=new_mandate_id(),
+        principal=Party("CN_RIC", "44010619900101900X", "陈小明"),
+        agent=Party("CN_RIC", agent, "李芳"),
+        relation=Relation.FAMILY,
+        items=frozenset({"item-1"}),
+        valid_from=now,
+        valid_until=now + timedelta(days=1),
+        consent=OnPaper("F-1", "C-1", "GZ-01", ("both identity cards",)),
+        recorded_by="agency",
+        created_at=now,
+    )
+    made = await world.mandates.make(replace(mandate, **changes), who={"client": "agency"})
+    return made.id
+
+
+async def test_an_agents_token_names_the_principal_and_who_acts_by_which_mandate(exchanging: World) -> None:
+    """RFC 8693 §4.1: `sub` is whom it is about, `act` who acts; the agent never stands for the applicant."""
+    world, portals = exchanging, await signed_on(exchanging)
+    mandate = await mandated(world)
+    status, body = await exchanged(world, portals["access_token"], mandate=mandate)
+    assert status == 200, body
+    claims = claims_of(world, body["access_token"])
+    _, alone = await exchanged(world, portals["access_token"])
+    agent = claims_of(world, alone["access_token"])["sub"]
+    assert claims["act"] == {"sub": agent, "iss": world.service.issuer}
+    assert claims["sub"] != agent
+    found = parties(claims)
+    assert (found.principal, found.agent, found.mandate) == (claims["sub"], agent, mandate)
+    assert claims[MANDATE_CLAIM]["items"] == ["item-1"]
+    worth = await introspected(world, body["access_token"])
+    assert (worth["act"], worth[MANDATE_CLAIM]["id"]) == (claims["act"], mandate)
+    acting = (await world.caller(body["access_token"])).acting
+    assert acting is not None
+    assert (acting.mandate, acting.subject) == (mandate, claims["sub"])
+    assert acting.person.claims.reveal()["name"] == "李芳"
+
+
+async def test_a_mandate_that_is_revoked_ends_the_token_that_rests_on_it(exchanging: World) -> None:
+    """Guarded by `in_force` in `standing.stands`: it is asked about with every use."""
+    world, portals = exchanging, await signed_on(exchanging)
+    mandate = await mandated(world)
+    _, body = await exchanged(world, portals["access_token"], mandate=mandate)
+    assert (await world.caller(body["access_token"])).client_id == "agency"
+    await world.mandates.revoke(mandate, by="agency", who={"client": "agency"})
+    with pytest.raises(NotAuthenticated):
+        await world.caller(body["access_token"])
+    assert await introspected(world, body["access_token"]) == {"active": False}
+
+
+async def test_a_mandate_serves_nobody_but_its_agent_in_its_term(exchanging: World) -> None:
+    """Guarded by `Mandates.serving`; the answer says nothing of which mandates there are."""
+    world, portals = exchanging, await signed_on(exchanging)
+    anothers = await mandated(world, agent="440106198806150019")
+    later = await mandated(world, valid_from=world.clock() + timedelta(hours=1))
+    for mandate in (anothers, later, "MD" + "0" * 32, "x"):
+        status, body = await exchanged(world, portals["access_token"], mandate=mandate)
+        assert (status, body["error"]) == (400, "invalid_grant"), mandate
 
 
 # --- freshness and levels ------------------------------------------------------------------------------------------

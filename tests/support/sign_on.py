@@ -30,9 +30,11 @@ from gateway.crypto.at_rest import References, Sealer
 from gateway.crypto.signing import Es256Signer, Signer
 from gateway.domain.caller import Caller
 from gateway.domain.identity import Assurance
+from gateway.domain.mandate import Rules
 from gateway.domain.region import Place, RegionNames, Zone
 from gateway.errors import GatewayError
 from gateway.identity.clients import Client
+from gateway.identity.mandates import Mandates
 from gateway.identity.mtls import Authorities, CertificateReader
 from gateway.identity.proofs import Presented
 from gateway.identity.revocations import WatchedStore
@@ -146,6 +148,7 @@ class World:
     clients: dict[str, Client]
     keys: dict[str, Any]
     app: web.Application
+    mandates: Mandates
 
     def assertion(self, client_id: str = "agency", key: Any = None, algorithm: str = "", **changes: Any) -> str:
         now = self.clock.stamp()
@@ -370,11 +373,12 @@ async def open_world(
 
     verified = VerifiedTokens(clock, monotonic or (lambda: clock().timestamp()))
     store = WatchedStore(store, verified)
+    mandates = Mandates(store, Sealer(secret), References(secret), clock, Rules(), {"item-1", "item-2"})
     service = IdentityService(
         config=config or a_config(folder), find=find, recognition=recognition or EVERYBODY, bases=bases,
         regions=regions, store=store, sealer=Sealer(secret), references=References(secret),
         signer=signer or Es256Signer([keys.get("signing") or pem()]), clock=clock, metrics=metrics,
-        authorities=authorities, verified=verified,
+        authorities=authorities, verified=verified, mandates=mandates,
     )  # fmt: skip
     app = web.Application(middlewares=edge(metrics, lambda _request, error: problem_response(error, "page")))
     reader = CertificateReader(config.listen.proxies if config else ())
@@ -384,4 +388,4 @@ async def open_world(
     pages = Pages(secure=True)
     app.add_routes([*sign_on.routes(service, pages), *logout.routes(service, pages, clock, 65536)])
     async with TestClient(TestServer(app), cookie_jar=DummyCookieJar()) as http:
-        yield World(http, service, store, clock, providers, regions, clients, dict(keys), app)
+        yield World(http, service, store, clock, providers, regions, clients, dict(keys), app, mandates)
