@@ -38,9 +38,10 @@ from gateway.domain.mandate import (
 from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotFound, NotPermitted, Unavailable
 from gateway.evidence import Exchange, record
 from gateway.evidence.record import refusal
+from gateway.identity.revocations import mark
 from gateway.ports import Clock
 from gateway.storage import Store
-from gateway.storage.tables import mandates
+from gateway.storage.tables import mandates, token_families
 
 Who = Mapping[str, str]
 """Who takes a step, as evidence names it: a caller's ids, or a person by reference."""
@@ -91,10 +92,18 @@ class MandateRecords:
         return self._list(tx, mandates.c.agent_ref == self.reference(agent))
 
     def revoke(self, tx: Connection, mandate_id: str, by: str, now: datetime) -> bool:
-        """End a mandate; False when it was revoked before. One statement decides who was first."""
+        """End a mandate; False when it was revoked before. One statement decides who was first.
+
+        The tokens that an agent got by it end with it.
+        """
         live = update(mandates).where(mandates.c.id == mandate_id, mandates.c.revoked_at.is_(None))
         revoked = live.values(revoked_at=now, revoked_by=by).returning(mandates.c.id)
-        return tx.execute(revoked).one_or_none() is not None
+        if tx.execute(revoked).one_or_none() is None:
+            return False
+        resting = (token_families.c.mandate_id == mandate_id, token_families.c.revoked_at.is_(None))
+        tx.execute(update(token_families).where(*resting).values(revoked_at=now))
+        mark(tx)
+        return True
 
     def _list(self, tx: Connection, whose: Any) -> list[Mandate]:
         query = select(mandates).where(whose).order_by(mandates.c.created_at.desc(), mandates.c.id)

@@ -17,7 +17,7 @@ from gateway.domain.mandate import OnPaper, Party, SignedOn, Use
 from gateway.errors import GatewayError, InvalidRequest, NotFound, NotPermitted, Unavailable
 from gateway.identity.mandates import MandateRecords, Mandates, new_mandate_id
 from gateway.storage import Store, open_store
-from gateway.storage.tables import evidence
+from gateway.storage.tables import evidence, sign_on_sessions, token_families
 from gateway.storage.tables import mandates as table
 from tests.support.clock import ManualClock
 from tests.support.mandates import AGENT, ITEM, NOON, OTHER_ITEM, PRINCIPAL, STRANGER, WHO, a_mandate, mandates
@@ -148,6 +148,49 @@ async def test_a_revocation_counts_from_the_very_next_use_even_through_another_s
     await service.revoke(made.id, by="principal", who=WHO, party=PRINCIPAL)
     error = await refusal(replica.require(made.id, agent=AGENT, item=ITEM, on=clock(), who=WHO))
     assert error.stable_code == "delegation.revoked"
+
+
+async def test_a_revocation_ends_the_tokens_that_rest_on_the_mandate_and_no_others(
+    service: Mandates, store: Store
+) -> None:
+    """Guarded in `MandateRecords.revoke`: an agent's token must not outlive what it was issued on."""
+    made = await service.make(a_mandate(), who=WHO)
+    session = {
+        "id": "S1", "handle_hash": "h", "region": "guangdong", "subject_ref": "r", "assurance": 2, "method": "m",
+        "person": b"", "evidence_id": "", "authenticated_at": NOON, "last_used_at": NOON,
+        "expires_at": NOON + timedelta(hours=1),
+    }  # fmt: skip
+    family = {
+        "client_id": "c", "session_id": "S1", "scope": "", "claims": {}, "acr": "", "created_at": NOON,
+        "expires_at": NOON + timedelta(hours=1),
+    }  # fmt: skip
+
+    def keep(tx: Connection) -> None:
+        tx.execute(sign_on_sessions.insert().values(session))
+        tx.execute(token_families.insert().values(id="by-mandate", mandate_id=made.id, **family))
+        tx.execute(token_families.insert().values(id="alone", mandate_id=None, **family))
+
+    await store.write(keep)
+    await service.revoke(made.id, by="principal", who=WHO, party=PRINCIPAL)
+    ended = select(token_families.c.id).where(token_families.c.revoked_at.is_not(None))
+    assert await store.read(lambda tx: list(tx.execute(ended).scalars())) == ["by-mandate"]
+
+
+async def test_a_mandate_serves_its_own_agent_in_an_exchange_and_nobody_elses(
+    service: Mandates, store: Store, clock: ManualClock
+) -> None:
+    """The item is not known yet, the agent is: whoever signed on as somebody else gets no token by it."""
+    made = await service.make(a_mandate(), who=WHO)
+
+    async def serves(mandate_id: str, agent: Party) -> bool:
+        return await store.read(lambda tx: service.serving(tx, mandate_id, agent)) is not None
+
+    assert await serves(made.id, AGENT)
+    assert not await serves(made.id, STRANGER)
+    assert not await serves(made.id, replace(AGENT, name="别人"))
+    assert not await serves(new_mandate_id(), AGENT)
+    clock.advance(31 * 24 * 3600)
+    assert not await serves(made.id, AGENT)
 
 
 @pytest.mark.parametrize("party", [PRINCIPAL, AGENT], ids=["principal", "agent"])
