@@ -158,7 +158,9 @@ async def test_an_elliptic_key_signs_requests_too() -> None:
     own = certificate(ec_key("signing"))
     async with pinned(signing_key=pem(ec_key("signing")), signing_certificate=cert_pem(own)) as saml:
         url = (await saml.sign_on.begin(start())).url
-    assert "ecdsa-sha256" in verified_query(urlsplit(url).query, own)["SigAlg"]
+    query = verified_query(urlsplit(url).query, own)
+    assert "ecdsa-sha256" in query["SigAlg"]
+    assert len(base64.b64decode(query["Signature"])) == 64  # r and s side by side, no byte more
 
 
 # --- the answer --------------------------------------------------------------------------------------------------
