@@ -89,7 +89,9 @@ def check(proof: str, **changes: Any) -> Proof:
 
 
 @pytest.mark.parametrize(
-    ("key", "algorithm"), [(EC, "ES256"), (RSA, "PS256"), (OKP, "EdDSA"), (OKP, "Ed25519")], ids=str
+    ("key", "algorithm"),
+    [(EC, "ES256"), (RSA, "PS256"), (OKP, "EdDSA"), (OKP, "Ed25519")],
+    ids=["ES256", "PS256", "EdDSA", "Ed25519"],
 )
 def test_a_proof_stands_for_the_key_that_made_it(key: Key, algorithm: str) -> None:
     accepted = check(signed(key=key, algorithm=algorithm))

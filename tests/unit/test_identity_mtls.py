@@ -127,7 +127,7 @@ def test_without_configured_proxies_nobody_is_one() -> None:
         [("Client-Cert", item(PORTAL)), ("Client-Cert-Chain", ":QUJD:")],
         [("Client-Cert", item(PORTAL)), ("Client-Cert-Chain", ", ".join([item(MIDDLE)] * 9))],
     ],
-    ids=lambda lines: str(lines)[:60],
+    ids=map(str, range(11)),  # what the certificates hold differs with each run
 )
 def test_a_header_that_is_not_one_certificate_is_refused(lines: Sequence[tuple[str, str]]) -> None:
     """Two lines mean that a client's own header was let through: then neither can be believed."""
