@@ -68,7 +68,7 @@ from gateway.web.api.handlers import ApiServices, Authenticate
 from gateway.web.pages import Pages
 from gateway.web.peer import connection_of
 from gateway.web.provider_endpoints import CertificateOf, presented, with_token
-from gateway.web.window.refusals import error_page
+from gateway.web.refusals import error_page
 from gateway.web.window.services import WindowServices
 from gateway.web.window.sign_on import CLIENT_ID as WINDOW_CLIENT
 

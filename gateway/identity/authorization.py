@@ -86,6 +86,18 @@ class ChooseRegion:
 
 
 @dataclass(frozen=True, slots=True)
+class Choosing:
+    """What the chooser shows: which service asks, and through which regions a person may sign on to it.
+
+    `client` is None where none of the services asks: a person who links two sign-ons (`gateway.identity.linking`).
+    """
+
+    interaction: Interaction
+    client: Client | None
+    regions: Sequence[SignOnRegion]
+
+
+@dataclass(frozen=True, slots=True)
 class AskConsent:
     """Ask the person whether the service may have what it asks for. Handles as in SendBack and ChooseRegion."""
 
@@ -212,13 +224,17 @@ class Authorization:
 
     # --- the chooser and the way through a region
 
-    async def choices(self, interaction_id: str, browser: str) -> tuple[Interaction, Sequence[SignOnRegion]]:
-        """Return the interaction and the regions that can serve it. Raises SignOnFailed."""
+    async def choices(self, interaction_id: str, browser: str) -> Choosing:
+        """Return the interaction, who asks, and the regions that can serve it. Raises SignOnFailed."""
         interaction = await self._broker.interaction(interaction_id, browser)
         client, least = await self._find(interaction.client_id), _least(interaction)
         able = self._broker.choices(least)
         levels = {region.id: self._counts_from(region.id, client) for region in able}
-        return interaction, [region for region in able if reaches(region, levels[region.id])]
+        return Choosing(interaction, client, [region for region in able if reaches(region, levels[region.id])])
+
+    def region(self, region_id: str) -> SignOnRegion | None:
+        """Return a region that has a sign-on, whether or not it serves a service: one that failed must have a name."""
+        return self._broker.find_region(region_id)
 
     async def begin(self, region_id: str, interaction_id: str, browser: str, language: str) -> str:
         """Return the address at the region. Raises SignOnFailed or Interrupted."""

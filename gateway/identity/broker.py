@@ -98,6 +98,10 @@ class Broker:
         """Return an enabled region."""
         return self._regions[region_id]
 
+    def find_region(self, region_id: str) -> SignOnRegion | None:
+        """Return an enabled region that offers sign-on; None when there is none of that id."""
+        return next((region for region in self._offering() if region.id == region_id), None)
+
     def reachable(self) -> Assurance:
         """Return the best level that any region can give."""
         return max((highest_assurance(region) for region in self._offering()), default=Assurance.A0)

@@ -23,6 +23,7 @@ from typing import Any
 import orjson
 
 from gateway.domain.calendar import local_day
+from gateway.domain.languages import said_in
 from gateway.domain.region import Place, Zone
 from gateway.policy.transfer import (
     Basis,
@@ -312,5 +313,4 @@ def statement(decision: Decision, recipient: Recipient, language: str, shown: Ma
 
 def in_language(texts: Mapping[str, str], language: str) -> str:
     """Return a text in a language, or in the nearest that there is: a person must be told, in whatever words."""
-    order = (language, "zh-HK" if language == "zh-Hant" else "zh-CN", "zh-CN", "en", *sorted(texts))
-    return next((texts[name] for name in order if name in texts), "")
+    return said_in(texts, language)[1]

@@ -14,7 +14,6 @@ from gateway.identity.authorization import ConsentQuestion
 from gateway.identity.consents import recipient_of
 from gateway.identity.disclosure import Shown
 from gateway.policy.claims import Ruling, in_language, statement
-from gateway.web.pages import LANGUAGES
 
 CLAIM = "claim."
 """What the name of a claim's field begins with."""

@@ -25,7 +25,7 @@ from gateway.ports import Callback, Clock
 from gateway.web.bodies import bounded
 from gateway.web.cookies import HandleCookie, provider_session
 from gateway.web.middlewares import REQUEST_ID
-from gateway.web.pages import LANGUAGES, Pages, language_of
+from gateway.web.pages import Pages, language_of, wished
 from gateway.web.problems import problem_response
 from gateway.web.provider_endpoints import form as form_of
 from gateway.web.provider_endpoints import unique
@@ -222,8 +222,7 @@ def _state(party: Party) -> str:
 
 def _wished_language(request: web.Request) -> str | None:
     """Return this address in the language that the service wishes for, if it is not asked for yet."""
-    wishes = request.query.get("ui_locales", "").split()
-    language = next((tag for tag in wishes if tag in LANGUAGES), None)
+    language = wished(request.query.get("ui_locales", "").split())
     if language is None or "lang" in request.query:
         return None
     return str(request.rel_url.update_query(lang=language))

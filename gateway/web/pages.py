@@ -1,13 +1,17 @@
 """Server-rendered pages: templates, languages, and a policy that lets nothing foreign in.
 
 Owns: the Jinja environment, the choice of language and its cookie, catalogues read from `.po` files at start-up, and
-the strict Content-Security-Policy. Leaves to `window/` and `sign_on.py`: what the pages say.
+the strict Content-Security-Policy. Leaves to `window/`, `account/`, `sign_on.py` and `logout.py`: what the pages say.
+
+Citizens are spoken to in four languages. The clerks' window (跨域通办窗口) speaks two: its clerks work in mainland
+offices, and whoever wishes for another language there gets the nearer of the two.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,14 +21,19 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import Translations
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from gateway.domain.languages import LANGUAGES, nearest, said_in
+from gateway.web.middlewares import REQUEST_ID
 
 _HERE = Path(__file__).parent
-LANGUAGES: Sequence[str] = ("zh-CN", "en")
-"""Languages that the pages speak; the first one is the default."""
+WINDOW = "/window"
+_AT_THE_WINDOW = {"zh-CN": "zh-CN", "zh-HK": "zh-CN", "en": "en", "pt": "en"}
+"""What stands in for each language at the window."""
 LANGUAGE_COOKIE = "pearl_language"
 _YEAR = 365 * 24 * 3600
-_BY_PRIMARY = {tag.partition("-")[0]: tag for tag in LANGUAGES}
-_RANGE = re.compile(r"([A-Za-z]{1,8})(?:-[A-Za-z0-9]{1,8})*\s*(?:;\s*[qQ]=([01](?:\.[0-9]{0,3})?))?")
+_HAN = re.compile(r"[\u3400-\u9fff]")
+_RANGE = re.compile(r"([A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*)\s*(?:;\s*[qQ]=([01](?:\.[0-9]{0,3})?))?")
 CSP = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
@@ -47,8 +56,9 @@ class Pages:
         """Return the page, in the language of the request; a language that was asked for by `?lang=` is kept."""
         language = language_of(request)
         # The link to another language fetches the page anew; on an answer to a form it would lose what was typed.
-        languages = LANGUAGES if request.method in {"GET", "HEAD"} else ()
-        known = {"language": language, "languages": languages, "path": request.path_qs}
+        languages = _spoken(request) if request.method in {"GET", "HEAD"} else ()
+        reference = request.get(REQUEST_ID, "")
+        known = {"language": language, "languages": languages, "path": request.path_qs, "reference": reference}
         text = self._environments[language].get_template(template).render({**known, **context})
         response = web.Response(text=text, content_type="text/html", status=status)
         response.headers["Content-Security-Policy"] = CSP
@@ -67,18 +77,45 @@ class Pages:
 
 def language_of(request: web.Request) -> str:
     """Choose the language: `?lang=`, then the cookie, then the browser's wish, then zh-CN."""
-    for wish in (request.query.get("lang"), request.cookies.get(LANGUAGE_COOKIE)):
-        if wish in LANGUAGES:
-            return str(wish)
-    return _preferred(",".join(request.headers.getall("Accept-Language", [])))
+    wishes = (request.query.get("lang"), request.cookies.get(LANGUAGE_COOKIE))
+    chosen = next((str(wish) for wish in wishes if wish in LANGUAGES), None)
+    language = chosen or _preferred(",".join(request.headers.getall("Accept-Language", [])))
+    return _AT_THE_WINDOW[language] if is_window(request) else language
+
+
+def wished(tags: Iterable[str]) -> str | None:
+    """Return the first language that we speak of a service's `ui_locales` (OpenID Connect Core §3.1.2.1)."""
+    return next((language for tag in tags if (language := nearest(tag))), None)
+
+
+def is_window(request: web.Request) -> bool:
+    """Say whether an address is one of the clerks' window."""
+    return request.path == WINDOW or request.path.startswith(WINDOW + "/")
+
+
+def _spoken(request: web.Request) -> Sequence[str]:
+    """Return the languages that a page can be had in."""
+    return [tag for tag in LANGUAGES if not is_window(request) or _AT_THE_WINDOW[tag] == tag]
 
 
 def _preferred(header: str) -> str:
-    """Return what an Accept-Language asks for most (RFC 9110 §12.5.4): zh-CN serves every Chinese, en every English."""
+    """Return what an Accept-Language asks for most (RFC 9110 §12.5.4), by the nearest language that we speak."""
     ranges = [found for part in header.split(",") if (found := _RANGE.fullmatch(part.strip()))]
-    wishes = [(float(found[2] or 1), _BY_PRIMARY.get(found[1].lower())) for found in ranges]
+    wishes = [(float(found[2] or 1), nearest(found[1])) for found in ranges]
     spoken = [(quality, language) for quality, language in wishes if language and quality > 0]
     return max(spoken, key=lambda wish: wish[0], default=(1.0, LANGUAGES[0]))[1]
+
+
+def _proper(text: str, language: str) -> Markup:
+    """Mark a name that is Chinese in a page that is not, so that a screen reader says it as such (WCAG 3.1.2)."""
+    chinese = _HAN.search(text) is not None and not language.startswith("zh")
+    return Markup('<span lang="zh">{}</span>').format(text) if chinese else Markup("{}").format(text)
+
+
+def _told(texts: Mapping[str, str], language: str) -> Markup:
+    """Say a text in the nearest language that there is, and mark it where that is another one than the page's."""
+    tag, text = said_in(texts, language)
+    return Markup("{}").format(text) if tag == language else Markup('<span lang="{}">{}</span>').format(tag, text)
 
 
 def _environment(language: str) -> Environment:
@@ -89,6 +126,8 @@ def _environment(language: str) -> Environment:
         extensions=["jinja2.ext.i18n"],
         auto_reload=False,
     )
+    environment.filters["proper"] = partial(_proper, language=language)
+    environment.filters["told"] = partial(_told, language=language)
     environment.install_gettext_translations(_translations(language), newstyle=True)  # type: ignore[attr-defined] # added by jinja2.ext.i18n
     return environment
 

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 import orjson
 from aiohttp import web
 
+from gateway.domain.languages import LANGUAGES
 from gateway.errors import InvalidRequest, NotAuthenticated
 from gateway.identity.discovery import ENDPOINTS
 from gateway.identity.mtls import CertificateRefused, PresentedCertificate
@@ -20,7 +21,6 @@ from gateway.identity.proofs import Presented
 from gateway.identity.service import IdentityService
 from gateway.identity.token_endpoint import TokenAnswer
 from gateway.keys import PUBLISH_AHEAD_SECONDS
-from gateway.web.pages import LANGUAGES
 
 _FORM = "application/x-www-form-urlencoded"
 MOST_FIELDS = 50

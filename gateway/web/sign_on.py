@@ -9,9 +9,8 @@ behalf.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlencode
 
 import structlog
@@ -23,11 +22,12 @@ from gateway.identity.authorization import AskConsent, ChooseRegion, ConsentQues
 from gateway.identity.broker import LOST, Interrupted
 from gateway.identity.discovery import ENDPOINTS
 from gateway.identity.service import IdentityService
-from gateway.identity.upstream import SignOnRegion
 from gateway.web.bodies import bounded
+from gateway.web.chooser import Choice, Failure, choices, chooser
 from gateway.web.consent import agreed_claims, consent_page, shown_page
 from gateway.web.cookies import provider_session, sign_on_browser
-from gateway.web.pages import LANGUAGES, Pages, language_of
+from gateway.web.middlewares import REQUEST_ID
+from gateway.web.pages import Pages, language_of, wished
 from gateway.web.provider_endpoints import fields, single_form, unique
 from gateway.web.provider_endpoints import form as form_of
 
@@ -39,6 +39,7 @@ RETURN = "return"
 """The parameter with the handle of a form that a region had the browser post."""
 LARGEST_RETURN = 192 * 1024
 """Bytes of such a form: a SAML response of 128 KiB in base64, and what goes with it."""
+_REFERENCE = re.compile(r"[0-9a-f]{16}")
 LONGEST_QUERY = 8000
 """Characters of an authorization request; a request line of 8190 bytes is as much as the server reads."""
 
@@ -106,7 +107,7 @@ class SignOnPages:
 
     def _to_chooser(self, found: ChooseRegion) -> web.Response:
         query = {"interaction": found.interaction_id}
-        language = next((tag for tag in found.languages if tag in LANGUAGES), None)
+        language = wished(found.languages)
         if language is not None:
             query["lang"] = language
         response = _redirect(f"/sign-in?{urlencode(query)}")
@@ -114,34 +115,28 @@ class SignOnPages:
         return response
 
     async def choose(self, request: web.Request) -> web.StreamResponse:
-        """Show the regions, the one chosen last time first."""
+        """Show the regions, the one chosen last time first; `q` leaves those that it names."""
         interaction_id = request.query.get("interaction", "")
         try:
-            interaction, regions = await self._service.browser.choices(
-                interaction_id, self._browser.read(request) or ""
-            )
+            choosing = await self._service.browser.choices(interaction_id, self._browser.read(request) or "")
         except SignOnFailed as error:
             return self._lost(request, error)
-        context = await self._choice_context(request, interaction.id, regions)
-        return self._pages.render(request, "sign_on/choose.html", context)
-
-    async def _choice_context(
-        self, request: web.Request, interaction_id: str, regions: Sequence[SignOnRegion]
-    ) -> dict[str, Any]:
+        health = {region.id: await self._service.health.of(region.id) for region in choosing.regions}
         last, language = request.cookies.get(REGION_COOKIE), language_of(request)
-        choices = [
-            Choice(
-                region.id,
-                region.names.of(language),
-                _step(region.id, interaction_id),
-                last=region.id == last,
-                health=await self._service.health.of(region.id),
-            )
-            for region in sorted(regions, key=lambda region: region.id != last)  # else in the operator's order
-        ]
-        failed = next((choice for choice in choices if choice.id == request.query.get("failed")), None)
-        why = request.query.get("why")
-        return {"choices": choices, "failed": failed, "why": why, "cancel": _cancel(interaction_id)}
+        shown = choices(choosing.regions, health, interaction_id, last, language)
+        context = chooser(shown, choosing.client, interaction_id, request.query.get("q", ""))
+        failure = self._failure(request, shown)
+        return self._pages.render(request, "sign_on/choose.html", {**context, "failure": failure})
+
+    def _failure(self, request: web.Request, shown: Sequence[Choice]) -> Failure | None:
+        """Return what went wrong on the way that led back here; None for a name that is no region's."""
+        region = self._service.browser.region(request.query.get("failed", ""))
+        if region is None:
+            return None
+        again = next((choice for choice in shown if choice.id == region.id and choice.open), None)
+        why, reference = request.query.get("why", ""), request.query.get("ref", "")
+        name = region.names.of(language_of(request))
+        return Failure(name, why, again, reference if _REFERENCE.fullmatch(reference) else "")
 
     async def begin(self, request: web.Request) -> web.StreamResponse:
         """Send the browser to the chosen region."""
@@ -152,7 +147,7 @@ class SignOnPages:
         except SignOnFailed as error:
             return self._lost(request, error)
         except Interrupted as interrupted:
-            return _choose_again(interrupted)
+            return _choose_again(request, interrupted)
         response = _redirect(url)
         self._browser.give(response, browser)
         response.set_cookie(  # it names a region, not a person
@@ -170,7 +165,7 @@ class SignOnPages:
         except (SignOnFailed, InvalidRequest) as error:
             return self._lost(request, error)
         except Interrupted as interrupted:
-            return _choose_again(interrupted)
+            return _choose_again(request, interrupted)
         return self._onward(sent)
 
     async def _brought(self, region: str, query: Mapping[str, str]) -> tuple[Mapping[str, str], bool]:
@@ -255,17 +250,6 @@ class SignOnPages:
         return self._pages.render(request, "sign_on/problem.html", {"kind": kind, "detail": detail}, status=status)
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One region on the chooser."""
-
-    id: str
-    name: str
-    url: str
-    last: bool
-    health: str
-
-
 # --- small things ----------------------------------------------------------------------------------------------------
 
 
@@ -281,8 +265,8 @@ def _once(query: MultiMapping[str]) -> dict[str, str]:
     return unique(list(query.items()))
 
 
-def _choose_again(interrupted: Interrupted) -> web.Response:
-    """Lead back to the chooser, which says what happened.
+def _choose_again(request: web.Request, interrupted: Interrupted) -> web.Response:
+    """Lead back to the chooser, which says what happened and names this request, which the log names too.
 
     A redirect, so that reloading that page or changing its language does not repeat the callback.
     """
@@ -291,19 +275,12 @@ def _choose_again(interrupted: Interrupted) -> web.Response:
     log.info("sign-on interrupted", region=interrupted.region, code=cause.stable_code, detail=detail)
     why = "unreachable" if cause.retryable else REASONS.get(cause.stable_code, "failed")
     query = {"interaction": interrupted.interaction.id, "failed": interrupted.region, "why": why}
+    query["ref"] = request[REQUEST_ID]
     return _redirect(f"/sign-in?{urlencode(query)}")
-
-
-def _step(region: str, interaction_id: str) -> str:
-    return f"/sign-in/{region}?{urlencode({'interaction': interaction_id})}"
 
 
 def _consent(interaction_id: str) -> str:
     return f"/sign-in/consent?{urlencode({'interaction': interaction_id})}"
-
-
-def _cancel(interaction_id: str) -> str:
-    return f"{ENDPOINTS['authorization_endpoint']}/cancel?{urlencode({'interaction': interaction_id})}"
 
 
 def _redirect(url: str, *, status: int = 302) -> web.Response:

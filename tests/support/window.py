@@ -37,7 +37,8 @@ from gateway.submissions.application import Application
 from gateway.telemetry import Metrics
 from gateway.web.middlewares import edge
 from gateway.web.pages import Pages
-from gateway.web.window import WindowServices, error_page, routes
+from gateway.web.refusals import error_page
+from gateway.web.window import WindowServices, routes
 from gateway.windows import Clerk, Window, WindowRegistry
 
 ISSUER = "http://pearl.example"

@@ -5,8 +5,7 @@ the services that are handed in: everything that an application goes through onc
 """
 
 from gateway.web.window.pages import routes
-from gateway.web.window.refusals import error_page
 from gateway.web.window.services import WindowServices
 from gateway.web.window.sessions import forget_expired
 
-__all__ = ["WindowServices", "error_page", "forget_expired", "routes"]
+__all__ = ["WindowServices", "forget_expired", "routes"]
