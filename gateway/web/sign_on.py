@@ -213,8 +213,9 @@ class SignOnPages:
             return self._lost(request, error)
         return self._question(request, question)
 
-    def _question(self, request: web.Request, question: ConsentQuestion) -> web.Response:
-        return self._pages.render(request, "sign_on/consent.html", consent_page(question, language_of(request)))
+    def _question(self, request: web.Request, question: ConsentQuestion, *, changed: bool = False) -> web.Response:
+        context = consent_page(question, language_of(request), changed=changed)
+        return self._pages.render(request, "sign_on/consent.html", context)
 
     async def take_consent(self, request: web.Request) -> web.StreamResponse:
         """Take the person's word: on to the service with a code, or back to it with access_denied.
@@ -231,7 +232,7 @@ class SignOnPages:
                 question = await self._service.browser.question(*asked)
                 shown = shown_page(question, form.get("language", ""))
                 if form.get("digest") != shown.digest:  # what is asked has changed since the page was shown
-                    return self._question(request, question)
+                    return self._question(request, question, changed=True)
                 sent = await self._service.browser.agree(*asked, agreed_claims(form, question), shown)
         except (SignOnFailed, InvalidRequest) as error:
             return self._lost(request, error)

@@ -8,13 +8,14 @@ from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 from multidict import CIMultiDict
 from prometheus_client import CollectorRegistry
 
+from gateway.domain.languages import LANGUAGES
 from gateway.telemetry import Metrics
 from gateway.web.middlewares import edge
-from gateway.web.pages import LANGUAGES, Pages, language_of
+from gateway.web.pages import Pages, language_of
 from gateway.web.problems import problem_response
 
 
-def asks(*accepted: str, address: str = "/window") -> web.Request:
+def asks(*accepted: str, address: str = "/sign-in") -> web.Request:
     """Return a request with these Accept-Language lines."""
     return make_mocked_request("GET", address, headers=CIMultiDict([("Accept-Language", line) for line in accepted]))
 
@@ -26,11 +27,19 @@ def asks(*accepted: str, address: str = "/window") -> web.Request:
         ("ZH-CN", "zh-CN"),
         ("zh-cn,zh;q=0.8", "zh-CN"),
         ("zh", "zh-CN"),
-        ("zh-HK", "zh-CN"),
-        ("zh-TW,en;q=0.5", "zh-CN"),
+        ("zh-HK", "zh-HK"),
+        ("zh-TW,en;q=0.5", "zh-HK"),
         ("zh-Hans-CN,en", "zh-CN"),
-        ("zh-Hant-HK", "zh-CN"),
-        ("zh-HK,zh;q=0.9,en;q=0.8", "zh-CN"),
+        ("zh-Hant-HK", "zh-HK"),
+        ("zh-HK,zh;q=0.9,en;q=0.8", "zh-HK"),
+        ("zh-MO, pt;q=0.9", "zh-HK"),
+        ("zh-Hant", "zh-HK"),
+        ("zh-Hans-HK", "zh-CN"),
+        ("zh-SG", "zh-CN"),
+        ("pt", "pt"),
+        ("pt-MO,zh;q=0.5", "pt"),
+        ("PT-br;q=0.4, en;q=0.3", "pt"),
+        ("fr, de, pt-PT;q=0.1", "pt"),
         ("EN", "en"),
         ("En-us", "en"),
         ("en-GB;q=0.5", "en"),
@@ -64,7 +73,27 @@ def test_a_header_in_two_lines_is_one_list() -> None:
 
 @pytest.mark.parametrize("wish", ["en", "zh-CN", "zh-cn", "xx", "", "%ff"])
 def test_the_language_is_always_one_that_we_speak(wish: str) -> None:
-    assert language_of(asks(address=f"/window?lang={wish}")) in LANGUAGES
+    assert language_of(asks(address=f"/sign-in?lang={wish}")) in LANGUAGES
+
+
+@pytest.mark.parametrize(
+    ("accepted", "language"), [("zh-HK", "zh-CN"), ("pt-MO", "en"), ("en", "en"), ("zh-CN", "zh-CN"), ("fr", "zh-CN")]
+)
+@pytest.mark.parametrize("address", ["/window", "/window/cases/KY1", "/window?lang=fr"])
+def test_the_clerks_window_speaks_two_languages_and_takes_the_nearer_one(
+    accepted: str, language: str, address: str
+) -> None:
+    """Its clerks sit in mainland offices; citizens' pages have all four."""
+    assert language_of(asks(accepted, address=address)) == language
+    assert language_of(asks(accepted, address="/windows")) == (language_of(asks(accepted)))
+
+
+def test_a_page_offers_the_languages_that_it_can_be_had_in() -> None:
+    context = {"kind": "lost", "detail": ""}
+    citizens = Pages().render(asks("en"), "sign_on/problem.html", context).text or ""
+    assert all(f'hreflang="{tag}"' in citizens for tag in LANGUAGES)
+    clerks = Pages().render(asks("en", address="/window"), "sign_on/problem.html", context).text or ""
+    assert [tag for tag in LANGUAGES if f'hreflang="{tag}"' in clerks] == ["zh-CN", "en"]
 
 
 @pytest.mark.parametrize("secure", [True, False])

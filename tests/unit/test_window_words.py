@@ -13,9 +13,11 @@ import pytest
 import gateway
 from gateway.domain.identifiers import DOCUMENT_TYPES, document_problem
 from gateway.errors import FieldProblem, GatewayError
-from gateway.web.pages import LANGUAGES, Pages
+from gateway.web.pages import Pages
 
 SOURCE = Path(gateway.__file__).parent
+LANGUAGES = ("zh-CN", "en")
+"""What the window speaks."""
 SERVICES = [SOURCE / "submissions" / f"{name}.py" for name in ("intake", "checks", "materials")]
 WINDOW = sorted((SOURCE / "web" / "window").glob("*.py"))
 EDGE = {

@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler
 
 from gateway.domain.calendar import LOCAL, local_day
 from gateway.domain.identifiers import DOCUMENT_TYPES
+from gateway.domain.languages import LANGUAGES
 from gateway.domain.mandate import Mandate, Party
 from gateway.domain.sensitive import mask_name, mask_number
 from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotFound, NotPermitted
@@ -27,7 +28,7 @@ from gateway.web.account.mandate_form import RELATIONS, on_the_page, proposed, r
 from gateway.web.account.services import AccountServices
 from gateway.web.account.visitors import Form, Visitor, read_form, visitor_of
 from gateway.web.cookies import provider_session, sign_on_browser
-from gateway.web.pages import LANGUAGES, Pages, language_of
+from gateway.web.pages import Pages, language_of
 from gateway.web.problems import status_of
 
 log = structlog.get_logger("account")
@@ -321,16 +322,10 @@ class _AccountPages:
             "visitor": visitor,
             "csrf": visitor.csrf if visitor else "",
             "local": LOCAL,
-            "say": lambda texts: texts.get(language) or texts["zh-CN"],
             "region": lambda key: self._region(key, language),
-            "item_name": lambda code: _item_name(self._services, code, language),
+            "item_texts": lambda code: self._services.items[code].name if code in self._services.items else {},
         }
         return self._pages.render(request, template, {**known, **context}, status=status)
-
-
-def _item_name(services: AccountServices, code: str, language: str) -> str:
-    item = services.items.get(code)
-    return code if item is None else item.name.get(language) or item.name["zh-CN"]
 
 
 def _principal(visitor: Visitor) -> Party:
