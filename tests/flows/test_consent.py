@@ -137,7 +137,7 @@ async def test_an_essential_claim_has_no_box_and_goes_with_the_agreement(world: 
     wish = '{"userinfo": {"phone_number": {"essential": true}}}'
     person, request = Person(world), Request(scope="openid", extra={"claims": wish})
     page = await person.asked(request)
-    assert "(needed by the service)" in page
+    assert '<strong>Phone</strong> <span class="badge plain">required</span>' in page
     assert await person.claims(request, sent(await person.answer(page))) == {"phone_number": "+8613800000000"}
 
 
@@ -181,9 +181,9 @@ async def test_across_a_border_the_page_says_so_and_the_number_stays(world: Worl
     world.providers["hongkong"].says = {"document": {"type": "HKID", "number": "A1234563"}}
     person, request = Person(world), Request(scope="openid profile document")
     page = await person.asked(request, "hongkong")
-    assert "The data leave Hongkong and cross a border to" in page
-    assert "Ground: GBA-SC-HK R-1" in page
-    assert "Asked for, but not given by this gateway: Identity document" in page
+    assert "The data leave Hongkong and its law for Guangzhou, Guangdong, where another law applies." in page
+    assert "Ground: the standard contract of the Greater Bay Area (mainland and Hong Kong) R-1" in page
+    assert "Asked for, but not given by this gateway: Type and number of the identity document" in page
     told = await person.claims(request, sent(await person.answer(page, "name", "document")))
     assert told == {"name": "李芳"}
 

@@ -465,9 +465,9 @@ async def test_the_result_page_shows_each_party_to_the_browser_that_signed_out_a
     page = await (await browser.get(result + "&lang=en")).text()
     shown = dict(re.findall(r"<li><strong>(.*?)</strong>:\s+(.*?)\s+</li>", page))
     assert shown == {
-        "portal": "did not answer as it should. Please sign out there yourself.",
+        "portal": "no proper answer Please sign out there yourself.",
         "Shop &lt;1&gt;": "signed out",
-        "silent": "cannot be signed out from here. Please sign out there yourself.",
+        "silent": "not possible from here Please sign out there yourself.",
         "Guangdong": "signed out",
     }
     assert "Look again" not in page
@@ -701,7 +701,7 @@ async def test_a_closed_region_signs_nobody_on_until_it_is_opened(world: World) 
     await world.service.switches.close("guangdong", "keys leaked", "li")
     chooser = await browser.to(Request(client_id="portal").url())
     page = await (await browser.get(chooser + "&lang=en")).text()
-    assert "Closed by the operator" in page
+    assert "The operator has closed the sign-on through this region for now." in page
     assert 'href="/sign-in/guangdong' not in page
     assert 'href="/sign-in/hongkong' in page
     again = await browser.to(choice(chooser, "guangdong"))
