@@ -463,7 +463,8 @@ async def test_the_result_page_shows_each_party_to_the_browser_that_signed_out_a
     result = await browser.to(logout_url(id_token_hint=given["portal"]["id_token"], ui_locales="xx en") + "&lang=en")
     await world.until(portal="failed", shop="done", silent="not_offered", guangdong="done")
     page = await (await browser.get(result + "&lang=en")).text()
-    shown = dict(re.findall(r"<li><strong>(.*?)</strong>:\s+(.*?)\s+</li>", page))
+    rows = re.findall(r"<li><strong>(.*?)</strong> <span>(.*?)</span></li>", page)
+    shown = {name: re.sub(r"<.*?>", "", state) for name, state in rows}
     assert shown == {
         "portal": "no proper answer Please sign out there yourself.",
         "Shop &lt;1&gt;": "signed out",
