@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert
 
 from gateway.domain.caller import Caller
 from gateway.errors import GatewayError
 from gateway.storage.tables import evidence
 
 Outcome = Literal["done", "refused", "failed"]
+_APPEND = insert(evidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def record(tx: Connection, exchange: Exchange, *, now: datetime, evidence_id: st
         "answered_at": exchange.answered_at,
         "recorded_at": now,
     }
-    tx.execute(evidence.insert().values(row))
+    tx.execute(_APPEND, row)
     return evidence_id
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from gateway.domain.region import place_of
 from gateway.evidence import Exchange, record
@@ -106,10 +106,20 @@ def declined(receipts: Iterable[Receipt], recipient: Recipient, *, crosses: bool
 
 # --- units -------------------------------------------------------------------------------------------------------
 
+_IN_FORCE = (
+    sign_on_consents.c.client_id == bindparam("client"),
+    sign_on_consents.c.subject_ref == bindparam("person"),
+    sign_on_consents.c.region == bindparam("place"),
+    sign_on_consents.c.revoked_at.is_(None),
+    sign_on_consents.c.expires_at > bindparam("now"),
+)
+_NEWEST_FIRST = (sign_on_consents.c.given_at.desc(), sign_on_consents.c.id)
+_LIVE = select(sign_on_consents).where(*_IN_FORCE).order_by(*_NEWEST_FIRST)
+
 
 def give(tx: Connection, answer: Answer, expires_at: datetime, now: datetime) -> Receipt:
     """Record an answer and return its receipt. It takes the place of what this person told this client before."""
-    _end(tx, _live(answer.recipient.client_id, answer.subject_ref, answer.region, now), now)
+    _end(tx, _IN_FORCE, now, _whose(answer.recipient.client_id, answer.subject_ref, answer.region, now))
     receipt = Receipt(
         id="CR" + secrets.token_hex(16),
         client_id=answer.recipient.client_id,
@@ -131,8 +141,7 @@ def give(tx: Connection, answer: Answer, expires_at: datetime, now: datetime) ->
 
 def live(tx: Connection, client_id: str, subject_ref: str, region: str, now: datetime) -> Sequence[Receipt]:
     """Return the consents in force of this person to this client, newest first."""
-    found = select(sign_on_consents).where(*_live(client_id, subject_ref, region, now))
-    rows = tx.execute(found.order_by(sign_on_consents.c.given_at.desc(), sign_on_consents.c.id)).mappings()
+    rows = tx.execute(_LIVE, _whose(client_id, subject_ref, region, now)).mappings()
     return [_receipt(row) for row in rows]
 
 
@@ -170,20 +179,20 @@ def revoke(tx: Connection, consent_id: str, subject_ref: str, now: datetime) -> 
 def of_person(tx: Connection, subject_ref: str, region: str) -> Sequence[Receipt]:
     """Return every consent that this person gave, whether in force or not, newest first."""
     ours = (sign_on_consents.c.subject_ref == subject_ref, sign_on_consents.c.region == region)
-    found = select(sign_on_consents).where(*ours)
-    rows = tx.execute(found.order_by(sign_on_consents.c.given_at.desc(), sign_on_consents.c.id)).mappings()
+    rows = tx.execute(select(sign_on_consents).where(*ours).order_by(*_NEWEST_FIRST)).mappings()
     return [_receipt(row) for row in rows]
 
 
-def _live(client_id: str, subject_ref: str, region: str, now: datetime) -> tuple[Any, ...]:
-    rows = sign_on_consents.c
-    whose = (rows.client_id == client_id, rows.subject_ref == subject_ref, rows.region == region)
-    return (*whose, rows.revoked_at.is_(None), rows.expires_at > now)
+def _whose(client_id: str, subject_ref: str, region: str, now: datetime) -> dict[str, Any]:
+    """Return what `_IN_FORCE` asks for."""
+    return {"client": client_id, "person": subject_ref, "place": region, "now": now}
 
 
-def _end(tx: Connection, which: Iterable[Any], now: datetime) -> Sequence[Receipt]:
+def _end(
+    tx: Connection, which: Iterable[Any], now: datetime, asked: Mapping[str, Any] | None = None
+) -> Sequence[Receipt]:
     ended = update(sign_on_consents).where(*which).values(revoked_at=now).returning(*sign_on_consents.c)
-    return [_receipt(row) for row in tx.execute(ended).mappings()]
+    return [_receipt(row) for row in tx.execute(ended, asked).mappings()]
 
 
 def _end_grants(tx: Connection, receipt: Receipt, subject_ref: str, now: datetime) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from gateway.identity.records import Code, Session, digest, session_by_id
 from gateway.identity.revocations import mark
@@ -80,6 +80,16 @@ class NewRefresh:
 
 # --- codes -------------------------------------------------------------------------------------------------------
 
+_CODES = authorization_codes.c
+_SPEND_CODE = (
+    update(authorization_codes)
+    .where(_CODES.code_hash == bindparam("hash"), _CODES.client_id == bindparam("client"))
+    .where(_CODES.redirect_uri == bindparam("uri"), _CODES.expires_at > bindparam("now"), _CODES.used_at.is_(None))
+    .values(used_at=bindparam("now"))
+    .returning(*_CODES)
+)
+_BEGIN_FAMILY = insert(token_families)
+
 
 def redeem_code(
     tx: Connection, code: str, client_id: str, redirect_uri: str, new: NewFamily, now: datetime
@@ -89,11 +99,8 @@ def redeem_code(
     One statement decides, so of any number of parallel attempts one succeeds. A second attempt revokes the family that
     came of the first one (RFC 9700 §2.1.1, RFC 6749 §4.1.2).
     """
-    rows = authorization_codes.c
-    ours = (rows.code_hash == digest(code), rows.client_id == client_id)
-    unused = (rows.redirect_uri == redirect_uri, rows.expires_at > now, rows.used_at.is_(None))
-    spent = update(authorization_codes).where(*ours, *unused).values(used_at=now)
-    row = tx.execute(spent.returning(*authorization_codes.c)).mappings().one_or_none()
+    this = {"hash": digest(code), "client": client_id, "uri": redirect_uri, "now": now}
+    row = tx.execute(_SPEND_CODE, this).mappings().one_or_none()
     if row is None:
         _revoke(tx, now, token_families.c.code_hash == digest(code), token_families.c.client_id == client_id)
         return None
@@ -124,16 +131,18 @@ def _family_of(code: Code, session: Session, new: NewFamily, now: datetime) -> F
 def begin_family(tx: Connection, family: Family) -> None:
     """Store a new family."""
     row = {name: getattr(family, name) for name in Family.__slots__}
-    tx.execute(insert(token_families).values(**{**row, "claims": dict(family.claims)}))
+    tx.execute(_BEGIN_FAMILY, {**row, "claims": dict(family.claims)})
 
 
 # --- refresh tokens ------------------------------------------------------------------------------------------------
+
+_KEEP_REFRESH = insert(refresh_tokens)
 
 
 def keep_refresh(tx: Connection, family: Family, new: NewRefresh, now: datetime) -> None:
     """Store a refresh token that is about to be handed out. It ends with its family at the latest."""
     row = {"token_hash": digest(new.handle), "family_id": family.id, "issued_at": now}
-    tx.execute(insert(refresh_tokens).values(**row, expires_at=min(now + new.life, family.expires_at)))
+    tx.execute(_KEEP_REFRESH, {**row, "expires_at": min(now + new.life, family.expires_at)})
 
 
 def rotate_refresh(tx: Connection, token: str, client_id: str, new: NewRefresh, now: datetime) -> Standing | None:
@@ -176,20 +185,23 @@ def refresh_family(tx: Connection, token: str, now: datetime) -> str | None:
 
 # --- standing ------------------------------------------------------------------------------------------------------
 
+_FAMILIES = token_families.c
+_LIVE_FAMILY = select(token_families).where(
+    _FAMILIES.id == bindparam("family"), _FAMILIES.revoked_at.is_(None), _FAMILIES.expires_at > bindparam("now")
+)
+_REVOKED = select(revoked_tokens.c.token_id).where(revoked_tokens.c.token_id == bindparam("token"))
+
 
 def find_standing(tx: Connection, family_id: str, now: datetime) -> Standing | None:
     """Return a family that is not revoked, and its session if that lives."""
-    families = token_families.c
-    live = (families.id == family_id, families.revoked_at.is_(None), families.expires_at > now)
-    row = tx.execute(select(token_families).where(*live)).mappings().one_or_none()
+    row = tx.execute(_LIVE_FAMILY, {"family": family_id, "now": now}).mappings().one_or_none()
     session = None if row is None else session_by_id(tx, row["session_id"], now)
     return None if row is None or session is None else Standing(_family(row), session)
 
 
 def is_revoked(tx: Connection, token_id: str) -> bool:
     """Say whether this one token was revoked by itself."""
-    found = select(revoked_tokens.c.token_id).where(revoked_tokens.c.token_id == token_id)
-    return tx.execute(found).one_or_none() is not None
+    return tx.execute(_REVOKED, {"token": token_id}).one_or_none() is not None
 
 
 def _family(row: RowMapping) -> Family:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
 
 from gateway.domain.identity import Assurance
 from gateway.storage.nonces import spend
@@ -186,22 +186,34 @@ def _interaction(row: RowMapping) -> Interaction:
 
 # --- pushed requests ---------------------------------------------------------------------------------------------
 
+_KEEP_PUSHED = insert(pushed_requests)
+_TAKE_PUSHED = (
+    delete(pushed_requests)
+    .where(pushed_requests.c.uri_hash == bindparam("hash"), pushed_requests.c.client_id == bindparam("client"))
+    .returning(pushed_requests.c.request, pushed_requests.c.expires_at)
+)
+
 
 def keep_pushed(tx: Connection, handle: str, client_id: str, request: Mapping[str, str], expires_at: datetime) -> None:
     """Store what a client pushed (RFC 9126 §2.1)."""
     row = {"uri_hash": digest(handle), "client_id": client_id, "request": dict(request), "expires_at": expires_at}
-    tx.execute(insert(pushed_requests).values(**row))
+    tx.execute(_KEEP_PUSHED, row)
 
 
 def take_pushed(tx: Connection, handle: str, client_id: str, now: datetime) -> Mapping[str, str] | None:
     """Return what this client pushed under this handle, once (RFC 9126 §7.3)."""
-    rows = pushed_requests.c
-    taken = delete(pushed_requests).where(rows.uri_hash == digest(handle), rows.client_id == client_id)
-    row = tx.execute(taken.returning(rows.request, rows.expires_at)).mappings().one_or_none()
+    row = tx.execute(_TAKE_PUSHED, {"hash": digest(handle), "client": client_id}).mappings().one_or_none()
     return None if row is None or row["expires_at"] <= now else row["request"]
 
 
 # --- sessions ----------------------------------------------------------------------------------------------------
+
+_LIVES = (sign_on_sessions.c.expires_at > bindparam("now"), sign_on_sessions.c.ended_at.is_(None))
+_LIVE_IN_BROWSER = select(sign_on_sessions).where(
+    sign_on_sessions.c.handle_hash == bindparam("hash"), *_LIVES, sign_on_sessions.c.last_used_at > bindparam("idle")
+)
+_LIVE = select(sign_on_sessions).where(sign_on_sessions.c.id == bindparam("session"), *_LIVES)
+_LIVE_AND_HELD = _LIVE.with_for_update(read=True)
 
 
 def keep_session(tx: Connection, session: Session) -> None:
@@ -212,18 +224,15 @@ def keep_session(tx: Connection, session: Session) -> None:
 
 def find_session(tx: Connection, handle: str, now: datetime, idle: timedelta) -> Session | None:
     """Return the live session behind a browser's handle. One that was not used for longer than `idle` is none."""
-    rows = sign_on_sessions.c
-    live = (rows.handle_hash == digest(handle), rows.expires_at > now, rows.ended_at.is_(None))
-    row = tx.execute(select(sign_on_sessions).where(*live, rows.last_used_at > now - idle)).mappings().one_or_none()
+    asked = {"hash": digest(handle), "now": now, "idle": now - idle}
+    row = tx.execute(_LIVE_IN_BROWSER, asked).mappings().one_or_none()
     return None if row is None else session_of(row)
 
 
 def session_by_id(tx: Connection, session_id: str, now: datetime, *, hold: bool = False) -> Session | None:
     """Return the live session with this id; with `hold` it lives until this transaction ends."""
-    rows = sign_on_sessions.c
-    live = (rows.id == session_id, rows.expires_at > now, rows.ended_at.is_(None))
-    query = select(sign_on_sessions).where(*live)
-    row = tx.execute(query.with_for_update(read=True) if hold else query).mappings().one_or_none()
+    query = _LIVE_AND_HELD if hold else _LIVE
+    row = tx.execute(query, {"session": session_id, "now": now}).mappings().one_or_none()
     return None if row is None else session_of(row)
 
 
@@ -240,11 +249,13 @@ def session_of(row: RowMapping) -> Session:
 
 # --- codes -------------------------------------------------------------------------------------------------------
 
+_KEEP_CODE = insert(authorization_codes)
+
 
 def keep_code(tx: Connection, code: Code) -> None:
     """Store a new code."""
     row = {name: getattr(code, name) for name in Code.__slots__}
-    tx.execute(insert(authorization_codes).values(**{**row, "claims": dict(code.claims)}))
+    tx.execute(_KEEP_CODE, {**row, "claims": dict(code.claims)})
 
 
 def use_assertion(tx: Connection, assertion: UsedAssertion) -> bool:

@@ -11,8 +11,7 @@ import contextlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,7 +40,9 @@ _AWAY = {
     sqlite3.SQLITE_NOTADB,
 }
 """Result codes that say something about the file or the machine, and nothing about the statement."""
-_Work = tuple[Callable[[Connection], Any], "Future[Any]"]
+_Work = tuple[Unit[Any], "asyncio.Future[Any]"]
+_Outcome = tuple["asyncio.Future[Any]", Any, Exception | None]
+"""Who waits, the unit's value, and the error instead of it."""
 
 
 class SqliteStore:
@@ -49,11 +50,16 @@ class SqliteStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-read")
+        self._writes: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._reads: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._closed = False
         self._writer = threading.Thread(target=self._write_all, name="sqlite-write", daemon=True)
-        self._writer.start()
+        self._readers = [
+            threading.Thread(target=self._read_all, name=f"sqlite-read-{number}", daemon=True)
+            for number in range(READERS)
+        ]
+        for thread in (self._writer, *self._readers):
+            thread.start()
 
     @classmethod
     async def open(cls, path: str) -> SqliteStore:
@@ -64,15 +70,13 @@ class SqliteStore:
         """Queue the unit for the writer thread and wait for the commit that holds it."""
         if self._closed:
             raise Unavailable("The gateway is shutting down.", detail="write after close")
-        done: Future[T] = Future()
-        self._queue.put((unit, done))
-        return await asyncio.wrap_future(done)
+        return await _handed_to(self._writes, unit)
 
     async def read(self, unit: Unit[T]) -> T:
         """Run the unit on a reader thread, on a snapshot."""
         if self._closed:
             raise Unavailable("The gateway is shutting down.", detail="read after close")
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, unit)
+        return await _handed_to(self._reads, unit)
 
     async def migrate(self) -> None:
         """Bring the schema to the newest revision."""
@@ -87,69 +91,106 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
-        self._queue.put(None)
-        await asyncio.to_thread(self._writer.join)
-        await asyncio.to_thread(self._readers.shutdown)
+        self._writes.put(None)
+        for _ in self._readers:
+            self._reads.put(None)
+        for thread in (self._writer, *self._readers):
+            await asyncio.to_thread(thread.join)
         self._engine.dispose()
 
-    def _read(self, unit: Unit[T]) -> T:
-        try:
-            with self._engine.connect() as connection:
-                return unit(connection)
-        except DBAPIError as error:
-            raise _told(error) from error
+    def _read_all(self) -> None:
+        with self._engine.connect() as connection:
+            while (work := self._reads.get()) is not None:
+                unit, done = work
+                if not done.cancelled():
+                    _tell([_read(connection, unit, done)])
 
     def _write_all(self) -> None:
         with self._engine.connect() as connection:
-            while (first := self._queue.get()) is not None:
-                self._commit_group(connection, self._group_after(first))
+            while (first := self._writes.get()) is not None:
+                group = self._group_after(first)
+                _tell(_commit_group(connection, [(unit, done) for unit, done in group if not done.cancelled()]))
 
     def _group_after(self, first: _Work) -> list[_Work]:
         group = [first]
         with contextlib.suppress(queue.Empty):
             while len(group) < GROUP:
-                work = self._queue.get_nowait()
+                work = self._writes.get_nowait()
                 if work is None:  # the end: finish this group, then stop
-                    self._queue.put(None)
+                    self._writes.put(None)
                     break
                 group.append(work)
         return group
 
-    def _commit_group(self, connection: Connection, group: list[_Work]) -> None:
-        wanted = [(unit, done) for unit, done in group if done.set_running_or_notify_cancel()]
-        answers: list[tuple[Future[Any], Any]] = []
-        try:
-            with connection.begin():
-                for unit, done in wanted:
-                    _run_apart(connection, unit, done, answers)
-        except Exception as error:  # noqa: BLE001 - nothing was committed: every unit of the group must hear of it
-            _leave(connection)
-            for _, done in wanted:
-                if not done.done():
-                    done.set_exception(_told(error))
-            return
-        for done, answer in answers:
-            done.set_result(answer)
+
+async def _handed_to(threads: queue.SimpleQueue[_Work | None], unit: Unit[T]) -> T:
+    """Hand a unit to the threads behind a queue, and wait for its outcome."""
+    done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    threads.put((unit, done))
+    return await done
 
 
-def _run_apart(
-    connection: Connection, unit: Unit[Any], done: Future[Any], answers: list[tuple[Future[Any], Any]]
-) -> None:
-    """Run one unit in a savepoint, so that its failure undoes only itself."""
+def _tell(outcomes: Sequence[_Outcome]) -> None:
+    """Tell all who wait. A loop is woken once, however many of them it has; there is one loop, as a rule."""
+    for loop in {done.get_loop() for done, _, _ in outcomes}:
+        here = [outcome for outcome in outcomes if outcome[0].get_loop() is loop]
+        with contextlib.suppress(RuntimeError):  # a loop that is closed: nobody waits there any more
+            loop.call_soon_threadsafe(_settle, here)
+
+
+def _settle(outcomes: Sequence[_Outcome]) -> None:
+    for done, value, error in outcomes:
+        if done.done():  # its caller gave up meanwhile
+            continue
+        if error is None:
+            done.set_result(value)
+        else:
+            done.set_exception(error)
+
+
+def _read(connection: Connection, unit: Unit[Any], done: asyncio.Future[Any]) -> _Outcome:
+    """Run one unit on a snapshot of its own; whatever it may have written is undone."""
     try:
-        with connection.begin_nested():
-            answer = unit(connection)
+        snapshot = connection.begin()
+        try:
+            return done, unit(connection), None
+        finally:
+            snapshot.rollback()
+    except Exception as error:  # noqa: BLE001 - it is the caller's, and the thread must live on
+        return done, None, _told(error)
+
+
+def _commit_group(connection: Connection, group: Sequence[_Work]) -> Sequence[_Outcome]:
+    """Run units in one transaction, and return what became of each once the disk has it."""
+    outcomes: list[_Outcome] = []
+    try:
+        with connection.begin():
+            for unit, done in group:
+                outcomes.append(_run_apart(connection, unit, done))
+    except Exception as error:  # noqa: BLE001 - nothing was committed: every unit of the group must hear of it
+        _leave(connection)
+        failed = [(done, None, own) for done, _, own in outcomes if own is not None]
+        return [*failed, *((done, None, _told(error)) for _, done in group)]  # whoever had an error hears that one
+    return outcomes
+
+
+def _run_apart(connection: Connection, unit: Unit[Any], done: asyncio.Future[Any]) -> _Outcome:
+    """Run one unit in a savepoint, so that its failure undoes only itself.
+
+    The driver is asked directly: SQLAlchemy's nested transaction costs as much as two statements of the unit.
+    """
+    driver = _driver(connection)
+    driver.execute("SAVEPOINT unit")
+    try:
+        value = unit(connection)
     except Exception as error:
-        done.set_exception(_told(error))
-        if not _stands(connection):
+        if not driver.in_transaction:  # SQLite itself undoes all of it when the disk is full
             raise
-    else:
-        answers.append((done, answer))
-
-
-def _stands(connection: Connection) -> bool:
-    """Say whether the group's transaction is still there: SQLite itself undoes all of it when the disk is full."""
-    return _driver(connection).in_transaction
+        driver.execute("ROLLBACK TO unit")
+        driver.execute("RELEASE unit")
+        return done, None, _told(error)
+    driver.execute("RELEASE unit")
+    return done, value, None
 
 
 def _leave(connection: Connection) -> None:
@@ -171,8 +212,7 @@ def _told(error: Exception) -> Exception:
     chain: list[BaseException] = [error]
     while chain[-1].__context__ is not None:
         chain.append(chain[-1].__context__)
-    causes = (link.orig for link in reversed(chain) if isinstance(link, DBAPIError))
-    first = next(causes, None)
+    first = next((link for link in reversed(chain) if isinstance(link, sqlite3.Error)), None)
     code = getattr(first, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF  # the high bits refine it
     return _unavailable(str(first)) if code in _AWAY else error
 
@@ -182,11 +222,13 @@ def _unavailable(detail: str) -> Unavailable:
 
 
 def _opened(path: str) -> Engine:
-    """Return an engine that has reached its file once, so that the writer thread cannot fail to begin."""
+    """Return an engine whose connections are all open, so that no thread can fail to begin."""
     engine = _engine(path)
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        engine.connect().close()
+        with contextlib.ExitStack() as pooled:
+            for _ in range(READERS + 1):
+                pooled.enter_context(engine.connect())
     except (OSError, DBAPIError) as error:
         engine.dispose()
         raise _unavailable(str(getattr(error, "orig", error))) from error

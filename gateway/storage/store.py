@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, Table
@@ -55,6 +55,13 @@ async def open_store(url: str) -> Store:
     raise ValueError(f"a store must be sqlite:///… or postgresql://…, not {parsed.drivername}")
 
 
+INSERTS: Mapping[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
+    "sqlite": sqlite.insert,
+    "postgresql": postgresql.insert,
+}
+"""Dialect → what makes an INSERT that knows ON CONFLICT."""
+
+
 def insert_into(tx: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """Return an INSERT that knows ON CONFLICT, in the dialect of this connection."""
-    return sqlite.insert(table) if tx.dialect.name == "sqlite" else postgresql.insert(table)
+    return INSERTS[tx.dialect.name](table)
