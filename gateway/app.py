@@ -165,7 +165,7 @@ async def build_app(
             config=config, find=clients.find, recognition=data.recognition, bases=data.bases,
             regions=regions, store=store, sealer=sealer, references=references, signer=signer, clock=clock,
             metrics=metrics, authorities=authorities, verified=verified, finish_link=linking.finish,
-            mandates=mandates,
+            mandates=mandates, links=linking.linked_subjects,
             resting=lambda region: region in lines and lines[region].resting(SIGN_ON),
         )  # fmt: skip
         await identity.switches.prepare()

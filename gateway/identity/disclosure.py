@@ -7,7 +7,7 @@ rules of the border to `gateway.policy.claims`, the rows to `consents`, the page
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -19,13 +19,16 @@ from gateway.domain.sensitive import Sensitive
 from gateway.identity import consents
 from gateway.identity.clients import Client
 from gateway.identity.consents import Answer, Receipt, recipient_of
-from gateway.identity.persons import CLAIM_NAMES, PersonVault, chosen_claims, claims_of_scopes
+from gateway.identity.linking import Side
+from gateway.identity.persons import CLAIM_NAMES, LINKED, PersonVault, chosen_claims, claims_of_scopes
 from gateway.identity.provider import ClaimsChosen, SessionFound
 from gateway.identity.records import Session
 from gateway.identity.upstream import SignOnRegion
 from gateway.policy.claims import Ask, ClaimsGate, Decision
 from gateway.storage import Store
 
+Links = Callable[[Connection, str, str], Sequence[Side]]
+"""Returns the accounts that are linked with a region's subject, by its reference (`Linking.linked_subjects`)."""
 PLACES = ("userinfo", "id_token")
 """Where claims can go (OpenID Connect Core §5.5)."""
 
@@ -56,7 +59,15 @@ class Outcome:
 class Disclosure:
     """Decides what goes out."""
 
-    def __init__(self, gate: ClaimsGate, regions: Mapping[str, SignOnRegion], vault: PersonVault, store: Store) -> None:
+    def __init__(
+        self,
+        gate: ClaimsGate,
+        regions: Mapping[str, SignOnRegion],
+        vault: PersonVault,
+        store: Store,
+        links: Links | None,
+    ) -> None:
+        self._links = links
         self._gate = gate
         self._regions = regions
         self._vault = vault
@@ -69,9 +80,18 @@ class Disclosure:
             consents.live, client_id=client.id, subject_ref=session.subject_ref, region=session.region, now=now
         )
         receipts = () if anew else await self._store.read(whose)
-        return Outcome(wanted_claims(found), self._gate.decide(self._ask(found, receipts, now)))
+        linked = await self._linked(found)
+        return Outcome(wanted_claims(found), self._gate.decide(self._ask(found, receipts, now, linked)))
 
-    def _ask(self, found: SessionFound, receipts: Sequence[Receipt], now: datetime) -> Ask:
+    async def _linked(self, found: SessionFound) -> frozenset[str]:
+        """Return the claim of linked accounts if it is asked for and there are any."""
+        if self._links is None or LINKED not in wanted_claims(found)["userinfo"]:
+            return frozenset()
+        links, session = self._links, found.session
+        there = await self._store.read(lambda tx: links(tx, session.region, session.subject_ref))
+        return frozenset({LINKED} if there else ())
+
+    def _ask(self, found: SessionFound, receipts: Sequence[Receipt], now: datetime, linked: frozenset[str]) -> Ask:
         session, recipient = found.session, recipient_of(found.client)
         origin = self._regions[session.region].place
         _subject, person = self._vault.open(session.id, session.person)
@@ -81,7 +101,7 @@ class Disclosure:
             origin=origin,
             recipient=recipient,
             claims=_essential(found),
-            held=frozenset(chosen_claims(person, CLAIM_NAMES)),
+            held=frozenset(chosen_claims(person, CLAIM_NAMES)) | linked,
             document_type=_document_type(person),
             consents=[receipt.given() for receipt in receipts],
             now=now,
@@ -131,7 +151,7 @@ def wanted_claims(found: SessionFound) -> dict[str, Sequence[str]]:
     asked = found.wishes.claims
     by_scope = claims_of_scopes(found.scope.split())
     userinfo = [name for name in CLAIM_NAMES if name in by_scope or name in asked.get("userinfo", {})]
-    id_token = [name for name in CLAIM_NAMES if name in asked.get("id_token", {})]
+    id_token = [name for name in CLAIM_NAMES if name in asked.get("id_token", {}) and name != LINKED]
     return {"userinfo": userinfo, "id_token": id_token}
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from gateway.domain.identity import Assurance
 from gateway.domain.mandate import Mandate, Party
 from gateway.errors import NotAuthenticated
 from gateway.identity import families
@@ -73,21 +74,29 @@ class Exchanges:
         return claims if "grant_id" in claims and "act" not in claims else None
 
     def _mandate(self, tx: Connection, form: Mapping[str, str], session: Session) -> Mandate | None:
-        """Return the mandate that is named, if it serves the person who signed on, by the document of that person."""
-        if "mandate" not in form or self._mandates is None:
+        """Return the mandate that is named, if it serves the person who signed on, by the document of that person.
+
+        An agent must be as sure as a principal who gives a mandate (A2).
+        """
+        if "mandate" not in form or self._mandates is None or session.assurance < Assurance.A2:
             return None
         _subject, person = self._parts.vault.open(session.id, session.person)
-        document = person.reveal().get("document") or {}
-        if not document.get("type") or not document.get("number"):
-            return None
-        agent = Party(document["type"], document["number"], str(person.reveal().get("name", "")))
-        return self._mandates.serving(tx, form["mandate"], agent)
+        agent = _party(person.reveal())
+        return None if agent is None else self._mandates.serving(tx, form["mandate"], agent)
 
     def _actor(self, client: Client, session: Session, mandate: Mandate | None) -> Mapping[str, Any]:
         """Return who acts: the client for the person, or the person for the principal of a mandate."""
         if mandate is None:
             return {"sub": client.id}
         return act_claim(self._parts.pairwise(client.id, session), issuer=self._parts.issuer)
+
+
+def _party(claims: Mapping[str, Any]) -> Party | None:
+    """Return a person as a mandate names one; None without a document, or for who signed on for an organisation."""
+    document = claims.get("document") or {}
+    if "organisation" in claims or not document.get("type") or not document.get("number"):
+        return None
+    return Party(document["type"], document["number"], str(claims.get("name", "")))
 
 
 def _family(

@@ -272,6 +272,8 @@ class RequestRules(CodeChallenge):  # type: ignore[misc] # Authlib ships no type
             raise InvalidScopeError("The scope openid is required.")
         if "dpop_jkt" in form.data and not _THUMBPRINT.fullmatch(form.data["dpop_jkt"]):
             raise InvalidRequestError("dpop_jkt must be the SHA-256 thumbprint of a key in base64url, 43 characters.")
+        if server.parts.id_token_algorithm(grant.request.client.client) not in server.parts.algorithms:
+            raise UnauthorizedClientError("This gateway has no key for the client's id_token_signed_response_alg.")
         if server.wishes.least() > server.parts.reachable:
             raise unmet("No region that is connected here can give the demanded acr.")
         client_id = grant.request.client.get_client_id()

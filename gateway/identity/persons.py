@@ -44,6 +44,9 @@ def _organisation(person: Document) -> dict[str, Any]:
     return {"organisation": {name: value for name, value in said.items() if value} or None}
 
 
+LINKED = "linked_accounts"
+"""The claim that names a person's accounts in other regions. It stands in no session: `links` are asked each time."""
+
 CLAIMS: Mapping[str, Callable[[Document], dict[str, Any]]] = {
     "profile": _profile,
     "document": _document,
@@ -59,6 +62,7 @@ CLAIMS_BY_SCOPE: Mapping[str, tuple[str, ...]] = {
     "organisation": ("organisation",),
     "phone": ("phone_number",),
     "email": ("email",),
+    "linked": (LINKED,),
 }
 """Scope → the claims that it asks for (OpenID Connect Core §5.4)."""
 

@@ -18,9 +18,11 @@ from gateway.domain.identity import SignedOnPerson
 from gateway.errors import NotAuthenticated, NotPermitted
 from gateway.identity import families
 from gateway.identity.delegation import MANDATE_CLAIM
+from gateway.identity.disclosure import Links
 from gateway.identity.dpop import JTI_SCOPE, DpopRefused, Proof
 from gateway.identity.families import Standing
-from gateway.identity.persons import PersonVault, chosen_claims
+from gateway.identity.linking import answering_level
+from gateway.identity.persons import LINKED, PersonVault, chosen_claims
 from gateway.identity.proofs import NONCE_HEADER, Presented, Proofs
 from gateway.identity.provider import FindClient, ProviderParts
 from gateway.identity.standing import standing_claims
@@ -41,7 +43,9 @@ class Resources:
         verified: VerifiedTokens,
         store: Store,
         clock: Clock,
+        links: Links | None,
     ) -> None:
+        self._links = links
         self._verified = verified
         self._parts = parts
         self._vault: PersonVault = parts.vault
@@ -57,7 +61,30 @@ class Resources:
         if "openid" not in str(claims["scope"]).split():
             raise NotPermitted("The access token lacks the scope openid.", code="auth.insufficient_scope")
         _subject, person = self._vault.open(standing.session.id, standing.session.person)
-        return {"sub": claims["sub"], **chosen_claims(person, standing.family.claims.get("userinfo", ()))}
+        names = standing.family.claims.get("userinfo", ())
+        linked = await self._linked(standing) if LINKED in names else {}
+        return {"sub": claims["sub"], **chosen_claims(person, names), **linked}
+
+    async def _linked(self, standing: Standing) -> dict[str, Any]:
+        """Return the accounts that the person has linked, under the names by which this client knows them.
+
+        They are asked for anew each time, so that a link which was ended is gone at once. The level is the lower one of
+        this sign-on and of that by which the account was proved.
+        """
+        links, session = self._links, standing.session
+        if links is None:
+            return {}
+        sides = await self._store.read(lambda tx: links(tx, session.region, session.subject_ref))
+        of = self._parts.references.of
+        accounts = [
+            {
+                "region": side.region,
+                "sub": of(standing.family.client_id, side.region, side.subject),
+                "acr": answering_level(session.assurance, side).acr,
+            }
+            for side in sides
+        ]
+        return {LINKED: accounts} if accounts else {}
 
     async def who_signed_on(self, token: str) -> SignedOnPerson:
         """Return the person behind a bearer token, for callers inside this process. Raises NotAuthenticated."""

@@ -19,7 +19,7 @@ from gateway.domain.identity import SignedOnPerson
 from gateway.errors import SignOnFailed
 from gateway.identity.authorization import Authorization, FinishLink
 from gateway.identity.broker import Broker, BrokerSettings
-from gateway.identity.disclosure import Disclosure
+from gateway.identity.disclosure import Disclosure, Links
 from gateway.identity.discovery import metadata
 from gateway.identity.dpop import DpopNonces
 from gateway.identity.exchanges import Exchanges
@@ -76,6 +76,7 @@ class IdentityService:
         verified: VerifiedTokens,
         finish_link: FinishLink | None = None,
         mandates: Mandates | None = None,
+        links: Links | None = None,
         resting: Callable[[str], bool] = never_resting,
     ) -> None:
         self._find = find
@@ -108,10 +109,10 @@ class IdentityService:
         self.logout_requests = LogoutRequests(self.parts, find, self.logouts, store, clock)
         self.switches = RegionSwitches(self.health.regions, closed, store, self.logouts, clock)
         gate = ClaimsGate(bases, timedelta(days=config.sign_on.consent_days))
-        disclosure = Disclosure(gate, regions, self.parts.vault, store)
+        disclosure = Disclosure(gate, regions, self.parts.vault, store, links)
         self.browser = Authorization(self.parts, find, self.broker, disclosure, store, clock, self.logouts, finish_link)
         self.clients = TokenEndpoints(self.parts, find, proofs, Exchanges(self.parts, mandates), verified, store, clock)
-        self.resources = Resources(self.parts, find, proofs, verified, store, clock)
+        self.resources = Resources(self.parts, find, proofs, verified, store, clock, links)
 
     def logout_worker(self, settings: LogoutSettings, session: ClientSession) -> LogoutWorker:
         """Return the worker that tells services and regions of the end of sessions."""

@@ -421,6 +421,7 @@ token_families = Table(
     Column("expires_at", Instant, nullable=False),
     Column("revoked_at", Instant),
     Index("ix_token_families_session_id", "session_id"),
+    Index("ix_token_families_client_id", "client_id"),
 )
 
 refresh_tokens = Table(

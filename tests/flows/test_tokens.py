@@ -21,13 +21,16 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
 from gateway.config import Listen
+from gateway.domain.identity import Assurance
 from gateway.domain.mandate import Mandate, OnPaper, Party, Relation
 from gateway.errors import NotAuthenticated
 from gateway.identity.clients import TOKEN_EXCHANGE, GrantType
 from gateway.identity.delegation import MANDATE_CLAIM, parties
 from gateway.identity.dpop import DpopRefused
 from gateway.identity.grants import ACCESS_TOKEN
+from gateway.identity.linking import Side
 from gateway.identity.mandates import new_mandate_id
+from gateway.identity.persons import LINKED
 from gateway.identity.proofs import Presented
 from gateway.storage.sqlite import SqliteStore
 from tests.support.sign_on import (
@@ -734,3 +737,28 @@ async def test_who_signs_on_for_an_organisation_brings_it_along_and_is_another_s
     userinfo = await (await world.userinfo(body["access_token"])).json()
     assert userinfo["organisation"] == {**firm, "role": "handler"}
     assert userinfo["sub"] != alone
+
+
+async def test_linked_accounts_go_out_under_the_names_by_which_the_service_knows_them(
+    tmp_path: Path, keys: Mapping[str, Any]
+) -> None:
+    """Only when asked for; at the lower of both levels; and gone with the link, whatever the token is worth."""
+    store = await SqliteStore.open(str(tmp_path / "linked.db"))
+    await store.migrate()
+    sides = [Side("hongkong", "ref", "hk-1", Assurance.A1)]
+    async with open_world(tmp_path, keys, store, links=lambda _tx, _region, _ref: sides) as world:
+        scopes = frozenset({"openid", "profile", "linked"})
+        world.clients["portal"] = a_client("portal", scopes=scopes)
+        unasked = await (await world.userinfo((await signed_on(world))["access_token"])).json()
+        assert LINKED not in unasked
+        body = await signed_on(world, Request(scope="openid linked"))
+        told = (await (await world.userinfo(body["access_token"])).json())[LINKED]
+        world.providers["hongkong"].subject = "hk-1"
+        back = await Browser(world).sign_on(request := Request(), "hongkong")
+        _, theirs = await world.token(**request.redemption(back["code"]))
+        assert told == [
+            {"region": "hongkong", "sub": claims_of(world, theirs["id_token"])["sub"], "acr": Assurance.A1.acr}
+        ]
+        sides.clear()
+        assert LINKED not in await (await world.userinfo(body["access_token"])).json()
+    await store.close()

@@ -34,6 +34,7 @@ from gateway.domain.mandate import Rules
 from gateway.domain.region import Place, RegionNames, Zone
 from gateway.errors import GatewayError
 from gateway.identity.clients import Client
+from gateway.identity.disclosure import Links
 from gateway.identity.mandates import Mandates
 from gateway.identity.mtls import Authorities, CertificateReader
 from gateway.identity.proofs import Presented
@@ -351,6 +352,7 @@ async def open_world(
     sealing: bytes | None = None,
     clock: ManualClock | None = None,
     config: Config | None = None,
+    links: Links | None = None,
     authorities: Authorities = Authorities(),  # noqa: B008 - none vouches, and nobody changes it here
     signer: Signer | None = None,
     monotonic: Callable[[], float] | None = None,
@@ -378,7 +380,7 @@ async def open_world(
         config=config or a_config(folder), find=find, recognition=recognition or EVERYBODY, bases=bases,
         regions=regions, store=store, sealer=Sealer(secret), references=References(secret),
         signer=signer or Es256Signer([keys.get("signing") or pem()]), clock=clock, metrics=metrics,
-        authorities=authorities, verified=verified, mandates=mandates,
+        authorities=authorities, verified=verified, mandates=mandates, links=links,
     )  # fmt: skip
     app = web.Application(middlewares=edge(metrics, lambda _request, error: problem_response(error, "page")))
     reader = CertificateReader(config.listen.proxies if config else ())

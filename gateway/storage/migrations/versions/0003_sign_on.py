@@ -284,6 +284,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("code_hash", name=op.f("uq_token_families_code_hash")),
     )
     with op.batch_alter_table("token_families", schema=None) as batch_op:
+        batch_op.create_index("ix_token_families_client_id", ["client_id"], unique=False)
         batch_op.create_index("ix_token_families_session_id", ["session_id"], unique=False)
 
     op.create_table(
@@ -308,6 +309,7 @@ def downgrade() -> None:
     op.drop_table("refresh_tokens")
     with op.batch_alter_table("token_families", schema=None) as batch_op:
         batch_op.drop_index("ix_token_families_session_id")
+        batch_op.drop_index("ix_token_families_client_id")
 
     op.drop_table("token_families")
     with op.batch_alter_table("logout_parties", schema=None) as batch_op:
