@@ -63,15 +63,20 @@ class Proofs:
     def __init__(self, nonces: DpopNonces) -> None:
         self._nonces = nonces
 
-    def prove(self, presented: Presented, client: Client, now: datetime) -> Proved:
-        """Return what the client of a token request proved. Raises OAuth2Error, also when it proved too little."""
+    def prove(self, presented: Presented, client: Client, now: datetime, *, issues: bool) -> Proved:
+        """Return what the client of a request proved. Raises OAuth2Error.
+
+        Where tokens are issued (`issues`), also when it proved too little for them. Nothing is bound elsewhere, and no
+        client sends a proof there (RFC 9449 §5, RFC 8705 §3).
+        """
         proof = self._proof(presented, now)
         binding: dict[str, str] = {}
         if proof is not None:
             binding["jkt"] = proof.jkt
         if client.tls_client_certificate_bound_access_tokens and presented.certificate is not None:
             binding["x5t#S256"] = presented.certificate.thumbprint
-        self._check_enough(client, binding, now)
+        if issues:
+            self._check_enough(client, binding, now)
         headers = {NONCE_HEADER: self._nonces.current(now)} if proof is not None else {}
         return Proved(binding or None, proof, headers)
 

@@ -97,7 +97,7 @@ class TokenEndpoints:
 
     async def token(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
         """Answer a token request. Also the way by which the gateway's own pages redeem their codes."""
-        known = await self._identified(form, presented)
+        known = await self._identified(form, presented, issues=True)
         if isinstance(known, Answer):
             return self._answered(known)
         work, exchange = known.exchange.work, known.exchange
@@ -251,8 +251,10 @@ class TokenEndpoints:
 
     # --- shared
 
-    async def _identified(self, form: Mapping[str, str], presented: Presented) -> _Known | Answer:
-        """Prove who calls, and what its tokens are to be bound to. An Answer is the refusal."""
+    async def _identified(
+        self, form: Mapping[str, str], presented: Presented, *, issues: bool = False
+    ) -> _Known | Answer:
+        """Prove who calls, and, where tokens are issued, what they are to be bound to. An Answer is the refusal."""
         named = unverified_subject(form.get("client_assertion", "")) or form.get("client_id")
         client = await self._find(named) if named else None
         work = Work(self._clock(), client=client, certificate=presented.certificate)
@@ -262,7 +264,7 @@ class TokenEndpoints:
         if refusal is not None:
             return refusal
         try:
-            proved = self._proofs.prove(presented, request.client.client, work.now)
+            proved = self._proofs.prove(presented, request.client.client, work.now, issues=issues)
         except OAuth2Error as error:
             return exchange.refused(request, error)
         work.binding = proved.binding

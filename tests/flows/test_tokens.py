@@ -306,6 +306,13 @@ async def test_a_client_whose_tokens_are_bound_gets_none_without_a_proof(world: 
     assert (status, body["error"]) == (400, "use_dpop_nonce")
 
 
+@pytest.mark.parametrize("path", ["/oauth2/introspect", "/oauth2/revoke"])
+async def test_a_client_whose_tokens_are_bound_needs_no_proof_where_no_token_is_issued(world: World, path: str) -> None:
+    """Certified clients send none there (RFC 9449 §5): they could neither ask about a token nor end it."""
+    world.clients["agency"] = replace(world.clients["agency"], dpop_bound_access_tokens=True)
+    assert (await world.post(path, {"token": "anything", **world.signed()}))[0] == 200
+
+
 async def test_a_code_that_was_asked_for_with_a_key_is_redeemed_with_that_key_only(world: World) -> None:
     """Guarded by the comparison of `found.code.jkt` in `token_endpoint._redeem`. The code is gone afterwards."""
     key, other = DpopKey(world), DpopKey(world)
