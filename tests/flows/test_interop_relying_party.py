@@ -99,7 +99,7 @@ async def test_a_certified_client_signs_out_and_hears_of_it(table: Table) -> Non
         token = await asyncio.wait_for(table.heard.tokens.get(), 10)
         heard = await party.ask("heard", token=token)
         assert (heard["sub"], heard["sid"]) == (tokens["claims"]["sub"], tokens["claims"]["sid"])
-        with pytest.raises(RefusedByProgram, match="UNEXPECTED|ClaimValidation|typ"):
+        with pytest.raises(RefusedByProgram, match=r"unexpected .*typ|audience|requiredClaims|missing required"):
             await party.ask("heard", token=tokens["id_token"])
 
 
@@ -116,5 +116,5 @@ async def test_a_certified_client_keeps_the_profile_fapi_2(table: Table) -> None
         assert (await party.ask("userinfo", token=fresh["access_token"], sub=tokens["claims"]["sub"]))["sub"]
         said = await party.ask("introspect", token=fresh["access_token"])
         assert said["cnf"]["jkt"]
-        with pytest.raises(RefusedByProgram, match="401|invalid_token|invalid_dpop_proof"):
+        with pytest.raises(RefusedByProgram, match=r"invalid_token|invalid_dpop_proof"):
             await thief.ask("userinfo", token=fresh["access_token"], sub=tokens["claims"]["sub"])
