@@ -13,6 +13,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import pytest_asyncio
@@ -200,3 +201,26 @@ async def test_a_token_that_one_replica_revoked_is_taken_by_the_other_for_second
     two.clock.advance(STALENESS)
     with pytest.raises(NotAuthenticated):
         await two.caller(body["access_token"])
+
+
+async def test_a_sign_on_that_began_at_one_replica_ends_at_another_and_lives_on_without_the_first(
+    replicas: Sequence[World],
+) -> None:
+    """Nothing of a sign-on is in a process: any replica may die between two steps of a person's way."""
+    one, two = replicas
+    browser, request = Browser(one), Request()
+    chooser = await browser.to(request.url())
+    browser.world = two
+    upstream = await browser.to(choice(chooser, "guangdong"))
+    browser.world = one
+    back = parameters(
+        await browser.to(f"/sign-in/guangdong/callback?{urlencode({**parameters(upstream), 'code': 'c'})}")
+    )
+    status, body = await two.token(**request.redemption(back["code"]))
+    assert status == 200
+    browser.world = two  # the session that one made answers there, and its tokens are worth something
+    again = parameters(await browser.to(Request().url()))
+    assert "code" in again
+    assert (await two.userinfo(body["access_token"])).status == 200
+    form = {"grant_type": "refresh_token", "refresh_token": body["refresh_token"], "client_id": "portal"}
+    assert (await two.token(**form))[0] == 200
