@@ -145,10 +145,11 @@ class Tour:
         claims = [name.removeprefix("claim.") for name in asked if name.startswith("claim.")]
         self._say(f"   consent: the portal may have {', '.join(claims)}, and nothing else")
         filled = {**asked, "decision": "agree"}
-        back = await self._followed(await self._session.post(str(form.action), data=filled, allow_redirects=False))
-        if not isinstance(back, URL):
-            raise TourError(f"the consent ended at {back.url.path} with {back.status}")
-        return back
+        answer = await self._session.post(str(form.action), data=filled)
+        onward = html.fromstring(await answer.text()).get_element_by_id("onward", None)
+        if onward is None:
+            raise TourError(f"the consent ended at {answer.url.path} with {answer.status}")
+        return URL(str(onward.get("href")), encoded=True)
 
     async def _redeem(self, code: str, verifier: str, nonce: str) -> dict[str, Any]:
         answer = await self._token(

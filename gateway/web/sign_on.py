@@ -221,7 +221,8 @@ class SignOnPages:
         """Take the person's word: on to the service with a code, or back to it with access_denied.
 
         The form carries the interaction's random id, which no other site knows and which is bound to this browser's
-        cookie, so no other site can agree on someone's behalf.
+        cookie, so no other site can agree on someone's behalf. The answer is a page that leads on and no redirect:
+        Chromium applies `form-action` to the redirects after a form as well, and the service is not 'self'.
         """
         try:
             form = await single_form(request)
@@ -236,7 +237,7 @@ class SignOnPages:
                 sent = await self._service.browser.agree(*asked, agreed_claims(form, question), shown)
         except (SignOnFailed, InvalidRequest) as error:
             return self._lost(request, error)
-        return _redirect(sent.url, status=303)
+        return self._pages.render(request, "sign_on/onward.html", {"url": sent.url})
 
     def _asked(self, request: web.Request, given: Mapping[str, str]) -> tuple[str, str, str | None]:
         return given.get("interaction", ""), self._browser.read(request) or "", self._session.read(request)

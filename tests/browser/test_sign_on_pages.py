@@ -465,6 +465,7 @@ async def test_the_audit_finds_what_is_wrong(window: Opener) -> None:
         found = " ".join(await page.evaluate(AUDIT))
     for one in (
         "2 headings", "no title", "skips a level", "no label", "no name", "dead link", "contrast of 2.8",
-        "stands twice", "leads nowhere", "is a target of 9x9", "is inline", "nav without a name", "fieldset without a legend",
+        "stands twice", "leads nowhere", "is a target of 9x9", "is inline", "nav without a name",
+        "fieldset without a legend",
     ):  # fmt: skip
         assert one in found, one

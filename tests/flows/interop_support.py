@@ -190,6 +190,7 @@ class Browser:
         """Agree to what the portal asks for, where the person is asked, and return the address of the portal."""
         if page.url.path == "/sign-in/consent":
             page = await self.send(page, decision="agree")
+            page = Page(URL(page.link(HOME), encoded=True), "")
         assert str(page.url).startswith(HOME), f"{page.url}: {page.text}"
         return str(page.url)
 

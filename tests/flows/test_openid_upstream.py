@@ -84,8 +84,11 @@ class Person:
         """Agree to everything that the portal asks for."""
         page = html.fromstring(await (await self.browser.get(consent)).text(), base_url=str(consent))
         form: html.FormElement = next(each for each in page.forms if str(each.action).endswith("/sign-in/consent"))
-        data = {**dict(form.form_values()), "decision": "agree"}
-        return await self._follow(await self.browser.post(consent.with_query(None), data=data, allow_redirects=False))
+        boxes = {str(name): "1" for name in form.xpath(".//input[@type='checkbox']/@name")}
+        data = {**dict(form.form_values()), **boxes, "decision": "agree"}
+        answer = await self.browser.post(consent.with_query(None), data=data)
+        onward = html.fromstring(await answer.text()).get_element_by_id("onward")
+        return URL(str(onward.get("href")), encoded=True)
 
     async def sign_out(self, id_token: str) -> URL:
         """End the session from the portal; return where the browser ends up."""

@@ -193,7 +193,7 @@ async def test_an_attack_leads_back_to_the_chooser_and_tells_nothing(person: Per
     person.world.authorities[REGION].order(attack, 1)
     landed = await person.get((await person.post(await person.at_the_region())).location)
     assert urlsplit(landed.location).path == "/sign-in"
-    assert dict(URL(landed.location).query).keys() == {"interaction", "failed", "why"}
+    assert dict(URL(landed.location).query).keys() == {"interaction", "failed", "why", "ref"}
     assert URL(landed.location).query["why"] == "failed"
     assert await sessions(person.world) == before
 
