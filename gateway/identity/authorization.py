@@ -56,6 +56,7 @@ EndEarlier = Callable[[Connection, datetime], None]
 REQUEST_URI = "urn:ietf:params:oauth:request_uri:"
 """RFC 9126 §2.2: what comes before the handle of a pushed request."""
 NOT_RECOGNISED = "A sign-on of this region, at the level that it reached, does not count for this service."
+NOT_PUSHED = "The request_uri is unknown, expired, used already, or another client's; push the request again."
 TOUCH = timedelta(seconds=30)
 """How long a session's last use may lie back before it is written anew."""
 
@@ -156,49 +157,62 @@ class Authorization:
         """
         given = Form(pairs)
         client = await self._find(given.client_id or "")
-        form = await self._resolved(given, client)
-        work = Work(self._clock(), client=client, session=await self.live_session(session))
+        decide = partial(
+            self._decide, given=given, client=client, pushed=_pushed_handle(given, client), session=session,
+            browser=browser,
+        )  # fmt: skip
+        found = await self._store.write(decide)
+        return SendBack(_location(found)) if isinstance(found, Answer) else found
+
+    def _decide(
+        self,
+        tx: Connection,
+        given: Form,
+        client: Client | None,
+        pushed: str | None,
+        session: str | None,
+        browser: str | None,
+    ) -> Answer | ChooseRegion | AskConsent:
+        """Decide about a request, and keep what comes of it. Raises InvalidRequest for a push that there is not.
+
+        One unit from what was pushed to the code: a request waits for the store once, and what it rests on (session,
+        consent) is read where the code is written.
+        """
+        form = given if pushed is None else self._pushed(tx, pushed, given)
+        work = Work(self._clock(), client=client, session=self._live(tx, session))
         exchange = Exchange(self._parts, work, for_person=True)
         found = exchange.authorize(form)
         if isinstance(found, SignOnNeeded):
-            return await self._open(form, found.client, found.wishes, browser)
+            return self._open(tx, form, found.client, found.wishes, browser)
         if isinstance(found, SessionFound):
-            outcome = await self._disclosure.decide(found, work.now)
+            outcome = self._disclosure.decided(tx, found, work.now)
             if outcome.must_ask or ("consent" in found.wishes.prompt and outcome.decision.offered):
-                return await self._consent(exchange, form, found, browser)
+                return self._consent(tx, exchange, form, found, browser)
             found = self._answer(exchange, found, outcome, outcome.given)
-        await self._store_code(work)
-        return SendBack(_location(found))
+        _keep(tx, work)
+        return found
 
-    async def _resolved(self, given: Form, client: Client | None) -> Form:
-        """Return the request itself, or what the client pushed (RFC 9126 §4). Raises InvalidRequest."""
-        uri = given.data.get("request_uri", "")
-        if not uri.startswith(REQUEST_URI):
-            if client is not None and (client.require_pushed_requests or client.profile == "fapi2"):
-                raise InvalidRequest("This client must push its requests to /oauth2/par (RFC 9126).")
-            return given
-        handle = uri.removeprefix(REQUEST_URI)
-        take = partial(records.take_pushed, handle=handle, client_id=given.client_id or "", now=self._clock())
-        pushed = await self._store.write(take) if client is not None and records.is_handle(handle) else None
+    def _pushed(self, tx: Connection, handle: str, given: Form) -> Form:
+        """Return what the client pushed (RFC 9126 §4), once. Raises InvalidRequest."""
+        pushed = records.take_pushed(tx, handle, given.client_id or "", self._clock())
         if pushed is None:
-            text = "The request_uri is unknown, expired, used already, or another client's; push the request again."
-            raise InvalidRequest(text)
+            raise InvalidRequest(NOT_PUSHED)
         return Form(pushed.items())
 
-    async def _open(self, form: Form, client: Client, wishes: Wishes, browser: str | None) -> ChooseRegion:
+    def _open(self, tx: Connection, form: Form, client: Client, wishes: Wishes, browser: str | None) -> ChooseRegion:
         interaction, handle = self._interaction(form, client, Hints.of(wishes), browser or new_handle())
-        await self._store.write(partial(records.keep_interaction, interaction=interaction))
+        records.keep_interaction(tx, interaction)
         return ChooseRegion(interaction.id, handle, form.data.get("ui_locales", "").split()[:8])
 
-    async def _consent(
-        self, exchange: Exchange, form: Form, found: SessionFound, browser: str | None
-    ) -> SendBack | AskConsent:
+    def _consent(
+        self, tx: Connection, exchange: Exchange, form: Form, found: SessionFound, browser: str | None
+    ) -> Answer | AskConsent:
         """Open an interaction that waits for the person's word, unless the service will not have it asked for."""
         if "none" in found.wishes.prompt:
-            return SendBack(_location(exchange.refuse(form, consent_required())))
+            return exchange.refuse(form, consent_required())
         hints = Hints(consent="consent" in found.wishes.prompt)
         interaction, handle = self._interaction(form, found.client, hints, browser or new_handle(), found.session.id)
-        await self._store.write(partial(records.keep_interaction, interaction=interaction))
+        records.keep_interaction(tx, interaction)
         return AskConsent(interaction.id, browser=handle)
 
     def _interaction(
@@ -214,13 +228,6 @@ class Authorization:
             session_id=session_id,
         )
         return interaction, browser
-
-    async def _store_code(self, work: Work) -> None:
-        """Keep the code, and note that the session was used; neither is there when the answer is an error."""
-        session, now = work.session, work.now
-        touched = session.id if session is not None and now - session.last_used_at > TOUCH else None
-        if work.new_code is not None or touched:
-            await self._store.write(partial(_keep, work=work, touched=touched))
 
     # --- the chooser and the way through a region
 
@@ -391,10 +398,29 @@ class Authorization:
 
     async def live_session(self, handle: str | None) -> Session | None:
         """Return the live session behind a browser's handle."""
+        return None if handle is None else await self._store.read(partial(self._live, handle=handle))
+
+    def _live(self, tx: Connection, handle: str | None) -> Session | None:
         if handle is None:
             return None
         idle = timedelta(seconds=self._settings.idle_seconds)
-        return await self._store.read(partial(records.find_session, handle=handle, now=self._clock(), idle=idle))
+        return records.find_session(tx, handle, self._clock(), idle)
+
+
+def _pushed_handle(given: Form, client: Client | None) -> str | None:
+    """Return the handle of the pushed request that this request stands for, None when it stands for itself.
+
+    Raises InvalidRequest for a handle that cannot be one, and for a client that must push.
+    """
+    uri = given.data.get("request_uri", "")
+    if not uri.startswith(REQUEST_URI):
+        if client is not None and (client.require_pushed_requests or client.profile == "fapi2"):
+            raise InvalidRequest("This client must push its requests to /oauth2/par (RFC 9126).")
+        return None
+    handle = uri.removeprefix(REQUEST_URI)
+    if client is None or not records.is_handle(handle):
+        raise InvalidRequest(NOT_PUSHED)
+    return handle
 
 
 def _least(interaction: Interaction) -> Assurance:
@@ -407,10 +433,12 @@ def _shortfall(wishes: Wishes, session: Session) -> OAuth2Error:
     return other_person() if reached else unmet("The sign-on did not reach the demanded acr.")
 
 
-def _keep(tx: Connection, work: Work, touched: str | None) -> None:
+def _keep(tx: Connection, work: Work) -> None:
+    """Keep the code, and note that the session was used; neither is there when the answer is an error."""
     _keep_issued(tx, work)
-    if touched is not None:
-        records.touch_session(tx, touched, work.now)
+    session = work.session
+    if session is not None and work.now - session.last_used_at > TOUCH:
+        records.touch_session(tx, session.id, work.now)
 
 
 def _keep_issued(tx: Connection, work: Work) -> None:

@@ -75,21 +75,21 @@ class Disclosure:
 
     async def decide(self, found: SessionFound, now: datetime, *, anew: bool = False) -> Outcome:
         """Return what this service gets of this person. `anew` asks although there is a consent (prompt=consent)."""
-        session, client = found.session, found.client
-        whose = partial(
-            consents.live, client_id=client.id, subject_ref=session.subject_ref, region=session.region, now=now
-        )
-        receipts = () if anew else await self._store.read(whose)
-        linked = await self._linked(found)
-        return Outcome(wanted_claims(found), self._gate.decide(self._ask(found, receipts, now, linked)))
+        return await self._store.read(partial(self.decided, found=found, now=now, anew=anew))
 
-    async def _linked(self, found: SessionFound) -> frozenset[str]:
+    def decided(self, tx: Connection, found: SessionFound, now: datetime, *, anew: bool = False) -> Outcome:
+        """Return the same as a unit for the store."""
+        session = found.session
+        receipts = () if anew else consents.live(tx, found.client.id, session.subject_ref, session.region, now)
+        ask = self._ask(found, receipts, now, self._linked(tx, found))
+        return Outcome(wanted_claims(found), self._gate.decide(ask))
+
+    def _linked(self, tx: Connection, found: SessionFound) -> frozenset[str]:
         """Return the claim of linked accounts if it is asked for and there are any."""
         if self._links is None or LINKED not in wanted_claims(found)["userinfo"]:
             return frozenset()
-        links, session = self._links, found.session
-        there = await self._store.read(lambda tx: links(tx, session.region, session.subject_ref))
-        return frozenset({LINKED} if there else ())
+        session = found.session
+        return frozenset({LINKED} if self._links(tx, session.region, session.subject_ref) else ())
 
     def _ask(self, found: SessionFound, receipts: Sequence[Receipt], now: datetime, linked: frozenset[str]) -> Ask:
         session, recipient = found.session, recipient_of(found.client)

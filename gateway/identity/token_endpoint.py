@@ -31,7 +31,7 @@ from gateway.identity.proofs import Presented, Proofs, Proved
 from gateway.identity.provider import API_GRANTS, Answer, Exchange, FindClient, ProviderParts, Work
 from gateway.identity.records import Code, UsedAssertion, new_handle
 from gateway.identity.requests import KEPT, Form, ProtocolRequest
-from gateway.identity.standing import standing_claims
+from gateway.identity.standing import stands
 from gateway.identity.verified import VerifiedTokens
 from gateway.ports import Clock
 from gateway.storage import Store
@@ -172,16 +172,14 @@ class TokenEndpoints:
             return self._answered(known)
         asked = {name: value for name, value in form.items() if name in PUSHABLE and value}
         asked["client_id"] = known.client.id  # it has proved which client it is
-        refusal = await self._store.write(partial(_spent, known=known)) or self._pushable(form, asked, known)
-        if refusal is not None:
-            return self._answered(known.exchange.refused(known.request, refusal))
+        unfit = self._pushable(form, asked, known)
         if known.proved.jkt:
             asked["dpop_jkt"] = known.proved.jkt
-        handle, now = new_handle(), known.exchange.work.now
-        keep = partial(
-            records.keep_pushed, handle=handle, client_id=known.client.id, request=asked, expires_at=now + PUSHED_LIFE
-        )
-        await self._store.write(keep)
+        handle = new_handle()
+        keep = partial(_push, known=known, unfit=unfit, handle=handle, asked=asked)
+        refusal = await self._store.write(keep)
+        if refusal is not None:
+            return self._answered(known.exchange.refused(known.request, refusal))
         body = {"request_uri": REQUEST_URI + handle, "expires_in": int(PUSHED_LIFE.total_seconds())}
         return TokenAnswer(201, body, known.proved.headers)
 
@@ -200,25 +198,34 @@ class TokenEndpoints:
         known = await self._identified(form, presented)
         if isinstance(known, Answer):
             return self._answered(known)
-        refusal = await self._store.write(partial(_spent, known=known))
+        refusal, found = await self._store.write(partial(self._introspected, form=form, known=known))
+        if refusal is not None:
+            return self._answered(known.exchange.refused(known.request, refusal))
+        return TokenAnswer(200, found or {"active": False}, known.proved.headers)
+
+    def _introspected(
+        self, tx: Connection, form: Mapping[str, str], known: _Known
+    ) -> tuple[OAuth2Error | None, dict[str, Any] | None]:
+        """Use up what proves the client, and say what the token is worth: the refusal, or what may be told."""
+        refusal = _spent(tx, known)
         if refusal is None and "token" not in form:
             refusal = InvalidRequestError("The parameter token is missing.")
         if refusal is None and known.client.authentication == "none":
             refusal = InvalidRequestError("A public client may not introspect tokens.")
-        if refusal is not None:
-            return self._answered(known.exchange.refused(known.request, refusal))
-        found = await self._worth(form["token"], known.client)
-        return TokenAnswer(200, found or {"active": False}, known.proved.headers)
+        return refusal, self._worth(tx, form["token"], known.client) if refusal is None else None
 
-    async def _worth(self, token: str, client: Client) -> dict[str, Any] | None:
+    def _worth(self, tx: Connection, token: str, client: Client) -> dict[str, Any] | None:
+        """Return what this client may know of a token. The store is always asked: here an answer is never old."""
         now = self._clock()
         if records.is_handle(token):
-            return await self._store.read(partial(_refresh_worth, token=token, client=client, now=now))
+            return _refresh_worth(tx, token, client, now)
         try:
-            claims = await standing_claims(token, self._parts.tokens, self._verified, self._store, self._clock)
+            claims = self._verified.signed(token) or self._parts.tokens.verify(token)
         except NotAuthenticated:
             return None
         if claims["client_id"] != client.id and "introspection" not in client.scopes:
+            return None
+        if not stands(tx, claims, now):
             return None
         kind = "DPoP" if "jkt" in claims.get("cnf", {}) else "Bearer"
         return {**claims, "active": True, "token_type": kind}
@@ -318,6 +325,16 @@ def _spent(tx: Connection, known: _Known) -> OAuth2Error | None:
     if proof is not None and not spend(tx, "dpop", proof.jti_key, proof.expires_at):
         return OAuth2Error("The DPoP proof was used before.", error="invalid_dpop_proof", status_code=400)
     return None
+
+
+def _push(
+    tx: Connection, known: _Known, unfit: OAuth2Error | None, handle: str, asked: Mapping[str, str]
+) -> OAuth2Error | None:
+    """Use up what proves the client, and keep what it pushed unless that is unfit; return the refusal."""
+    refusal = _spent(tx, known) or unfit
+    if refusal is None:
+        records.keep_pushed(tx, handle, known.client.id, asked, known.exchange.work.now + PUSHED_LIFE)
+    return refusal
 
 
 def _refresh_worth(tx: Connection, token: str, client: Client, now: datetime) -> dict[str, Any] | None:

@@ -79,7 +79,7 @@ def successes(answers: Sequence[tuple[int, Any]], status: int = 200) -> list[Any
 
 
 async def test_one_of_eight_parallel_redemptions_of_a_code_succeeds(replicas: Sequence[World]) -> None:
-    """Guarded by `rows.used_at.is_(None)` in `families.redeem_code`, in the statement that sets it."""
+    """Guarded by `_CODES.used_at.is_(None)` in `families._SPEND_CODE`, in the statement that sets it."""
     request = Request()
     form = request.redemption(await signed_on(replicas[0], request))
     answers = await at_once(replicas, lambda world: world.token(**form))

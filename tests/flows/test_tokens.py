@@ -202,7 +202,7 @@ async def test_a_pushed_request_is_what_counts_and_not_what_stands_beside_it(wor
 
 @pytest.mark.parametrize("client_id", ["portal", "rsa", ""])
 async def test_a_pushed_request_of_another_client_is_not_found(world: World, client_id: str) -> None:
-    """Guarded by `rows.client_id == client_id` in `records.take_pushed`."""
+    """Guarded by `client_id == bindparam("client")` in `records._TAKE_PUSHED`."""
     _, pushed = await world.post("/oauth2/par", {**Request(client_id="agency").fields(), **world.signed()})
     query = urlencode({"client_id": client_id, "request_uri": pushed["request_uri"]})
     assert (await Browser(world).get(f"/oauth2/authorize?{query}")).status == 400
@@ -712,7 +712,7 @@ async def test_a_wish_for_a_level_leads_to_a_new_sign_on_and_binds_nobody(world:
 
 
 async def test_a_browser_that_stays_away_too_long_is_asked_again(world: World) -> None:
-    """Guarded by `rows.last_used_at > now - idle` in `records.find_session`."""
+    """Guarded by `last_used_at > bindparam("idle")` in `records._LIVE_IN_BROWSER`."""
     browser, idle = Browser(world), world.service.parts.settings.idle_seconds
     await browser.sign_on(Request())
     for _ in range(2):  # being there moves the limit
