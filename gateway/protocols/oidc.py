@@ -222,13 +222,18 @@ class OidcSignOn:
         return query | self._wishes(start)
 
     def _wishes(self, start: SignOnStart) -> dict[str, str]:
-        """Return what asks for a level and for a proof made now."""
+        """Return what asks for a level and for a proof made now.
+
+        A level is asked for in one way only: `claims` can demand an `acr` (Core §5.5.1.1), `acr_values` only wishes
+        (§3.1.2.1), and a certified provider lets the wish replace the demand. Either lists the levels by preference.
+        """
         wishes: dict[str, str] = {}
-        if start.levels or start.preferred:
-            wishes["acr_values"] = " ".join(start.levels or start.preferred)
+        words = _by_preference(start)
         if start.levels and self._client.manner.takes_claims:
-            demanded = {"id_token": {"acr": {"essential": True, "values": list(start.levels)}}}
+            demanded = {"id_token": {"acr": {"essential": True, "values": words}}}
             wishes["claims"] = orjson.dumps(demanded).decode()
+        elif words:
+            wishes["acr_values"] = " ".join(words)
         if start.fresh:
             wishes |= {"prompt": "login", "max_age": "0"}
         return wishes
@@ -324,6 +329,12 @@ class OidcSignOn:
         if not isinstance(organisation, dict) or role is None:
             raise self._client.wire.uncertain("signed somebody on for a legal person in no role that is known", "role")
         return organisation, role, {n: v for n, v in claims.items() if n not in (where.organisation, where.role)}
+
+
+def _by_preference(start: SignOnStart) -> list[str]:
+    """Return the levels to ask for: those that the service would like, and after them the others that would do."""
+    liked = [word for word in start.preferred if not start.levels or word in start.levels]
+    return [*liked, *(word for word in start.levels if word not in liked)]
 
 
 def _expected(memory: Mapping[str, str], access_token: str) -> Expected:

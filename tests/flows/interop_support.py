@@ -100,6 +100,16 @@ async def relying_party(gateway: str, client: str, keys: Path, **more: Any) -> A
         yield party
 
 
+def point(layout: Layout, region: str, **settings: Any) -> None:
+    """Have the gateway take another program for this region's identity provider."""
+    text = layout.config.read_text(encoding="utf-8")
+    head = f"[regions.{region}.settings]\n"
+    before, after = text.split(head)
+    _, rest = after.split("\n\n", 1)
+    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
+    layout.config.write_text(before + head + "\n".join([*lines, "", rest]), encoding="utf-8")
+
+
 # --- registrations -----------------------------------------------------------------------------------------------
 
 
@@ -187,9 +197,10 @@ class Browser:
         return await self.open(chooser.link(f"/sign-in/{region}?"))
 
     async def agree(self, page: Page) -> str:
-        """Agree to what the portal asks for, where the person is asked, and return the address of the portal."""
+        """Agree to all that the portal asks for, where the person is asked, and return the address of the portal."""
         if page.url.path == "/sign-in/consent":
-            page = await self.send(page, decision="agree")
+            boxes = {str(name): "1" for name in page.form.xpath(".//input[@type='checkbox']/@name")}
+            page = await self.send(page, decision="agree", **boxes)
             page = Page(URL(page.link(HOME), encoded=True), "")
         assert str(page.url).startswith(HOME), f"{page.url}: {page.text}"
         return str(page.url)

@@ -152,10 +152,10 @@ class World:
     requests: list[Seen]
 
     async def begin(
-        self, *, levels: Sequence[str] = (), fresh: bool = False
+        self, *, levels: Sequence[str] = (), fresh: bool = False, preferred: Sequence[str] = ()
     ) -> tuple[dict[str, str], Mapping[str, str]]:
         """Begin; return the query that the browser is sent away with, and what is kept."""
-        start = SignOnStart("state-1", "nonce-1", CALLBACK, "pt", levels, fresh)
+        start = SignOnStart("state-1", "nonce-1", CALLBACK, "pt", levels, fresh, preferred)
         there = await OidcSignOn(self.client).begin(start)
         query = dict(parse_qsl(urlsplit(there.url).query))
         self.provider.nonce = query["nonce"]
@@ -222,14 +222,28 @@ async def test_every_sign_on_has_a_verifier_of_its_own() -> None:
 
 
 async def test_levels_are_asked_for_and_where_the_provider_can_demanded() -> None:
+    """Never in both ways: oidc-provider lets the wish replace the demand."""
     async with world() as place:
         query, _ = await place.begin(levels=("otp", "face"))
-    assert query["acr_values"] == "otp face"
+    assert "acr_values" not in query
     assert json.loads(query["claims"]) == {"id_token": {"acr": {"essential": True, "values": ["otp", "face"]}}}
     async with world(claims_parameter=False) as place:
         query, _ = await place.begin(levels=("otp",))
     assert query["acr_values"] == "otp"
     assert "claims" not in query
+
+
+async def test_what_the_service_would_like_is_asked_for_first_among_what_would_do() -> None:
+    """A wish must not be lost behind the least level, which some rule demands of nearly every sign-on."""
+    async with world() as place:
+        query, _ = await place.begin(levels=("pwd", "otp", "face"), preferred=("face",))
+        wish, _ = await place.begin(preferred=("otp", "face"))
+    assert json.loads(query["claims"])["id_token"]["acr"]["values"] == ["face", "pwd", "otp"]
+    assert (wish["acr_values"], wish.get("claims")) == ("otp face", None)
+    async with world(claims_parameter=False) as place:
+        query, _ = await place.begin(levels=("otp", "face"), preferred=("pwd", "otp", "face"))
+        liked, _ = await place.begin(levels=("otp", "face"), preferred=("face",))
+    assert (query["acr_values"], liked["acr_values"]) == ("otp face", "face otp")
 
 
 async def test_a_fresh_proof_is_asked_for_whatever_session_there_is() -> None:
