@@ -48,6 +48,10 @@ class Health:
             return "stale"
         return "resting" if self._resting(region) else "ok"
 
+    async def is_closed(self, region: str) -> bool:
+        """Say whether the operator has closed the sign-on through this region."""
+        return await self._closed.is_closed(region)
+
     async def refuse_closed(self, region: str) -> None:
         """Raise RegionClosed. Asked before the region is called, on the way there and on the way back."""
         if await self._closed.is_closed(region):

@@ -135,6 +135,7 @@ class FakeServices:
     callers: list[Caller] = field(default_factory=list)
     redeemed: list[Mapping[str, str]] = field(default_factory=list)
     ended: list[str | None] = field(default_factory=list)
+    closed_regions: set[str] = field(default_factory=set)
     blobs: dict[str, bytes] = field(default_factory=dict)
     states: list[tuple[str, str, dict[str, Any]]] = field(default_factory=lambda: [("COLLECTED", "gateway", {})])
 
@@ -142,6 +143,9 @@ class FakeServices:
         """Return all items, at the places that a grant would name."""
         at = {code: [o for o in item.offices if o.region in self.granted] for code, item in ITEMS.items()}
         return [replace(ITEMS[code], offices=offices) for code, offices in at.items() if offices]
+
+    async def is_closed(self, region: str) -> bool:
+        return region in self.closed_regions
 
     async def end_sign_on(self, handle: str | None) -> None:
         self.ended.append(handle)
@@ -220,7 +224,8 @@ async def window_app(folder: Path, fakes: FakeServices, limits: Limits | None = 
     services = WindowServices(
         items=ITEMS, visible=fakes.visible, region_names=REGIONS, submit=fakes.submit, upload=fakes.upload,
         show=fakes.show, recent=fakes.recent, redeem=fakes.redeem, who_signed_on=fakes.who_signed_on,
-        end_sign_on=fakes.end_sign_on, jwks=fakes.signer.key_set, store=store, sealer=Sealer(bytes(range(32))),
+        end_sign_on=fakes.end_sign_on, is_closed=fakes.is_closed, jwks=fakes.signer.key_set, store=store,
+        sealer=Sealer(bytes(range(32))),
         clock=lambda: fakes.now, windows=WindowRegistry(fakes.windows), issuer=ISSUER,
     )  # fmt: skip
     pages = Pages()

@@ -165,6 +165,14 @@ async def test_a_session_ends_after_eight_hours_whatever_happens_in_it(clerk: Br
     assert (await clerk.get(FOSHAN))[0] == 303
 
 
+async def test_a_clerk_of_a_region_that_was_closed_is_at_no_desk(clerk: Browser) -> None:
+    """A region is closed because its sign-ons are not to be trusted. Guarded by `is_closed` in `_WindowPages._desk`."""
+    await clerk.sign_on()
+    assert (await clerk.get(FOSHAN))[0] == 200
+    clerk.fakes.closed_regions.add("guangdong")
+    assert (await clerk.get(FOSHAN))[0] == 303
+
+
 async def test_the_handle_changes_when_a_clerk_signs_on(clerk: Browser) -> None:
     """A handle that someone planted before must not become the clerk's (session fixation)."""
     await clerk.sign_on()

@@ -98,7 +98,7 @@ class _WindowPages:
 
     async def _desk(self, request: web.Request) -> Desk | None:
         session = await self._sessions.find(self._sessions.cookie.read(request))
-        if session is None:
+        if session is None or await self._services.is_closed(session.region):
             return None
         found = self._services.windows.of_person(session.region, session.subject)
         if found is None or not session.is_of(*found):  # registered no more, or elsewhere

@@ -106,6 +106,8 @@ class WindowServices:
     redeem: Callable[[Mapping[str, str]], Awaitable[Mapping[str, Any]]]
     who_signed_on: Callable[[str], Awaitable[SignedOnPerson]]
     end_sign_on: Callable[[str | None], Awaitable[None]]
+    is_closed: Callable[[str], Awaitable[bool]]
+    """Says whether the sign-on of a region was closed: a clerk of that region is at no desk then."""
     """Ends the provider's session behind the handle in the browser's cookie."""
     jwks: Callable[[], KeySet]
     store: Store
