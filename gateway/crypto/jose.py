@@ -44,11 +44,7 @@ def read_header(token: str) -> dict[str, Any]:
 
     joserfc trusts the header to be an object and the JSON to be shallow; a stranger's token is neither for sure.
     """
-    parts = token.split(".")
-    if len(token) > LONGEST or len(parts) != 3 or not token.isascii():
-        raise UnreadableToken("it is not a compact JWT")
-    header, _claims = _object(parts[0]), _object(parts[1])
-    return header
+    return _header_and_claims(token)[0]
 
 
 def unverified_claims(token: str) -> dict[str, Any]:
@@ -56,8 +52,14 @@ def unverified_claims(token: str) -> dict[str, Any]:
 
     Raises UnreadableToken.
     """
-    read_header(token)
-    return _object(token.split(".")[1])
+    return _header_and_claims(token)[1]
+
+
+def _header_and_claims(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    parts = token.split(".")
+    if len(token) > LONGEST or len(parts) != 3 or not token.isascii():
+        raise UnreadableToken("it is not a compact JWT")
+    return _object(parts[0]), _object(parts[1])
 
 
 def _object(part: str) -> dict[str, Any]:

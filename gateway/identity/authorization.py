@@ -26,6 +26,7 @@ from gateway.identity import records
 from gateway.identity.broker import LOST, Arrival, Broker, Interrupted
 from gateway.identity.clients import Client
 from gateway.identity.disclosure import Disclosure, Outcome, Shown
+from gateway.identity.families import grant_of
 from gateway.identity.linking import KIND as LINK
 from gateway.identity.linking import LINKS_PAGE, Also
 from gateway.identity.logout import Logouts
@@ -269,9 +270,11 @@ class Authorization:
         """Issue a code with these claims, and say in the evidence what it rests on."""
         answer, work = exchange.answer(found, claims), exchange.work
         if work.new_code is not None:
-            recognised = self._parts.recognised(found.client, found.session, work.now)
-            matrix = {"version": self._parts.recognition.version, "line": recognised.line}
-            chain = {"sign_on": found.session.evidence_id, "code": work.new_code.code_hash, "recognition": matrix}
+            line = None if work.recognised is None else work.recognised.line
+            matrix = {"version": self._parts.recognition.version, "line": line}
+            code = work.new_code
+            grants = {"code": code.code_hash, "grant": grant_of(code.code_hash), "scope": code.scope}
+            chain = {"sign_on": found.session.evidence_id, **grants, "recognition": matrix}
             work.evidence = Evidence(
                 action="sign_on.answer",
                 outcome="done",

@@ -7,6 +7,7 @@ with its session at the latest: nothing here keeps a person signed on who has si
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ from gateway.storage.tables import (
     authorization_codes,
     refresh_tokens,
     revoked_tokens,
+    sign_on_sessions,
     token_families,
 )
 
@@ -63,14 +65,6 @@ class Redemption:
 
 
 @dataclass(frozen=True, slots=True)
-class NewFamily:
-    """What the family of a code will be called, and what its tokens will be bound to."""
-
-    id: str
-    binding: Mapping[str, str] | None
-
-
-@dataclass(frozen=True, slots=True)
 class NewRefresh:
     """A refresh token to hand out: its handle, and how long it may be used."""
 
@@ -92,12 +86,12 @@ _BEGIN_FAMILY = insert(token_families)
 
 
 def redeem_code(
-    tx: Connection, code: str, client_id: str, redirect_uri: str, new: NewFamily, now: datetime
+    tx: Connection, code: str, client_id: str, redirect_uri: str, binding: Mapping[str, str] | None, now: datetime
 ) -> Redemption | None:
     """Use a code up, once and for all, if it is this client's, for this redirect URI, and its session lives.
 
     One statement decides, so of any number of parallel attempts one succeeds. A second attempt revokes the family that
-    came of the first one (RFC 9700 §2.1.1, RFC 6749 §4.1.2).
+    came of the first one (RFC 9700 §2.1.1, RFC 6749 §4.1.2). `binding` is what the family's tokens will be bound to.
     """
     this = {"hash": digest(code), "client": client_id, "uri": redirect_uri, "now": now}
     row = tx.execute(_SPEND_CODE, this).mappings().one_or_none()
@@ -108,14 +102,19 @@ def redeem_code(
     if session is None:
         return None
     code_row = Code(**{name: row[name] for name in Code.__slots__})
-    family = _family_of(code_row, session, new, now)
+    family = _family_of(code_row, session, binding, now)
     begin_family(tx, family)
     return Redemption(code_row, Standing(family, session))
 
 
-def _family_of(code: Code, session: Session, new: NewFamily, now: datetime) -> Family:
+def grant_of(code_hash: str) -> str:
+    """Return the id of the family that a code begins: whoever knows the one (evidence does) finds the other."""
+    return hashlib.sha256(f"grant\x1f{code_hash}".encode()).hexdigest()[:32]
+
+
+def _family_of(code: Code, session: Session, binding: Mapping[str, str] | None, now: datetime) -> Family:
     return Family(
-        id=new.id,
+        id=grant_of(code.code_hash),
         client_id=code.client_id,
         session_id=session.id,
         scope=code.scope,
@@ -123,7 +122,7 @@ def _family_of(code: Code, session: Session, new: NewFamily, now: datetime) -> F
         created_at=now,
         expires_at=session.expires_at,
         claims=code.claims,
-        binding=new.binding,
+        binding=binding,
         code_hash=code.code_hash,
     )
 
@@ -189,7 +188,14 @@ _FAMILIES = token_families.c
 _LIVE_FAMILY = select(token_families).where(
     _FAMILIES.id == bindparam("family"), _FAMILIES.revoked_at.is_(None), _FAMILIES.expires_at > bindparam("now")
 )
+_SESSIONS = sign_on_sessions.c
 _REVOKED = select(revoked_tokens.c.token_id).where(revoked_tokens.c.token_id == bindparam("token"))
+_STANDS = (
+    select(_FAMILIES.id)
+    .join_from(token_families, sign_on_sessions, _FAMILIES.session_id == _SESSIONS.id)
+    .where(_FAMILIES.id == bindparam("family"), _FAMILIES.revoked_at.is_(None), _FAMILIES.expires_at > bindparam("now"))
+    .where(_SESSIONS.ended_at.is_(None), _SESSIONS.expires_at > bindparam("now"), ~_REVOKED.exists())
+)
 
 
 def find_standing(tx: Connection, family_id: str, now: datetime) -> Standing | None:
@@ -202,6 +208,12 @@ def find_standing(tx: Connection, family_id: str, now: datetime) -> Standing | N
 def is_revoked(tx: Connection, token_id: str) -> bool:
     """Say whether this one token was revoked by itself."""
     return tx.execute(_REVOKED, {"token": token_id}).one_or_none() is not None
+
+
+def token_stands(tx: Connection, token_id: str, family_id: str, now: datetime) -> bool:
+    """Say of a person's token whether neither it nor its family was revoked, and the session lives."""
+    asked = {"token": token_id, "family": family_id, "now": now}
+    return tx.execute(_STANDS, asked).one_or_none() is not None
 
 
 def _family(row: RowMapping) -> Family:

@@ -113,7 +113,7 @@ class Work:
     what was just used up. `binding` is what the tokens will be bound to, `refresh` the refresh token to hand out,
     `claims` those that a new code may carry.
     `since` says when the sign-on began that the session has just come of. After: the new code, and what
-    it rests on.
+    it rests on: `recognised` says by which line of the matrix the session counts.
     """
 
     now: datetime
@@ -130,6 +130,7 @@ class Work:
     token_id: str = field(default_factory=new_token_id)
     new_code: Code | None = None
     evidence: Evidence | None = None
+    recognised: Decision | None = None
 
 
 @dataclass(slots=True)
@@ -261,7 +262,8 @@ class Exchange(AuthorizationServer):  # type: ignore[misc] # Authlib ships no ty
         session, wishes, client = self.work.session, self.wishes, self.work.client
         if session is None or client is None or not wishes.met_by(session, self.work.now, self.work.since):
             return False
-        if not self.parts.recognised(client, session, self.work.now).allowed:
+        self.work.recognised = self.parts.recognised(client, session, self.work.now)
+        if not self.work.recognised.allowed:
             return False
         return wishes.subjects is None or self.parts.pairwise(client_id, session) in wishes.subjects
 

@@ -66,11 +66,12 @@ class Form(OAuth2Payload):  # type: ignore[misc] # Authlib ships no types
         for name, value in pairs:
             if value:
                 self._lists.setdefault(name, []).append(value)
+        self._first = {name: values[0] for name, values in self._lists.items()}
 
     @property
     def data(self) -> dict[str, str]:
         """The first value of each parameter."""
-        return {name: values[0] for name, values in self._lists.items()}
+        return self._first
 
     @property
     def datalist(self) -> Any:
@@ -78,12 +79,16 @@ class Form(OAuth2Payload):  # type: ignore[misc] # Authlib ships no types
         return self._lists
 
 
+_BLANK = vars(OAuth2Request("GET", "https://gateway.invalid/"))
+"""What Authlib's constructor sets. It asks the environment and parses the address each time; ours never changes."""
+
+
 class ProtocolRequest(OAuth2Request):  # type: ignore[misc] # Authlib ships no types
     """Authlib's request over a form. It carries no address of ours: TLS is the deployment's matter, not Authlib's."""
 
     def __init__(self, method: str, form: Form, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(method, "https://gateway.invalid/", headers=dict(headers or {}))
-        self.payload = form
+        self.__dict__.update(_BLANK)
+        self.method, self.headers, self.payload = method, dict(headers or {}), form
 
     @property
     def form(self) -> dict[str, str]:

@@ -28,7 +28,8 @@ async def standing_claims(
 ) -> Mapping[str, Any]:
     """Return the claims of an access token that stands. Raises NotAuthenticated.
 
-    Only a client's own token is remembered: a person's sign-on may end at another replica, so it is asked about anew.
+    Only a client's own token is remembered to stand: a person's sign-on may end at another replica, so the store is
+    asked anew, and what is remembered is that the token is ours.
     """
     remembered = verified.standing(token)
     if remembered is not None:
@@ -39,13 +40,15 @@ async def standing_claims(
         raise NotAuthenticated("The access token was revoked, or the sign-on behind it has ended.")
     if "grant_id" not in claims:
         verified.remember(question, token, claims)
+    else:
+        verified.remember_signed(token, claims)
     return claims
 
 
 def stands(tx: Connection, claims: Mapping[str, Any], now: datetime) -> bool:
     """Say whether a verified access token was not revoked, and whether all that it rests on lives: sign-on, mandate."""
-    if families.is_revoked(tx, claims["jti"]):
-        return False
-    if "grant_id" in claims and families.find_standing(tx, claims["grant_id"], now) is None:
+    if "grant_id" not in claims:
+        return not families.is_revoked(tx, claims["jti"])
+    if not families.token_stands(tx, claims["jti"], claims["grant_id"], now):
         return False
     return MANDATE_CLAIM not in claims or in_force(tx, claims[MANDATE_CLAIM]["id"], now)

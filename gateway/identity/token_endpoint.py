@@ -26,7 +26,7 @@ from gateway.identity.assertion import unverified_subject
 from gateway.identity.authorization import REQUEST_URI
 from gateway.identity.clients import TOKEN_EXCHANGE, Client
 from gateway.identity.exchanges import Exchanges
-from gateway.identity.families import NewFamily, NewRefresh, Standing
+from gateway.identity.families import NewRefresh, Standing
 from gateway.identity.proofs import Presented, Proofs, Proved
 from gateway.identity.provider import API_GRANTS, Answer, Exchange, FindClient, ProviderParts, Work
 from gateway.identity.records import Code, UsedAssertion, new_handle
@@ -133,16 +133,15 @@ class TokenEndpoints:
 
     def _redeem(self, tx: Connection, form: Mapping[str, str], known: _Known, refresh: NewRefresh) -> _Settled:
         work, client = known.exchange.work, known.client
-        new = NewFamily(work.token_id, work.binding)
-        found = families.redeem_code(tx, form.get("code", ""), client.id, form.get("redirect_uri", ""), new, work.now)
+        code, uri = form.get("code", ""), form.get("redirect_uri", "")
+        found = families.redeem_code(tx, code, client.id, uri, work.binding, work.now)
         if found is None:
             return _Settled()
         if found.code.jkt is not None and found.code.jkt != (work.binding or {}).get("jkt"):
-            families.revoke_family(tx, new.id, work.now)
+            families.revoke_family(tx, found.standing.family.id, work.now)
             return _Settled(InvalidGrant("The code was asked for with another DPoP key (dpop_jkt)."))
         if "refresh_token" in client.grant_types:
             families.keep_refresh(tx, found.standing.family, refresh, work.now)
-        record(tx, _issued(found.standing), now=work.now)
         return _Settled(code=found.code, standing=found.standing)
 
     def _refresh(self, tx: Connection, form: Mapping[str, str], known: _Known, refresh: NewRefresh) -> _Settled:
@@ -198,13 +197,25 @@ class TokenEndpoints:
         known = await self._identified(form, presented)
         if isinstance(known, Answer):
             return self._answered(known)
-        refusal, found = await self._store.write(partial(self._introspected, form=form, known=known))
+        claims = self._ours(form.get("token", ""))
+        refusal, found = await self._store.write(partial(self._introspected, form=form, claims=claims, known=known))
         if refusal is not None:
             return self._answered(known.exchange.refused(known.request, refusal))
         return TokenAnswer(200, found or {"active": False}, known.proved.headers)
 
+    def _ours(self, token: str) -> Mapping[str, Any] | None:
+        """Return the claims of an access token that we signed; None for any other text."""
+        if records.is_handle(token):
+            return None
+        try:
+            claims = self._verified.signed(token) or self._parts.tokens.verify(token)
+        except NotAuthenticated:
+            return None
+        self._verified.remember_signed(token, claims)
+        return claims
+
     def _introspected(
-        self, tx: Connection, form: Mapping[str, str], known: _Known
+        self, tx: Connection, form: Mapping[str, str], claims: Mapping[str, Any] | None, known: _Known
     ) -> tuple[OAuth2Error | None, dict[str, Any] | None]:
         """Use up what proves the client, and say what the token is worth: the refusal, or what may be told."""
         refusal = _spent(tx, known)
@@ -212,23 +223,10 @@ class TokenEndpoints:
             refusal = InvalidRequestError("The parameter token is missing.")
         if refusal is None and known.client.authentication == "none":
             refusal = InvalidRequestError("A public client may not introspect tokens.")
-        return refusal, self._worth(tx, form["token"], known.client) if refusal is None else None
-
-    def _worth(self, tx: Connection, token: str, client: Client) -> dict[str, Any] | None:
-        """Return what this client may know of a token. The store is always asked: here an answer is never old."""
-        now = self._clock()
-        if records.is_handle(token):
-            return _refresh_worth(tx, token, client, now)
-        try:
-            claims = self._verified.signed(token) or self._parts.tokens.verify(token)
-        except NotAuthenticated:
-            return None
-        if claims["client_id"] != client.id and "introspection" not in client.scopes:
-            return None
-        if not stands(tx, claims, now):
-            return None
-        kind = "DPoP" if "jkt" in claims.get("cnf", {}) else "Bearer"
-        return {**claims, "active": True, "token_type": kind}
+        if refusal is not None:
+            return refusal, None
+        client, now = known.client, self._clock()
+        return None, _worth(tx, claims, client, now) if claims else _refresh_worth(tx, form["token"], client, now)
 
     async def revoke(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
         """End a token of this client; the answer is the same whether there was one (RFC 7009 §2.2)."""
@@ -282,9 +280,12 @@ class TokenEndpoints:
 
 
 def _issued(standing: Standing) -> Evidence:
-    """Return the evidence that a family began: the last link from the region's assertion to the tokens."""
+    """Return the evidence of an exchange: the last link from the region's assertion to its tokens.
+
+    A family that comes of a code needs no row of its own: `sign_on.answer` names the code, and the grant with it.
+    """
     family, session = standing.family, standing.session
-    what = {"sign_on": session.evidence_id, "code": family.code_hash, "grant": family.id, "scope": family.scope}
+    what = {"sign_on": session.evidence_id, "grant": family.id, "scope": family.scope}
     if family.mandate_id is not None:
         what["mandate"] = family.mandate_id
     return Evidence(
@@ -335,6 +336,15 @@ def _push(
     if refusal is None:
         records.keep_pushed(tx, handle, known.client.id, asked, known.exchange.work.now + PUSHED_LIFE)
     return refusal
+
+
+def _worth(tx: Connection, claims: Mapping[str, Any], client: Client, now: datetime) -> dict[str, Any] | None:
+    """Return what a client may know of an access token. The store is asked each time: here no answer is old."""
+    if claims["client_id"] != client.id and "introspection" not in client.scopes:
+        return None
+    if not stands(tx, claims, now):
+        return None
+    return {**claims, "active": True, "token_type": "DPoP" if "jkt" in claims.get("cnf", {}) else "Bearer"}
 
 
 def _refresh_worth(tx: Connection, token: str, client: Client, now: datetime) -> dict[str, Any] | None:

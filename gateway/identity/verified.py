@@ -12,6 +12,7 @@ since then is not remembered.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -109,6 +110,11 @@ class VerifiedTokens:
             self._named.setdefault(name, set()).add(key)
         while len(self._entries) > self._size:
             self._drop(next(iter(self._entries)))
+
+    def remember_signed(self, token: str, claims: Mapping[str, Any]) -> None:
+        """Remember that we signed a token, and nothing of whether it stands: that is asked anew each time."""
+        if _key(token) not in self._entries:
+            self.remember(Question(-math.inf, self._generation), token, claims)
 
     def forget(self, *names: str) -> None:
         """Use nothing of these again. Called after the commit that revoked them, before anybody is told that it did."""

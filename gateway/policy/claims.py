@@ -183,13 +183,14 @@ class ClaimsGate:
 
     def decide(self, ask: Ask) -> Decision:
         """Rule on every claim that is asked for. Pure: the same question has the same answer."""
-        rulings = tuple(self._rule(ask, claim) for claim in sorted(ask.claims))
+        purpose = ask.recipient.purpose_key(crosses=ask.crosses)
+        rulings = tuple(self._rule(ask, claim, purpose) for claim in sorted(ask.claims))
         refused = any(ruling.outcome is Outcome.REFUSED for ruling in rulings)
         verdict = Verdict.REFUSE if ask.strict and refused else Verdict.CONTINUE
         return Decision(ask.region, ask.recipient.place, ask.crosses, rulings, verdict)
 
-    def _rule(self, ask: Ask, claim: str) -> Ruling:
-        transfer = self._transfer(ask, claim)
+    def _rule(self, ask: Ask, claim: str, purpose: str) -> Ruling:
+        transfer = self._transfer(ask, claim, purpose)
         bars = list(_bars(ask, claim, transfer))
         if bars:
             return _withheld(ask, claim, bars)
@@ -204,7 +205,7 @@ class ClaimsGate:
             return _withheld(ask, claim, [_DECLINED])
         return _allowed(ask, claim, Outcome.ASK, grounds, ask.now + self.term)
 
-    def _transfer(self, ask: Ask, claim: str) -> Transfer:
+    def _transfer(self, ask: Ask, claim: str, purpose: str) -> Transfer:
         """Return the transfer that giving this claim is, in the words of the transfer rules."""
         return Transfer(
             origin=ask.origin,
@@ -213,7 +214,7 @@ class ClaimsGate:
             target_recipient=ask.recipient.key,
             document_type=ask.document_type if claim == DOCUMENT else None,
             fields=[claim],
-            purpose=ask.recipient.purpose_key(crosses=ask.crosses),
+            purpose=purpose,
             consents=ask.consents,
             bases=self._bases,
             now=ask.now,

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
+from sqlalchemy import select
 
 from gateway.config import Listen
 from gateway.domain.identity import Assurance
@@ -33,6 +34,7 @@ from gateway.identity.mandates import new_mandate_id
 from gateway.identity.persons import LINKED
 from gateway.identity.proofs import Presented
 from gateway.storage.sqlite import SqliteStore
+from gateway.storage.tables import evidence
 from tests.support.sign_on import (
     Browser,
     DpopKey,
@@ -534,6 +536,34 @@ async def test_a_refresh_token_can_be_asked_about_by_its_client(world: World) ->
     worth = await introspected(world, body["refresh_token"])
     assert (worth["active"], worth["client_id"]) == (True, "agency")
     assert await introspected(world, body["refresh_token"], "rsa") == {"active": False}
+
+
+# --- evidence ------------------------------------------------------------------------------------------------------
+
+
+async def test_evidence_leads_from_the_regions_assertion_to_the_grant_of_a_token(world: World) -> None:
+    """Two rows: the sign-on, and the answer, which names it, the code and what the code grants.
+
+    Guarded by `grant_of` in `families`, which makes the grant's name of the code's digest, and by `_answer`.
+    """
+    body = await signed_on(world)
+    claims = claims_of(world, body["access_token"])
+    rows = await world.store.read(lambda tx: tx.execute(select(evidence)).mappings().all())
+    (answer,) = [row for row in rows if row["action"] == "sign_on.answer"]
+    (sign_on,) = [row for row in rows if row["id"] == answer["what"]["sign_on"]]
+    assert (sign_on["action"], sign_on["what"]["region"]) == ("sign_on", "guangdong")
+    assert (answer["what"]["grant"], answer["what"]["scope"]) == (claims["grant_id"], claims["scope"])
+    assert answer["who"] == {"client": "portal"}
+
+
+async def test_evidence_of_an_exchange_names_its_grant_and_the_sign_on(exchanging: World) -> None:
+    """What an exchange begins has no code: it has a row of its own."""
+    world = exchanging
+    _, body = await exchanged(world, (await signed_on(world))["access_token"])
+    rows = await world.store.read(lambda tx: tx.execute(select(evidence)).mappings().all())
+    (issue,) = [row for row in rows if row["action"] == "token.issue"]
+    assert issue["what"]["grant"] == claims_of(world, body["access_token"])["grant_id"]
+    assert issue["what"]["sign_on"] in {row["id"] for row in rows if row["action"] == "sign_on"}
 
 
 # --- token exchange ------------------------------------------------------------------------------------------------

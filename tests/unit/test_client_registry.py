@@ -353,8 +353,7 @@ async def test_a_disabled_client_loses_all_that_it_had_and_no_other_client_does(
     await known.enable("portal", BY)
 
     def left(tx: Connection, client_id: str) -> tuple[bool, bool, bool]:
-        new = families.NewFamily("t" + client_id, None)
-        redeemed = families.redeem_code(tx, client_id, client_id, "https://service.test/back", new, clock())
+        redeemed = families.redeem_code(tx, client_id, client_id, "https://service.test/back", None, clock())
         family = families.find_standing(tx, f"f-{client_id}", clock())
         pushed = tx.execute(select(pushed_requests).where(pushed_requests.c.client_id == client_id)).all()
         return redeemed is not None, family is not None, bool(pushed)

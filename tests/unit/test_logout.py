@@ -19,7 +19,6 @@ from sqlalchemy import Connection, select
 from gateway.config import LogoutSettings
 from gateway.crypto.at_rest import References, Sealer
 from gateway.identity import families, logout_records
-from gateway.identity.families import NewFamily
 from gateway.identity.logout import Logouts, Order
 from gateway.identity.logout_records import Party
 from gateway.identity.records import Code, Session, digest, keep_code
@@ -133,7 +132,7 @@ async def test_a_code_that_is_redeemed_while_the_session_ends_leaves_no_party_ou
         loop = asyncio.get_running_loop()
 
         def redeem(tx: Connection) -> Any:
-            found = families.redeem_code(tx, "c", "portal", "https://x", NewFamily("f", None), now)
+            found = families.redeem_code(tx, "c", "portal", "https://x", None, now)
             loop.call_soon_threadsafe(held.set)
             wait_for(tx, go)
             return found
