@@ -16,7 +16,7 @@ from gateway.domain.identifiers import item_code_problem, region_code_problem
 from gateway.domain.identity import Assurance
 from gateway.domain.item import FormField, Item, MaterialRule, Office
 
-Names = dict[Literal["zh-CN", "en"], str]
+Names = dict[Literal["zh-CN", "zh-HK", "en", "pt"], str]
 
 
 class FieldEntry(Settings):
@@ -129,6 +129,6 @@ def _field(entry: FieldEntry) -> FormField:
 
 
 def _names(names: Names) -> Mapping[str, str]:
-    """Give every language a text: English falls back on Chinese, never on nothing."""
+    """Give both languages of the window a text: English falls back on Chinese, never on nothing. Others as they are."""
     chinese = names.get("zh-CN") or names["en"]
-    return {"zh-CN": chinese, "en": names.get("en", chinese)}
+    return {**names, "zh-CN": chinese, "en": names.get("en", chinese)}

@@ -101,13 +101,14 @@ async def relying_party(sandbox: Neighbourhood, client_id: str, name: str, place
     ])  # fmt: skip
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    party.url = f"http://{host}:{port}"
-    await _register(sandbox.layout.config, party, place)
-    yield party
-    await runner.cleanup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        party.url = f"http://{host}:{port}"
+        await _register(sandbox.layout.config, party, place)
+        yield party
+    finally:
+        await runner.cleanup()
 
 
 async def _register(config: Path, party: RelyingParty, place: str) -> None:

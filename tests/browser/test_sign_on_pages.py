@@ -53,8 +53,10 @@ async def opened(chromium: Browser, language: str = "en", *, scripts: bool = Tru
         viewport={"width": WIDE, "height": 900},
         reduced_motion="reduce",
     )
-    yield await context.new_page()
-    await context.close()
+    try:
+        yield await context.new_page()
+    finally:
+        await context.close()
 
 
 @pytest.fixture
@@ -177,7 +179,7 @@ async def test_consent_to_a_transfer_abroad_stands_apart_and_nothing_is_ticked_b
         await expect(apart).to_contain_text("廣東省廣州市")
         await expect(apart).to_contain_text("粵港澳大灣區（內地、香港）個人信息跨境流動標準合同 GBA-SANDBOX-2026-0002")
         assert await apart.locator("input:checked").count() == 0
-        await expect(apart.locator("li", has_text="姓名或名稱").first).to_contain_text("必需")
+        await expect(apart.locator("li", has_text="姓名").first).to_contain_text("必需")
         facts = page.locator("dl.facts")
         for said in (PURPOSE["zh-HK"], "香港特別行政區", "测试卫生健康委员会", "clinic@sandbox.example"):
             await expect(facts).to_contain_text(said)
@@ -315,8 +317,10 @@ async def misbehaving(sandbox: Neighbourhood, region: str, mode: str) -> AsyncIt
     async with aiohttp.ClientSession() as session:
         if mode != "down":
             assert (await session.post(url, json={"mode": mode})).status == 200
-        yield
-        assert (await session.post(url, json={"mode": "clear"})).status == 200
+        try:
+            yield
+        finally:
+            assert (await session.post(url, json={"mode": "clear"})).status == 200
 
 
 async def silent_at_the_back(page: Page, sandbox: Neighbourhood) -> None:
@@ -349,9 +353,12 @@ async def test_a_closed_region_is_shown_with_the_reason_and_is_no_link(
 async def closed(sandbox: Neighbourhood, region: str) -> AsyncIterator[None]:
     async with aiohttp.ClientSession() as session:
         body = {"reason": "a test", "operator": "test"}
-        assert (await session.post(f"{sandbox.admin_url}/ops/regions/{region}/close", json=body)).status == 200
-        yield
-        assert (await session.post(f"{sandbox.admin_url}/ops/regions/{region}/open", json=body)).status == 200
+        switch = f"{sandbox.admin_url}/ops/regions/{region}"
+        assert (await session.post(f"{switch}/close", json=body)).status == 200
+        try:
+            yield
+        finally:
+            assert (await session.post(f"{switch}/open", json=body)).status == 200
 
 
 async def test_the_region_of_last_time_stands_first(
