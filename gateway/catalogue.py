@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -15,8 +15,9 @@ from gateway.config import Problems, Settings, parse, read_toml
 from gateway.domain.identifiers import item_code_problem, region_code_problem
 from gateway.domain.identity import Assurance
 from gateway.domain.item import FormField, Item, MaterialRule, Office
+from gateway.domain.languages import said_in
 
-Names = dict[Literal["zh-CN", "zh-HK", "en", "pt"], str]
+Names = Annotated[dict[Literal["zh-CN", "zh-HK", "en", "pt"], str], Field(min_length=1)]
 
 
 class FieldEntry(Settings):
@@ -129,6 +130,6 @@ def _field(entry: FieldEntry) -> FormField:
 
 
 def _names(names: Names) -> Mapping[str, str]:
-    """Give both languages of the window a text: English falls back on Chinese, never on nothing. Others as they are."""
-    chinese = names.get("zh-CN") or names["en"]
-    return {**names, "zh-CN": chinese, "en": names.get("en", chinese)}
+    """Give both languages of the window a text, the nearest that there is and never nothing. Others as they are."""
+    texts: dict[str, str] = {language: text for language, text in names.items()}
+    return {**texts, **{language: said_in(texts, language)[1] for language in ("zh-CN", "en")}}
