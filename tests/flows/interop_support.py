@@ -92,6 +92,12 @@ def node(name: str) -> Sequence[str]:
     return [str(found), "--input-type=module", "--eval", (PROGRAMS / name).read_text(encoding="utf-8")]
 
 
+def python(name: str) -> Sequence[str]:
+    """Return the command of a program in Python, to be run where the repository lies."""
+    assert PYTHON.exists(), "`make interop` installs pysaml2 and pyop"
+    return [str(PYTHON), "-m", f"tests.interop.{name}"]
+
+
 @asynccontextmanager
 async def relying_party(gateway: str, client: str, keys: Path, **more: Any) -> AsyncIterator[Program]:
     """Run openid-client as a registered client."""

@@ -1,6 +1,7 @@
 """Our SAML service provider and pysaml2, which knows nothing of us: request, metadata, response and logout both ways.
 
-pysaml2 runs as a program of its own (`interop_idp.py`) with the packages of `make interop`, and signs by xmlsec1.
+pysaml2 runs as a program of its own (tests/interop/pysaml2_once.py) with the packages of `make interop`, and signs by
+xmlsec1.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from gateway.protocols.saml import Profile, Saml, open_saml
 from tests.unit.protocol_support import kit
 from tests.unit.saml_support import A_DAY, CALLBACK, PASSWORD, US, cert_pem, certificate, pem, rsa_key
 
-PROGRAM = Path(__file__).with_name("interop_idp.py")
+PROGRAM = Path(__file__).parent.parent / "interop" / "pysaml2_once.py"
 PYTHON = Path(sys.prefix) / "interop" / "bin" / "python"
 ORIGIN = "https://idp.test"
 SETTINGS = {

@@ -1,11 +1,13 @@
 """Identity providers that we did not write, each in the place of a region: a person signs on through the whole gateway.
 
-Macau is panva's certified oidc-provider, and the portal is panva's openid-client: the gateway alone stands in between.
+Macau is panva's certified oidc-provider, Hainan is pyop, Guangxi is pysaml2, and the portal is panva's certified
+openid-client: the gateway alone stands in between.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -19,11 +21,12 @@ from joserfc.jwk import RSAKey
 from yarl import URL
 
 from gateway.sandbox.layout import Layout
-from tests.flows.flow_support import World, neighbourhood, prepare
+from tests.flows.flow_support import World, neighbourhood, prepare, rewrite
 from tests.flows.interop_support import (
     BYE,
     HOME,
     NODE_FOLDER,
+    PROGRAMS,
     Browser,
     Page,
     Program,
@@ -32,6 +35,7 @@ from tests.flows.interop_support import (
     node,
     point,
     program,
+    python,
     receiver,
     register,
     relying_party,
@@ -47,6 +51,15 @@ MACAU = {
     "given_name": "Ka Ian", "birthdate": "1988-11-11", "gender": "F", "doc_type": "SALVO_CONDUTO",
     "doc_no": "M01234567", "phone_number": "+85366000001", "email": "mo@example.invalid",
 }  # fmt: skip
+HAINAN = {
+    "sub": "hi-subject-1", "userType": 1, "name": "符海燕", "idType": "111", "idNumber": "460106198703120021",
+    "gender": "女", "birthdate": "1987-03-12", "phone_number": "13800000003", "email": "hi@example.invalid",
+}  # fmt: skip
+GUANGXI = {
+    "userType": ["1"], "userName": ["韦小兰"], "certificateType": ["111"], "certificateNumber": ["450103199203070025"],
+    "sex": ["女"], "birthday": ["1992-03-07"], "mobile": ["13800000045"],
+}  # fmt: skip
+FACE = "urn:oasis:names:tc:SAML:2.0:ac:classes:MobileTwoFactorContract"
 LEVELS = {"palavra-passe": ["pwd"], "otp": ["pwd", "otp"], "rosto": ["pwd", "face"], "assinatura": ["pwd", "swk"]}
 SCOPES = {
     "profile": ["account_type", "name_zh", "name", "family_name", "given_name", "birthdate", "gender"],
@@ -65,6 +78,7 @@ class Table:
     heard: Receiver
     macau: Program
     issuer: str
+    guangxi: Program
 
     @property
     def keys(self) -> Path:
@@ -109,6 +123,29 @@ async def opened_macau(macau: Program, layout: Layout) -> str:
     return issuer
 
 
+async def opened_hainan(hainan: Program, layout: Layout) -> None:
+    """Open pyop for the gateway, and have the gateway find its addresses by discovery."""
+    client = {
+        "redirect_uris": [f"{layout.ports.public_url}/sign-in/hainan/callback"],
+        "response_types": ["code"],
+        "client_secret": (layout.folder / "keys/hainan/client_secret").read_text(encoding="utf-8").strip(),
+        "token_endpoint_auth_method": "client_secret_basic",
+    }
+    accounts = {"hi": {"password": PASSWORD, "claims": HAINAN}}
+    issuer = (await hainan.ask("open", client_id="pearl", client=client, accounts=accounts))["issuer"]
+    point(layout, "hainan", base_url=issuer, issuer=issuer, client_id="pearl", algorithms="RS256")
+
+
+async def opened_guangxi(guangxi: Program, layout: Layout) -> None:
+    """Open pysaml2, and have the gateway believe its certificate."""
+    keys = layout.folder / "keys/guangxi"
+    people = {"gx": {"password": PASSWORD, "attributes": GUANGXI}}
+    files = {"key": str(keys / "idp.key.pem"), "certificate": str(keys / "idp.cert.pem")}
+    origin = (await guangxi.ask("open", people=people, **files))["origin"]
+    point(layout, "guangxi", base_url=origin, idp_entity_id=f"{origin}/saml/metadata", trust="pinned")
+    rewrite(layout.config, {"keys/guangxi/federation.cert.pem": "keys/guangxi/idp.cert.pem"})
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def table(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Table]:
     async with AsyncExitStack() as down:
@@ -117,8 +154,17 @@ async def table(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Table
         layout = prepare(tmp_path_factory.mktemp("upstream"))
         register(layout, PORTAL, backchannel_logout_uri=heard.url)
         issuer = await opened_macau(macau, layout)
+        hainan, guangxi = [
+            await down.enter_async_context(program(python(name), PROGRAMS.parent.parent))
+            for name in ("pyop_provider", "pysaml2_provider")
+        ]
+        await opened_hainan(hainan, layout)
+        await opened_guangxi(guangxi, layout)
         world = await down.enter_async_context(neighbourhood(layout))
-        yield Table(world, heard, macau, issuer)
+        metadata = layout.folder / "our-metadata.xml"
+        metadata.write_bytes((await world.send("GET", "/sign-in/guangxi/metadata")).body)
+        await guangxi.ask("meet", metadata=str(metadata))
+        yield Table(world, heard, macau, issuer, guangxi)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -235,3 +281,82 @@ async def test_a_session_that_ends_at_the_certified_provider_ends_at_the_portal(
     assert (heard["sub"], heard["sid"]) == (tokens["claims"]["sub"], tokens["claims"]["sid"])
     assert not await table.lives(tokens["access_token"])
     assert (await table.at_macau())["backchannel"][-1]["accountId"] == MACAU["sub"]
+
+
+# --- an OpenID Provider in Python --------------------------------------------------------------------------------
+
+
+async def test_a_person_of_pyop_is_known_to_the_portal(table: Table, portal: Program, person: Browser) -> None:
+    """Discovery, client_secret_basic, PKCE and RS256. It offers no logout; the sign-on can be ended here."""
+    page = await person.to_region(await asked(portal), "hainan")
+    back = await person.send(page, account="hi", password=PASSWORD, method="L2")
+    tokens = await portal.ask("finish", url=await person.agree(back))
+    told = tokens["userinfo"]
+    assert (told["name"], told["gender"], told["document"]["number"]) == ("符海燕", "female", HAINAN["idNumber"])
+    assert (tokens["claims"]["acr"], tokens["claims"]["amr"]) == (A2, ["face"])
+    out = await portal.ask("sign_out", id_token=tokens["id_token"], back=BYE, state="bye")
+    assert (await person.open(out["url"])).url == URL(f"{BYE}?state=bye")
+    assert not await table.lives(tokens["access_token"])
+
+
+async def test_a_level_that_pyop_does_not_reach_is_refused(table: Table, portal: Program, person: Browser) -> None:
+    """It takes no notice of a wish for a level; what comes instead is not passed off as what the portal demands."""
+    demanded = json.dumps({"id_token": {"acr": {"essential": True, "values": [A3]}}})
+    page = await person.to_region(await asked(portal, claims=demanded), "hainan")
+    back = await person.send(page, account="hi", password=PASSWORD, method="L2")
+    assert (back.url.path, back.url.query["failed"]) == ("/sign-in", "hainan")
+    back = await person.send(
+        await person.open(back.link("/sign-in/hainan?")), account="hi", password=PASSWORD, method="L3"
+    )
+    assert (await portal.ask("finish", url=await person.agree(back)))["claims"]["acr"] == A3
+
+
+# --- a SAML identity provider ------------------------------------------------------------------------------------
+
+
+async def in_guangxi(table: Table, portal: Program, person: Browser) -> dict[str, Any]:
+    """Sign on at pysaml2's page, which posts the answer from another site: without our cookies."""
+    page = await person.to_region(await asked(portal, acr_values=A2), "guangxi")
+    posting = await person.send(page, account="gx", password=PASSWORD, method=FACE)
+    posted = await table.world.send("POST", URL(str(posting.form.action)).path, data=dict(posting.form.form_values()))
+    assert posted.status == 303
+    back = await person.open(table.world.url + posted.headers["Location"])
+    tokens: dict[str, Any] = await portal.ask("finish", url=await person.agree(back))
+    return tokens
+
+
+async def test_a_person_of_pysaml2_is_known_to_the_portal(table: Table, portal: Program, person: Browser) -> None:
+    tokens = await in_guangxi(table, portal, person)
+    told = tokens["userinfo"]
+    assert (told["name"], told["birthdate"], told["document"]["number"]) == (
+        "韦小兰",
+        "1992-03-07",
+        "450103199203070025",
+    )
+    assert tokens["claims"]["acr"] == A2
+
+
+async def test_a_session_that_ends_at_the_portal_ends_at_pysaml2(
+    table: Table, portal: Program, person: Browser
+) -> None:
+    """It verifies our LogoutRequest, and we its LogoutResponse, which the browser brings back."""
+    tokens = await in_guangxi(table, portal, person)
+    out = await portal.ask("sign_out", id_token=tokens["id_token"], back=BYE, state="bye")
+    assert (await person.open(out["url"])).url == URL(f"{BYE}?state=bye")
+    assert not await table.lives(tokens["access_token"])
+    told = await table.guangxi.ask("told")
+    assert told["ended"] == told["last"]
+
+
+async def test_a_session_that_ends_at_pysaml2_ends_at_the_portal(
+    table: Table, portal: Program, person: Browser
+) -> None:
+    tokens = await in_guangxi(table, portal, person)
+    address = f"{table.world.url}/sign-in/guangxi/logout"
+    us = f"{table.world.url}/sign-in/guangxi/metadata"
+    last = (await table.guangxi.ask("told"))["last"]
+    order = {"us": us, "address": address, "name_id": last, "session": ""}
+    request = (await table.guangxi.ask("logout", **order))["request"]
+    form = {"SAMLRequest": base64.b64encode(request.encode()).decode()}
+    assert (await table.world.send("POST", "/sign-in/guangxi/logout", data=form)).status == 200
+    assert not await table.lives(tokens["access_token"])

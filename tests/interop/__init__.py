@@ -1,0 +1,1 @@
+"""Programs of the tests that run by themselves, with stacks that we did not write; `make interop` installs those."""
