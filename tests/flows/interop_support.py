@@ -33,6 +33,8 @@ STEPS = 30
 
 HOME = "http://127.0.0.1/portal/callback"
 BYE = "http://127.0.0.1/portal/bye"
+DEMO_HOME = "http://127.0.0.1:8400/callback"
+DOORS = (HOME, BYE, DEMO_HOME)
 """Where the relying parties' browser ends up. Nobody listens there: the browser stops and shows the address."""
 
 
@@ -162,8 +164,8 @@ class Page:
         form.make_links_absolute()
         return form
 
-    def link(self, start: str) -> str:
-        """Return the one link that begins like this."""
+    def link(self, *start: str) -> str:
+        """Return the one link that begins like this, or like one of these."""
         (found,) = {str(each) for each in html.fromstring(self.text).xpath("//a/@href") if str(each).startswith(start)}
         return str(self.url.join(URL(found, encoded=True)))
 
@@ -173,7 +175,7 @@ class Browser:
     """A browser with cookies that follows redirects, and stops at `doors`."""
 
     session: aiohttp.ClientSession
-    doors: Sequence[str] = (HOME, BYE)
+    doors: Sequence[str] = DOORS
 
     async def open(self, url: str | URL) -> Page:
         """Open an address."""
@@ -207,8 +209,8 @@ class Browser:
         if page.url.path == "/sign-in/consent":
             boxes = {str(name): "1" for name in page.form.xpath(".//input[@type='checkbox']/@name")}
             page = await self.send(page, decision="agree", **boxes)
-            page = Page(URL(page.link(HOME), encoded=True), "")
-        assert str(page.url).startswith(HOME), f"{page.url}: {page.text}"
+            page = Page(URL(page.link(*self.doors), encoded=True), "")
+        assert str(page.url).startswith(tuple(self.doors)), f"{page.url}: {page.text}"
         return str(page.url)
 
 
@@ -228,6 +230,15 @@ class Receiver:
 
     url: str
     tokens: asyncio.Queue[str]
+
+    def forget(self) -> None:
+        """Forget what came so far: sessions of earlier tests."""
+        while not self.tokens.empty():
+            self.tokens.get_nowait()
+
+    async def next(self) -> str:
+        """Return the next token."""
+        return await asyncio.wait_for(self.tokens.get(), 10)
 
 
 @asynccontextmanager
