@@ -11,6 +11,7 @@ import json
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from typing import Any
 
 from joserfc import jwt
@@ -29,6 +30,12 @@ class _Registry(JWSRegistry):
     """
 
     max_header_length = LONGEST
+
+
+@cache
+def _registry(algorithms: tuple[str, ...]) -> _Registry:
+    """Return the rules for these algorithms. Nobody changes them, and there are a handful of combinations."""
+    return _Registry(algorithms=list(algorithms), strict_check_header=False)
 
 
 class UnreadableToken(Exception):
@@ -90,7 +97,7 @@ def verified_claims(
         raise UnreadableToken(f"it must be signed with {' or '.join(sorted(algorithms))}")
     if str(header.get("typ", "")).lower().removeprefix("application/") not in types:
         raise UnreadableToken("its header says that it is another kind of token")
-    registry = _Registry(algorithms=list(algorithms), strict_check_header=False)
+    registry = _registry(tuple(algorithms))
     with _unwarned() if header["alg"] == "EdDSA" else nullcontext():
         try:
             return jwt.decode(token, keys, registry=registry).claims

@@ -219,9 +219,14 @@ class Exchange(AuthorizationServer):  # type: ignore[misc] # Authlib ships no ty
         return None
 
     def answer(self, found: SessionFound, claims: ClaimsChosen) -> Answer:
-        """Issue a code with which these claims may go out; it is left in `Work`."""
+        """Issue a code with which these claims may go out; it is left in `Work`.
+
+        `authorize` has checked the request, in this very exchange; by `create_authorization_response` of the server
+        Authlib would check all of it again.
+        """
         self.work.claims = claims
-        given: Answer = self.create_authorization_response(found.request, grant_user=found.session, grant=found.grant)
+        sent = found.grant.create_authorization_response(found.request.payload.redirect_uri, found.session)
+        given: Answer = self.handle_response(*sent)
         return given
 
     def identify(self, request: ProtocolRequest) -> Answer | None:

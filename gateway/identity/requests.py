@@ -234,8 +234,10 @@ def _max_age(value: str | None) -> timedelta | None:
 
 def _asked_claims(claims: str | None) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     """Return the claims request (OpenID Connect Core §5.5): destination → claim → what is asked of it."""
+    if claims is None:
+        return {"id_token": {}, "userinfo": {}}
     try:
-        asked = json.loads(claims or "{}")
+        asked = json.loads(claims)
         return {
             place: {name: dict(wish or {}) for name, wish in asked.get(place, {}).items()}
             for place in ("id_token", "userinfo")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, RootTransaction, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from gateway.errors import Unavailable
@@ -151,7 +151,7 @@ def _settle(outcomes: Sequence[_Outcome]) -> None:
 def _read(connection: Connection, unit: Unit[Any], done: asyncio.Future[Any]) -> _Outcome:
     """Run one unit on a snapshot of its own; whatever it may have written is undone."""
     try:
-        snapshot = connection.begin()
+        snapshot = _begun(connection)
         try:
             return done, unit(connection), None
         finally:
@@ -164,7 +164,7 @@ def _commit_group(connection: Connection, group: Sequence[_Work]) -> Sequence[_O
     """Run units in one transaction, and return what became of each once the disk has it."""
     outcomes: list[_Outcome] = []
     try:
-        with connection.begin():
+        with _begun(connection):
             for unit, done in group:
                 outcomes.append(_run_apart(connection, unit, done))
     except Exception as error:  # noqa: BLE001 - nothing was committed: every unit of the group must hear of it
@@ -244,7 +244,6 @@ def _engine(path: str) -> Engine:
         hide_parameters=True,  # an error's text goes to the log
     )
     event.listen(engine, "connect", _configure)
-    event.listen(engine, "begin", _begin)
     return engine
 
 
@@ -254,6 +253,15 @@ def _configure(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin(connection: Connection) -> None:
-    # Only the writer thread writes, so a plain BEGIN never waits; readers get their snapshot.
-    connection.exec_driver_sql("BEGIN")
+def _begun(connection: Connection) -> RootTransaction:
+    """Begin a transaction. Only the writer thread writes, so a plain BEGIN never waits; readers get their snapshot.
+
+    No listener does it, because SQLAlchemy runs every statement of an engine with listeners by a longer way.
+    """
+    transaction = connection.begin()
+    try:
+        _driver(connection).execute("BEGIN")
+    except sqlite3.Error:
+        transaction.close()
+        raise
+    return transaction
