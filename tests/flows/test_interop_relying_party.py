@@ -6,6 +6,7 @@ Each finds its way by discovery alone, and judges our answers by its own code.
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -23,7 +24,8 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 from yarl import URL
 
-from tests.flows.flow_support import World, neighbourhood, prepare
+from gateway.storage.tables import submissions
+from tests.flows.flow_support import SLIP, World, eventually, neighbourhood, prepare
 from tests.flows.interop_support import (
     BYE,
     DEMO_HOME,
@@ -40,7 +42,7 @@ from tests.flows.interop_support import (
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-CERTIFIED, FAPI, AUTHLIB = "certified-portal", "fapi-portal", "authlib-portal"
+CERTIFIED, FAPI, AUTHLIB, BOUND = "certified-portal", "fapi-portal", "authlib-portal", "bound-agency"
 PORTAL, SYSTEM = "demo-portal", "demo-agency"
 LOGOUT = "http://schemas.openid.net/event/backchannel-logout"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -50,6 +52,14 @@ ANOTHER: dict[str, Any] = {
     "name": "黄文员",
     "document": {"type": "CN_RIC", "number": "440106198806150019"},
 }
+MAY_FILE = f"""
+[[grant]]
+client = "{BOUND}"
+capability = "submissions.create"
+items = ["*"]
+purposes = ["cross-region-service"]
+regions = ["guangdong"]
+"""
 A2 = "urn:pearl:assurance:A2"
 
 
@@ -72,6 +82,12 @@ async def table(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Table
         register(layout, CERTIFIED, backchannel_logout_uri=heard.url)
         register(layout, AUTHLIB, backchannel_logout_uri=heard.url)
         register(layout, FAPI, profile="fapi2", dpop_bound_access_tokens=True)
+        register(
+            layout, BOUND, dpop_bound_access_tokens=True, grant_types=["client_credentials", EXCHANGE],
+            exchanges_from=[CERTIFIED], scopes=["submissions"], redirect_uris=[], post_logout_redirect_uris=[],
+        )  # fmt: skip
+        with (layout.folder / "grants.toml").open("a", encoding="utf-8") as file:
+            file.write(MAY_FILE)
         async with neighbourhood(layout) as world:
             yield Table(world, heard)
 
@@ -146,6 +162,15 @@ async def signed_on(person: Browser, party: Program, **asked: Any) -> dict[str, 
     return tokens
 
 
+async def decided(world: World, case: str) -> None:
+    """Wait until the authority has done its part: a case that is under way would outlive the neighbourhood."""
+
+    async def look() -> bool | None:
+        return (await world.rows(submissions, id=case))[0]["state"] == "COMPLETED" or None
+
+    await eventually(look)
+
+
 # --- openid-client -----------------------------------------------------------------------------------------------
 
 
@@ -195,6 +220,34 @@ async def test_a_certified_client_keeps_the_profile_fapi_2(table: Table) -> None
         assert said["cnf"]["jkt"]
         with pytest.raises(RefusedByProgram, match=r"invalid_token|invalid_dpop_proof"):
             await thief.ask("userinfo", token=fresh["access_token"], sub=tokens["claims"]["sub"])
+
+
+async def test_a_bound_system_files_for_a_person_by_exchange_and_proves_its_key_with_every_call(table: Table) -> None:
+    """openid-client exchanges a portal's token for one that is bound to its key, and hears our nonce at the API too."""
+    world, api = table.world, f"{table.world.url}/v1"
+    async with (
+        relying_party(world.url, CERTIFIED, table.keys) as portal,
+        relying_party(world.url, BOUND, table.keys, dpop=True) as agency,
+        browser() as person,
+    ):
+        tokens = await signed_on(person, portal)
+        asked = {"subject_token": tokens["access_token"], "subject_token_type": ACCESS_TOKEN, "scope": "submissions"}
+        acting = await agency.ask("grant", grant_type=EXCHANGE, **asked)
+        assert acting["token_type"] == "dpop"
+
+        async def call(path: str, body: str, kind: str = "application/json") -> Any:
+            sent = {"token": acting["access_token"], "method": "POST", "url": f"{api}{path}"}
+            return await agency.ask("call", body=body, type=kind, **sent)
+
+        blob = (await call("/blobs", SLIP.decode(), "application/pdf"))["body"]["id"]
+        application = await world.application("guangdong", mode="online", materials=[{"code": "ID", "blob": blob}])
+        filed = await call("/submissions", json.dumps(application))
+        assert filed["status"] == 201, filed
+        other = await call("/submissions", json.dumps({**application, "reference": "other", "applicant": ANOTHER}))
+        assert (other["status"], [each["code"] for each in other["body"]["problems"]]) == (422, ["another_person"])
+        stolen = await world.ask("GET", "/v1/items", token=acting["access_token"])
+        assert (stolen.status, stolen.json()["code"]) == (401, "auth.invalid_dpop_proof")
+        await decided(world, filed["body"]["id"])
 
 
 # --- Authlib -----------------------------------------------------------------------------------------------------
@@ -255,6 +308,7 @@ async def test_an_agencys_system_files_for_the_person_who_signed_on_and_for_nobo
             lambda: world.ask("POST", "/v1/submissions", other, token=acting["access_token"]), ANOTHER["name"]
         )
         assert (refusal.status, refusal.codes) == (422, {"another_person"})
+        await decided(world, filed.json()["id"])
         out = await asyncio.to_thread(app.create_logout_url, None, tokens["id_token"])
         await person.open(out["url"])
     assert (await world.ask("GET", "/v1/items", token=acting["access_token"])).status == 401

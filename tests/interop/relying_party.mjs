@@ -59,6 +59,18 @@ const tasks = {
     return { ...tokens, claims, userinfo };
   },
 
+  // Any other grant: client credentials, token exchange.
+  async grant({ grant_type, ...fields }) {
+    return oidc.genericGrantRequest(config, grant_type, fields, options);
+  },
+
+  // Call an address of the API, with a proof where the token is bound.
+  async call({ token, method, url, body, type }) {
+    const headers = new Headers({ 'Content-Type': type });
+    const answer = await oidc.fetchProtectedResource(config, token, new URL(url), method, body, headers, options);
+    return { status: answer.status, body: await answer.json() };
+  },
+
   async refresh({ token }) {
     const tokens = await oidc.refreshTokenGrant(config, token, undefined, options);
     return { ...tokens, claims: tokens.claims() };
