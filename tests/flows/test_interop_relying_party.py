@@ -206,7 +206,7 @@ async def test_a_certified_client_signs_out_and_hears_of_it(table: Table) -> Non
 
 
 async def test_a_certified_client_keeps_the_profile_fapi_2(table: Table) -> None:
-    """Pushed request, DPoP with our nonces at both endpoints, sender-constrained refresh."""
+    """Pushed request, DPoP with our nonces at both endpoints; another key opens nothing (guarded by `Proofs.check`)."""
     async with (
         relying_party(table.world.url, FAPI, table.keys, dpop=True) as party,
         relying_party(table.world.url, FAPI, table.keys, dpop=True) as thief,
@@ -223,7 +223,10 @@ async def test_a_certified_client_keeps_the_profile_fapi_2(table: Table) -> None
 
 
 async def test_a_bound_system_files_for_a_person_by_exchange_and_proves_its_key_with_every_call(table: Table) -> None:
-    """openid-client exchanges a portal's token for one that is bound to its key, and hears our nonce at the API too."""
+    """openid-client exchanges a portal's token for one that is bound to its key, and hears our nonce at the API too.
+
+    Guarded by `acting_problems` (another applicant) and `Proofs.check` (the token without its key).
+    """
     world, api = table.world, f"{table.world.url}/v1"
     async with (
         relying_party(world.url, CERTIFIED, table.keys) as portal,
@@ -293,7 +296,10 @@ async def test_authlibs_client_signs_out_and_hears_of_it(table: Table) -> None:
 
 
 async def test_an_agencys_system_files_for_the_person_who_signed_on_and_for_nobody_else(table: Table) -> None:
-    """Token exchange (RFC 8693) by Authlib: sign-on at the portal, submission by the agency, and the end of both."""
+    """Token exchange (RFC 8693) by Authlib: sign-on at the portal, submission by the agency, and the end of both.
+
+    Guarded by `acting_problems`.
+    """
     portal, agency, world = Client(table, PORTAL, DEMO_HOME), Client(table, SYSTEM), table.world
     app = portal.app
     async with browser() as person:
