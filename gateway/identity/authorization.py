@@ -354,6 +354,9 @@ class Authorization:
         decision = self._parts.recognised(client, session, self._clock())
         if not decision.allowed:
             refused = NotRecognised(NOT_RECOGNISED, detail=decision.missing, region=session.region)
+            if decision.step_up is not None:
+                text = "A sign-on of this region by a surer method would count for this service."
+                refused = NotRecognised(text, code="signon.step_up", detail=decision.missing, region=session.region)
             raise Interrupted(arrival.interaction, session.region, refused)
 
     def _begun(self, interaction: Interaction) -> datetime:

@@ -32,7 +32,7 @@ from gateway.web.provider_endpoints import fields, single_form, unique
 from gateway.web.provider_endpoints import form as form_of
 
 REGION_COOKIE = "pearl_region"
-REASONS = {"signon.not_recognised": "not_recognised", "region.closed": "closed"}
+REASONS = {"signon.not_recognised": "not_recognised", "signon.step_up": "step_up", "region.closed": "closed"}
 """Code of what went wrong → the word by which the chooser knows what to tell; anything else has failed."""
 _YEAR = 365 * 24 * 3600
 RETURN = "return"

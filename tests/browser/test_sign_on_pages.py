@@ -5,6 +5,7 @@ The checks of accessibility are our own (`audit.js`): they run offline and say i
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -31,6 +32,8 @@ GUANGZHOU = "440100"
 METHOD = {"guangdong": "3", "guangxi": "app"}
 """A method on the region's page by which it makes sure of the person."""
 PERSON = {"guangdong": "citizen", "hongkong": "hk-citizen", "guangxi": "gx-citizen"}
+PATIENCE = 20
+"""Seconds that it may take until everybody is told that a person has signed out."""
 WIDE, NARROW, ZOOMED = 1280, 360, 640
 """CSS pixels: a desktop, a small phone, and what 200 % zoom leaves of the desktop (WCAG 1.4.4, 1.4.10)."""
 
@@ -71,23 +74,26 @@ async def choose(page: Page, sandbox: Neighbourhood, region: str) -> None:
 
 
 async def sign_in(page: Page, sandbox: Neighbourhood, region: str) -> None:
-    """Fill in a region's own page, and send on by hand what it would send on by a script."""
+    """Fill in a region's own page."""
     account = sandbox.account(PERSON[region])
     await page.locator('[name="account"]').fill(account["account"])
     if "password" in account:
         await page.locator('[name="password"]').fill(account["password"])
         await page.locator('[name="method"]').select_option(METHOD[region])
-    await page.locator("button").first.click()
-    await go_on(page, sandbox)
+    await press(page, sandbox, page.locator("button").first)
 
 
-async def go_on(page: Page, sandbox: Neighbourhood) -> None:
-    """Press the button of a page that leads on, where scripts are switched off."""
+async def press(page: Page, sandbox: Neighbourhood, button: Locator) -> None:
+    """Press a button, and send on by hand what a region's page would send on by a script, where there are none."""
+    scripted = await page.evaluate("matchMedia('(scripting: enabled)').matches")
+    await button.click()
     onward = page.locator("form button", has_text="继续 Continue")
-    while page.url.startswith(tuple(sandbox.layout.ports.authority_url(region) for region in PERSON)):
-        if not await onward.count():
-            return
-        await onward.click()
+    regions = tuple(sandbox.layout.ports.authority_url(region) for region in PERSON)
+    async with asyncio.timeout(PATIENCE):
+        await page.wait_for_load_state()
+        while not scripted and page.url.startswith(regions) and await onward.count():
+            await onward.click()
+            await page.wait_for_load_state()
 
 
 async def audited(page: Page) -> list[str]:
@@ -142,12 +148,12 @@ async def test_a_person_signs_on_agrees_once_and_signs_out(
 async def sign_out(page: Page, sandbox: Neighbourhood) -> None:
     """Sign out on the gateway's own page, and see that the service was told; looking again shows it again."""
     await page.goto(f"{sandbox.public_url}/oauth2/logout")
-    await page.get_by_role("button", name="Yes, sign out").click()
-    await go_on(page, sandbox)
+    await press(page, sandbox, page.get_by_role("button", name="Yes, sign out"))
     await expect(page.locator("h1")).to_have_text("You are signed out here")
     service = page.locator(".results li", has_text="门诊预约")
-    while await service.get_by_text("is being told").count():
-        await page.get_by_role("link", name="Look again").click()
+    async with asyncio.timeout(PATIENCE):
+        while await service.get_by_text("is being told").count():
+            await page.get_by_role("link", name="Look again").click()
     await expect(service).to_contain_text("signed out")
     await page.reload()
     await expect(service).to_contain_text("signed out")
@@ -372,6 +378,33 @@ async def test_the_region_of_last_time_stands_first(
         await expect(page.locator("a.choice .choice-name").first).to_have_text("Hong Kong")
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/sign-in?interaction=none"), ("GET", "/sign-in/consent?interaction=none"),
+        ("POST", "/sign-in/consent"), ("GET", "/sign-in/guangdong?interaction=none"),
+        ("GET", "/sign-in/guangdong/callback?state=none"), ("GET", "/oauth2/authorize?client_id=nobody"),
+        ("GET", "/oauth2/logout?client_id=nobody"),
+        ("GET", "/oauth2/logout/result?logout=none"), ("POST", "/oauth2/logout/confirm"), ("PUT", "/sign-in"),
+        ("GET", "/account/nothing"), ("GET", "/account/callback?state=none"), ("GET", "/window/nothing"),
+    ],
+)  # fmt: skip
+async def test_every_error_page_quotes_the_request_that_the_log_names(
+    sandbox: Neighbourhood, method: str, path: str
+) -> None:
+    """What a person reads to the operator on the telephone; nothing foreign may be loaded into such a page either."""
+    headers = {"Accept-Language": "pt"}
+    async with aiohttp.ClientSession() as session:
+        answer = await session.request(method, sandbox.public_url + path, headers=headers)
+        text = await answer.text()
+    assert 400 <= answer.status < 500
+    assert f"{answer.headers['X-Request-Id']}</code>" in text
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self';")
+    assert (answer.headers["Cache-Control"], "Traceback" in text) == ("no-store", False)
+    log = (sandbox.layout.folder / "gateway.log").read_text(encoding="utf-8")
+    assert answer.headers["X-Request-Id"] in log
+
+
 # --- every page in every language ------------------------------------------------------------------------------------
 
 NAMES = re.compile(r"Pearl Gateway|PDF|GBA-SANDBOX\S*|\S+@\S+|\bA[0-3]\b|https?://\S+|\bX\b|[HM]\b")
@@ -410,7 +443,7 @@ async def every_page(page: Page, sandbox: Neighbourhood, clinic: RelyingParty) -
     for query in ("q=guang", "q=atlantis"):
         await page.goto(f"{chooser}&{query}")
         yield f"the chooser with {query}"
-    for why in ("unreachable", "closed", "not_recognised", "failed"):
+    for why in ("unreachable", "closed", "step_up", "not_recognised", "failed"):
         await page.goto(f"{chooser}&failed=guangdong&why={why}&ref=0123456789abcdef")
         yield f"the chooser after {why}"
     await page.goto(chooser)
@@ -428,8 +461,8 @@ async def every_page(page: Page, sandbox: Neighbourhood, clinic: RelyingParty) -
     yield "a refused sign-out"
     await page.goto(f"{here}/oauth2/logout")
     yield "the question whether to sign out"
-    await page.locator("main form button").click()
-    await go_on(page, sandbox)
+    await press(page, sandbox, page.locator("main form button"))
+    await expect(page.locator(".results")).to_be_visible()
     yield "the result of signing out"
     await page.goto(clinic.start())
     await choose(page, sandbox, "hongkong")

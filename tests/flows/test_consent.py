@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
 from gateway.domain.region import place_of
 from gateway.policy.recognition import Line, Recognition
@@ -244,3 +245,29 @@ async def test_a_session_that_does_not_count_here_does_not_answer(tmp_path: Path
         assert "code" in await person.sign_on(Request(scope="openid"))
         assert "code=" in await person.to(Request(scope="openid").url())
         assert (await person.to(Request(client_id="other", scope="openid").url())).startswith("/sign-in?")
+
+
+@pytest.mark.parametrize(
+    ("least", "kinds", "why", "words", "again"),
+    [
+        ("A3", ["person"], "step_up", "by a method that is not sure enough for this service", 1),
+        ("A0", ["organisation"], "not_recognised", "does not accept a sign-on with Guangdong", 0),
+    ],
+)
+async def test_a_sign_on_that_does_not_count_leads_back_to_the_chooser_which_says_what_would(
+    tmp_path: Path, sqlite_store: Store, least: str, kinds: list[str], why: str, words: str, again: int
+) -> None:
+    """In general words: what the matrix lacks is for operators and stays in the log."""
+    line = Line.model_validate({**EVERYBODY, "least": least, "kinds": kinds})
+    async with open_world(tmp_path, {}, sqlite_store, recognition=Recognition({1: line})) as world:
+        person = Person(world)
+        with capture_logs() as logs:
+            back = await person.through(Request(scope="openid").url(), "guangdong")
+        assert parameters(back)["why"] == why
+        page = await person.read(back)
+        assert words in page
+        assert page.count("Try Guangdong again") == again
+        assert 'href="/sign-in/hongkong?' in page
+        (told,) = [one["detail"] for one in logs if one["event"] == "sign-on interrupted"]
+        assert told not in page
+        assert parameters(back).keys() == {"interaction", "failed", "why", "ref"}
