@@ -191,6 +191,21 @@ async def test_a_client_that_must_push_its_requests_has_no_other_way(world: Worl
         assert "oauth2/par" in await answer.text()
 
 
+async def test_a_bound_client_may_push_without_a_proof_and_redeems_with_one(world: World) -> None:
+    """A proof at the push ties the code to the key (RFC 9449 §10.1), if there is one; the token is bound always."""
+    world.clients["agency"] = replace(world.clients["agency"], profile="fapi2", dpop_bound_access_tokens=True)
+    request = Request(client_id="agency")
+    status, pushed = await world.post("/oauth2/par", {**request.fields(), **world.signed()})
+    assert status == 201, pushed
+    query = urlencode({"client_id": "agency", "request_uri": pushed["request_uri"]})
+    back = parameters(await Browser(world).through(f"/oauth2/authorize?{query}"))
+    form = request.redemption(back["code"])
+    status, body = await world.post(TOKEN, {**form, **world.signed()})
+    assert (status, body["error"]) == (400, "use_dpop_nonce")
+    status, body = await world.post(TOKEN, {**form, **world.signed()}, {"DPoP": DpopKey(world).proof("POST", TOKEN)})
+    assert (status, body["token_type"]) == (200, "DPoP")
+
+
 async def test_a_pushed_request_is_what_counts_and_not_what_stands_beside_it(world: World) -> None:
     """A browser cannot add to it or change it: only `client_id` and `request_uri` are read."""
     request = Request(client_id="agency")
