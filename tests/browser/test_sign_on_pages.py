@@ -121,7 +121,10 @@ async def audited(page: Page) -> list[str]:
 async def test_a_person_signs_on_agrees_once_and_signs_out(
     sandbox: Neighbourhood, window: Opener, region: str, scripts: bool
 ) -> None:
-    """The promise of the product as a person meets it, over three protocols; Guangxi comes back by a posted form."""
+    """The promise of the product as a person meets it, over three protocols; Guangxi comes back by a posted form.
+
+    Guard: `take_consent` answers with a page that leads on. Chromium stops a redirect there, by our own `form-action`.
+    """
     client = f"journey-{region}-{'with' if scripts else 'without'}"
     async with relying_party(sandbox, client, "门诊预约", GUANGZHOU) as party, window(scripts=scripts) as page:
         await page.goto(party.start())
