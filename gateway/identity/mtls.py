@@ -175,7 +175,7 @@ class CertificateReader:
         return None if connection.certificate is None else read_certificate(connection.certificate)
 
     def _is_proxy(self, peer: str) -> bool:
-        address = _address(peer)
+        address = _address(peer) if self._proxies else None
         return address is not None and any(address in network for network in self._proxies)
 
 
