@@ -264,7 +264,7 @@ class World:
     store: Store
     http: aiohttp.ClientSession
     authorities: Mapping[str, Authority]
-    tokens: dict[tuple[str, str], str] = field(default_factory=dict)
+    tokens: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -284,8 +284,8 @@ class World:
         return jwt.encode({"alg": "ES256"}, {"exp": now + 60, **claims}, key, algorithms=["ES256"])
 
     async def token(self, client: str = AGENCY, scope: str = "submissions certificates") -> str:
-        """Return an access token, asked for once."""
-        if (client, scope) not in self.tokens:
+        """Return an access token, asked for anew when half of its life is over: a run may outlast one."""
+        if self.tokens.get((client, scope), ("", 0.0))[1] < time.monotonic():
             form = {
                 "grant_type": "client_credentials",
                 "scope": scope,
@@ -293,8 +293,9 @@ class World:
                 "client_assertion": self.assertion(client),
             }
             async with self.http.post(f"{self.url}/oauth2/token", data=form) as answer:
-                self.tokens[client, scope] = (await answer.json())["access_token"]
-        return self.tokens[client, scope]
+                given = await answer.json()
+            self.tokens[client, scope] = given["access_token"], time.monotonic() + given["expires_in"] / 2
+        return self.tokens[client, scope][0]
 
     def forged_token(self, **changes: Any) -> str:
         """Return an access token that the gateway's own key signed, with claims that it would not write."""

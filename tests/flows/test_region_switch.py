@@ -23,7 +23,9 @@ REGION = "guangdong"
 
 @pytest_asyncio.fixture(loop_scope="session", autouse=True)
 async def open_again(world: World) -> AsyncIterator[None]:
-    """Leave the neighbourhood as it was found."""
+    """Begin with nobody signed on by the region, and leave it open."""
+    await turn(world, "close", reason="a test begins")
+    await turn(world, "open", reason="a test begins")
     yield
     if (await state(world))["closed"]:
         await turn(world, "open", reason="the test is over")
@@ -55,8 +57,8 @@ async def test_an_operator_sees_what_closing_would_cut_off_then_closes_and_opens
     opened = await turn(world, "open", reason="new key", operator="li")
     assert (opened.status, opened.json()) == (200, {"region": REGION, "closed": False})
     assert (await state(world))["sign_on"] == "ok"
-    (row, *_) = await world.rows(evidence, action="region.close")
-    assert (row["reason"], row["who"], row["purpose"]) == ("key leaked", {"operator": "li"}, "operation")
+    (row,) = [row for row in await world.rows(evidence, action="region.close") if row["who"] == {"operator": "li"}]
+    assert (row["reason"], row["purpose"]) == ("key leaked", "operation")
 
 
 async def test_a_closed_region_is_a_line_in_readyz_and_a_figure_and_no_reason_to_restart(world: World) -> None:

@@ -334,7 +334,7 @@ def test_a_province_without_its_keys_names_them(tmp_path: Path) -> None:
         build_authority(settings)
 
 
-@pytest.mark.parametrize("row", [row for row in PEOPLE if "corp_code" in row], ids=lambda row: str(row["role"]))
+@pytest.mark.parametrize("row", [row for row in PEOPLE if "corp_head_number" in row], ids=lambda row: str(row["role"]))
 def test_everybody_in_the_seed_has_numbers_with_right_check_digits(row: Mapping[str, Any]) -> None:
     """Invented, but as real ones are: the gateway checks them."""
     assert [ric_problem(row[name], today=date(2026, 3, 1)) for name in ("id_number", "corp_head_number")] == [
