@@ -222,7 +222,10 @@ async def build_app(
             )
         )  # fmt: skip
 
-        feeds, janitor = feed_readers(inbox, regions, stopping), janitor_of(store, versions, clock, stopping)
+        feeds, janitor = (
+            feed_readers(inbox, regions, stopping),
+            janitor_of(store, versions, identity.refusals, clock, stopping),
+        )
         await down.enter_async_context(in_background(worker, logout_worker, feeds, janitor, stopping))
         yield Gateway(public, admin, worker, versions, tls, stopping)
 

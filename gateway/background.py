@@ -19,6 +19,7 @@ from gateway.errors import GatewayError
 from gateway.identity.logout_records import forget_finished
 from gateway.identity.logout_worker import LogoutWorker
 from gateway.identity.records import forget_expired
+from gateway.identity.refusals import Refusals
 from gateway.identity.returns import forget_expired as forget_returns
 from gateway.identity.subject_references import forget_references
 from gateway.ports import Clock
@@ -87,14 +88,18 @@ def _forget(tx: Connection, now: datetime) -> None:
     forget_window_sessions(tx, now)
 
 
-def janitor_of(store: Store, versions: Versions, clock: Clock, stopping: asyncio.Event) -> Work:
-    """Return the endless work of forgetting what has expired: interactions, sessions, codes, nonces, old mappings."""
+def janitor_of(store: Store, versions: Versions, refusals: Refusals, clock: Clock, stopping: asyncio.Event) -> Work:
+    """Return the endless work of forgetting what has expired: interactions, sessions, codes, nonces, old mappings.
+
+    It also writes down what of refusals was only counted.
+    """
 
     async def sweep() -> None:
         while not stopping.is_set():
             try:
                 await store.write(partial(_forget, now=clock()))
                 await versions.tidy()
+                await refusals.write_counted()
             except GatewayError as error:
                 log.warning("nothing forgotten", code=error.stable_code, detail=error.detail)
             await wait(stopping, JANITOR_SECONDS)

@@ -7,13 +7,13 @@ signature, and to the callers what the claims must say.
 from __future__ import annotations
 
 import base64
-import json
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
+import orjson
 from joserfc import jwt
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import Key, KeySet
@@ -77,9 +77,10 @@ def _object(part: str) -> dict[str, Any]:
 
 
 def _decoded(part: str) -> object:
+    """Return what a part holds. orjson refuses half characters (lone surrogates), which no store can keep, and NaN."""
     try:
-        decoded: object = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    except (ValueError, RecursionError) as error:
+        decoded: object = orjson.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except ValueError as error:
         raise UnreadableToken("it is not base64url of JSON") from error
     return decoded
 
@@ -101,7 +102,7 @@ def verified_claims(
     with _unwarned() if header["alg"] == "EdDSA" else nullcontext():
         try:
             return jwt.decode(token, keys, registry=registry).claims
-        except (JoseError, ValueError, TypeError, KeyError) as error:
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise UnverifiedToken("its signature does not verify") from error
 
 

@@ -32,6 +32,7 @@ from gateway.identity.linking import LINKS_PAGE, Also
 from gateway.identity.logout import Logouts
 from gateway.identity.provider import Answer, Exchange, FindClient, ProviderParts, SessionFound, SignOnNeeded, Work
 from gateway.identity.records import Interaction, Session, new_handle
+from gateway.identity.refusals import Attempt, Refusals
 from gateway.identity.requests import (
     KEPT,
     Form,
@@ -131,6 +132,7 @@ class Authorization:
         store: Store,
         clock: Clock,
         logouts: Logouts,
+        refusals: Refusals,
         finish_link: FinishLink | None = None,
     ) -> None:
         self._finish_link = finish_link
@@ -141,6 +143,7 @@ class Authorization:
         self._store = store
         self._clock = clock
         self._logouts = logouts
+        self._refusals = refusals
 
     @property
     def _settings(self) -> SignOnSettings:
@@ -246,7 +249,12 @@ class Authorization:
 
     async def begin(self, region_id: str, interaction_id: str, browser: str, language: str) -> str:
         """Return the address at the region. Raises SignOnFailed or Interrupted."""
-        interaction = await self._broker.interaction(interaction_id, browser)
+        async with self._refusals.of_sign_on(self._broker.known(region_id)) as attempt:
+            interaction = await self._broker.interaction(interaction_id, browser)
+            attempt.client_id = interaction.client_id
+            return await self._begin(region_id, interaction, language)
+
+    async def _begin(self, region_id: str, interaction: Interaction, language: str) -> str:
         hints, client = Hints.read(interaction.request), await self._find(interaction.client_id)
         counts = self._counts_from(region_id, client)
         if counts is None:
@@ -294,7 +302,12 @@ class Authorization:
         `earlier` is the handle of the session that this browser had until now: it ends, so that of two people at one
         machine only the second is signed on.
         """
-        arrival = await self._broker.complete(region_id, query, browser, posted=posted)
+        async with self._refusals.of_sign_on(self._broker.known(region_id)) as attempt:
+            arrival = await self._broker.complete(region_id, query, browser, posted=posted)
+            attempt.client_id = arrival.interaction.client_id
+            return await self._arrived(arrival, earlier, attempt)
+
+    async def _arrived(self, arrival: Arrival, earlier: str | None, attempt: Attempt) -> SendBack | AskConsent:
         interaction, session = arrival.interaction, arrival.session
         if interaction.kind == LINK:
             return SendBack(await self._linked(arrival))
@@ -308,17 +321,22 @@ class Authorization:
         found = exchange.authorize(form)
         ask = False
         if hints.fresh and not proved_since(session, since):
-            found = exchange.refuse(form, not_fresh())
+            found = self._answered(exchange, form, not_fresh(), attempt)
         if isinstance(found, SessionFound):
             outcome = await self._disclosure.decide(found, work.now)
             ask = outcome.must_ask or (hints.consent and bool(outcome.decision.offered))
             found = found if ask else self._answer(exchange, found, outcome, outcome.given)
         elif isinstance(found, SignOnNeeded):
-            found = exchange.refuse(form, _shortfall(found.wishes, session))
+            found = self._answered(exchange, form, _shortfall(found.wishes, session), attempt)
         await self._finish(arrival, work, earlier, ask=ask)
         if isinstance(found, SessionFound):
             return AskConsent(interaction.id, session=arrival.handle)
         return SendBack(_sign_on_location(found), arrival.handle)
+
+    def _answered(self, exchange: Exchange, form: Form, error: OAuth2Error, attempt: Attempt) -> Answer:
+        """Have the service hear of an error although the person has signed on."""
+        attempt.answered = str(error.error)
+        return exchange.refuse(form, error)
 
     async def _linked(self, arrival: Arrival) -> str:
         """Return where a second sign-on leads to that makes a link: no session comes of it, and no code."""
@@ -339,7 +357,12 @@ class Authorization:
 
     async def cancel(self, interaction_id: str, browser: str) -> SendBack:
         """Give a sign-on up and tell the service so (access_denied). Raises SignOnFailed."""
-        interaction = await self._broker.interaction(interaction_id, browser)
+        async with self._refusals.of_sign_on("") as attempt:
+            interaction = await self._broker.interaction(interaction_id, browser)
+            attempt.client_id, attempt.answered = interaction.client_id, "access_denied"
+            return await self._cancelled(interaction)
+
+    async def _cancelled(self, interaction: Interaction) -> SendBack:
         await self._store.write(partial(records.end_interaction, interaction_id=interaction.id))
         if interaction.kind == LINK:
             return SendBack(LINKS_PAGE)
@@ -403,14 +426,15 @@ class Authorization:
     # --- sessions
 
     async def live_session(self, handle: str | None) -> Session | None:
-        """Return the live session behind a browser's handle."""
+        """Return the live session behind a browser's handle, if its region is still enabled."""
         return None if handle is None else await self._store.read(partial(self._live, handle=handle))
 
     def _live(self, tx: Connection, handle: str | None) -> Session | None:
         if handle is None:
             return None
         idle = timedelta(seconds=self._settings.idle_seconds)
-        return records.find_session(tx, handle, self._clock(), idle)
+        found = records.find_session(tx, handle, self._clock(), idle)
+        return found if found is not None and self._broker.known(found.region) else None
 
 
 def _pushed_handle(given: Form, client: Client | None) -> str | None:
@@ -423,6 +447,8 @@ def _pushed_handle(given: Form, client: Client | None) -> str | None:
         if client is not None and (client.require_pushed_requests or client.profile == "fapi2"):
             raise InvalidRequest("This client must push its requests to /oauth2/par (RFC 9126).")
         return None
+    if any(len(given.datalist.get(name, ())) > 1 for name in ("client_id", "request_uri")):
+        raise InvalidRequest("client_id or request_uri stands more than once.")
     handle = uri.removeprefix(REQUEST_URI)
     if client is None or not records.is_handle(handle):
         raise InvalidRequest(NOT_PUSHED)

@@ -102,6 +102,10 @@ class Broker:
         """Return an enabled region that offers sign-on; None when there is none of that id."""
         return next((region for region in self._offering() if region.id == region_id), None)
 
+    def known(self, region_id: str) -> str:
+        """Return the id of an enabled region, empty for any other text."""
+        return region_id if region_id in self._regions else ""
+
     def reachable(self) -> Assurance:
         """Return the best level that any region can give."""
         return max((highest_assurance(region) for region in self._offering()), default=Assurance.A0)

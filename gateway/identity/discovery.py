@@ -46,7 +46,7 @@ def metadata(
         "grant_types_supported": list(GRANT_TYPES),
         "subject_types_supported": ["pairwise"],
         "id_token_signing_alg_values_supported": list(algorithms),
-        **{f"{endpoint}_endpoint_auth_methods_supported": list(methods) for endpoint in PROVING},
+        **{f"{endpoint}_endpoint_auth_methods_supported": _methods_at(endpoint, methods) for endpoint in PROVING},
         **{f"{endpoint}_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS) for endpoint in PROVING},
         "dpop_signing_alg_values_supported": list(DPOP_ALGORITHMS),
         "require_pushed_authorization_requests": False,
@@ -61,4 +61,11 @@ def metadata(
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
         "authorization_response_iss_parameter_supported": True,
+        "backchannel_logout_supported": True,
+        "backchannel_logout_session_supported": True,
     }
+
+
+def _methods_at(endpoint: str, methods: Sequence[str]) -> list[str]:
+    """Return how a client proves itself at an endpoint; a public client may not introspect (RFC 7662 §2.1)."""
+    return [method for method in methods if endpoint != "introspection" or method != "none"]

@@ -67,6 +67,8 @@ class Exchanges:
         """Return the claims of the person's token: of a sign-on, not of an earlier exchange."""
         if form.get("subject_token_type") != ACCESS_TOKEN or "actor_token" in form:
             return None
+        if form.get("requested_token_type", ACCESS_TOKEN) != ACCESS_TOKEN:
+            return None
         try:
             claims = self._parts.tokens.verify(form.get("subject_token", ""))
         except NotAuthenticated:

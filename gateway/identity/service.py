@@ -32,6 +32,7 @@ from gateway.identity.mtls import Authorities
 from gateway.identity.persons import PersonVault
 from gateway.identity.proofs import Presented, Proofs
 from gateway.identity.provider import FindClient, ProviderParts
+from gateway.identity.refusals import Refusals
 from gateway.identity.resources import Resources
 from gateway.identity.returns import Returns
 from gateway.identity.switches import ClosedRegions, RegionSwitches
@@ -110,8 +111,13 @@ class IdentityService:
         self.switches = RegionSwitches(self.health.regions, closed, store, self.logouts, clock)
         gate = ClaimsGate(bases, timedelta(days=config.sign_on.consent_days))
         disclosure = Disclosure(gate, regions, self.parts.vault, store, links)
-        self.browser = Authorization(self.parts, find, self.broker, disclosure, store, clock, self.logouts, finish_link)
-        self.clients = TokenEndpoints(self.parts, find, proofs, Exchanges(self.parts, mandates), verified, store, clock)
+        self.refusals = Refusals(store, clock)
+        self.browser = Authorization(
+            self.parts, find, self.broker, disclosure, store, clock, self.logouts, self.refusals, finish_link
+        )
+        self.clients = TokenEndpoints(
+            self.parts, find, proofs, Exchanges(self.parts, mandates), verified, store, clock, self.refusals
+        )
         self.resources = Resources(self.parts, find, proofs, verified, store, clock, links)
 
     def logout_worker(self, settings: LogoutSettings, session: ClientSession) -> LogoutWorker:

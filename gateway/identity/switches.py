@@ -93,8 +93,13 @@ class RegionSwitches:
         self._clock = clock
 
     async def prepare(self) -> None:
-        """Give every region a switch: one that is not there cannot be locked."""
+        """Give every region a switch: one that is not there cannot be locked.
+
+        Sessions of a region that was taken out of the configuration end, with all that services got by them.
+        """
         await self._store.write(partial(_prepare, regions=sorted(self._regions), now=self._clock()))
+        gone = sign_on_sessions.c.region.not_in(sorted(self._regions))
+        await self._logouts.end(Order((gone,), "start", tell_region=False))
 
     async def all(self) -> list[Switch]:
         """Return the switch of every enabled region."""

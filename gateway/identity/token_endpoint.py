@@ -7,7 +7,8 @@ Sources: RFC 6749 §3.2, RFC 9126 (pushed requests), RFC 7662 (introspection), R
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Any
 
 from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import InvalidRequestError
+from authlib.oauth2.rfc7636.challenge import compare_s256_code_challenge
 from sqlalchemy import Connection
 
 from gateway.domain.mandate import Mandate
@@ -30,6 +32,7 @@ from gateway.identity.families import NewRefresh, Standing
 from gateway.identity.proofs import Presented, Proofs, Proved
 from gateway.identity.provider import API_GRANTS, Answer, Exchange, FindClient, ProviderParts, Work
 from gateway.identity.records import Code, UsedAssertion, new_handle
+from gateway.identity.refusals import Refusals
 from gateway.identity.requests import KEPT, Form, ProtocolRequest
 from gateway.identity.standing import stands
 from gateway.identity.verified import VerifiedTokens
@@ -41,6 +44,7 @@ PUSHED_LIFE = timedelta(seconds=60)
 """How long a pushed request may wait for the browser (RFC 9126 §2.2; FAPI 2.0 §5.3.2.2 allows less than 600 s)."""
 PUSHABLE = frozenset({*KEPT, "prompt", "acr_values", "ui_locales", "login_hint", "display", "request", "registration"})
 """Parameters of an authorization request, those that are refused among them."""
+_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class TokenEndpoints:
         verified: VerifiedTokens,
         store: Store,
         clock: Clock,
+        refusals: Refusals,
     ) -> None:
         self._parts = parts
         self._find = find
@@ -92,11 +97,36 @@ class TokenEndpoints:
         self._verified = verified
         self._store = store
         self._clock = clock
+        self._refusals = refusals
 
-    # --- /oauth2/token
+    # --- what is asked; what of it is refused becomes evidence
 
     async def token(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
         """Answer a token request. Also the way by which the gateway's own pages redeem their codes."""
+        return await self._noted("token.issue", form, self._token(form, presented))
+
+    async def push(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
+        """Take an authorization request by the back channel and give it a name (RFC 9126)."""
+        return await self._noted("token.push", form, self._push(form, presented))
+
+    async def introspect(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
+        """Say what a token is worth now (RFC 7662). Whatever may not be told is `{"active": false}`."""
+        return await self._noted("token.introspect", form, self._introspect(form, presented))
+
+    async def revoke(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
+        """End a token of this client; the answer is the same whether there was one (RFC 7009 §2.2)."""
+        return await self._noted("token.revoke", form, self._revoke(form, presented))
+
+    async def _noted(self, action: str, form: Mapping[str, str], answering: Awaitable[TokenAnswer]) -> TokenAnswer:
+        answer = await answering
+        if "error" in answer.body:
+            client = await self._find(_named(form))
+            await self._refusals.of_client(action, client.id if client else "", str(answer.body["error"]))
+        return answer
+
+    # --- /oauth2/token
+
+    async def _token(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
         known = await self._identified(form, presented, issues=True)
         if isinstance(known, Answer):
             return self._answered(known)
@@ -137,9 +167,10 @@ class TokenEndpoints:
         found = families.redeem_code(tx, code, client.id, uri, work.binding, work.now)
         if found is None:
             return _Settled()
-        if found.code.jkt is not None and found.code.jkt != (work.binding or {}).get("jkt"):
+        refusal = _unproved(found.code, form.get("code_verifier", ""), work.binding or {})
+        if refusal is not None:
             families.revoke_family(tx, found.standing.family.id, work.now)
-            return _Settled(InvalidGrant("The code was asked for with another DPoP key (dpop_jkt)."))
+            return _Settled(refusal)
         if "refresh_token" in client.grant_types:
             families.keep_refresh(tx, found.standing.family, refresh, work.now)
         return _Settled(code=found.code, standing=found.standing)
@@ -164,8 +195,7 @@ class TokenEndpoints:
 
     # --- /oauth2/par
 
-    async def push(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
-        """Take an authorization request by the back channel and give it a name (RFC 9126)."""
+    async def _push(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
         known = await self._identified(form, presented)
         if isinstance(known, Answer):
             return self._answered(known)
@@ -192,8 +222,7 @@ class TokenEndpoints:
 
     # --- /oauth2/introspect and /oauth2/revoke
 
-    async def introspect(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
-        """Say what a token is worth now (RFC 7662). Whatever may not be told is `{"active": false}`."""
+    async def _introspect(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
         known = await self._identified(form, presented)
         if isinstance(known, Answer):
             return self._answered(known)
@@ -228,8 +257,7 @@ class TokenEndpoints:
         client, now = known.client, self._clock()
         return None, _worth(tx, claims, client, now) if claims else _refresh_worth(tx, form["token"], client, now)
 
-    async def revoke(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
-        """End a token of this client; the answer is the same whether there was one (RFC 7009 §2.2)."""
+    async def _revoke(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
         known = await self._identified(form, presented)
         if isinstance(known, Answer):
             return self._answered(known)
@@ -260,7 +288,7 @@ class TokenEndpoints:
         self, form: Mapping[str, str], presented: Presented, *, issues: bool = False
     ) -> _Known | Answer:
         """Prove who calls, and, where tokens are issued, what they are to be bound to. An Answer is the refusal."""
-        named = unverified_subject(form.get("client_assertion", "")) or form.get("client_id")
+        named = _named(form)
         client = await self._find(named) if named else None
         work = Work(self._clock(), client=client, certificate=presented.certificate)
         exchange = Exchange(self._parts, work, for_person=form.get("grant_type") not in API_GRANTS)
@@ -303,6 +331,25 @@ class InvalidGrant(OAuth2Error):  # type: ignore[misc] # Authlib ships no types
     """A grant that is not good, in words of ours (RFC 6749 §5.2)."""
 
     error = "invalid_grant"
+
+
+def _unproved(code: Code, verifier: str, binding: Mapping[str, str]) -> OAuth2Error | None:
+    """Say why whoever brings a code is not who asked for it: no verifier of its challenge, or another DPoP key.
+
+    Authlib looks at the verifier again. Here it is looked at before evidence says that tokens were issued.
+    """
+    if not _VERIFIER.fullmatch(verifier):
+        return InvalidRequestError("code_verifier is missing, or is none (RFC 7636 section 4.1).")
+    if not compare_s256_code_challenge(verifier, code.challenge):
+        return InvalidGrant("code_verifier is not that of the code_challenge.")
+    if code.jkt is not None and code.jkt != binding.get("jkt"):
+        return InvalidGrant("The code was asked for with another DPoP key (dpop_jkt).")
+    return None
+
+
+def _named(form: Mapping[str, str]) -> str:
+    """Return the client that a request names, whether it has proved it or not."""
+    return unverified_subject(form.get("client_assertion", "")) or form.get("client_id", "")
 
 
 def _handed_out(form: Mapping[str, str], client: Client, new: NewRefresh) -> str | None:

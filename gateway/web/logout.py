@@ -146,7 +146,7 @@ class LogoutPages:
         except InvalidRequest as error:
             return self._refused(request, error)
         query = urlencode({"state": fields.get("state") or fields.get("RelayState", "")})
-        return _redirect(f"{request.path}?{query}", status=303)
+        return _redirect(f"{request.rel_url.raw_path}?{query}", status=303)
 
     # --- pages
 

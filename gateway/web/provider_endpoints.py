@@ -69,7 +69,11 @@ class ProviderEndpoints:
             try:
                 form = await single_form(request)
             except InvalidRequest as error:
-                return json_answer(400, {"error": "invalid_request", "error_description": error.public})
+                return _unreadable(error.public)
+            except web.RequestPayloadError:
+                return _unreadable("The body breaks off, or is not encoded as announced.")
+            except web.HTTPRequestEntityTooLarge:
+                return _unreadable("The body is too large.", status=413)
             try:
                 shown = presented(request, self._service.issuer, self._certificate_of)
             except CertificateRefused as refused:
@@ -135,6 +139,10 @@ def unique(pairs: list[tuple[str, str]]) -> dict[str, str]:
     if len(once) != len(pairs):
         raise InvalidRequest("A parameter stands more than once.")
     return once
+
+
+def _unreadable(text: str, *, status: int = 400) -> web.Response:
+    return json_answer(status, {"error": "invalid_request", "error_description": text})
 
 
 def json_answer(status: int, body: Mapping[str, Any], *, cache: str = "no-store") -> web.Response:

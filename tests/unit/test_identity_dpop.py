@@ -231,8 +231,9 @@ REFUSED: Mapping[str, tuple[Callable[[], str], str]] = {
     "a time that is a text": (lambda: signed(claims(iat="now")), "needs iat"),
     "a time that is true": (lambda: signed(claims(iat=True)), "needs iat"),
     "a time beyond all time": (lambda: signed(claims(iat=10**30)), "needs iat"),
-    "a time that is no number": (lambda: signed(claims(iat=float("nan"))), "needs iat"),
+    "a time that is no number": (lambda: signed(claims(iat=float("nan"))), "base64url of JSON"),
     "no id": (lambda: signed(claims(jti=None)), "needs a jti"),
+    "an id of half a character": (lambda: signed(claims(jti="\ud800")), "base64url of JSON"),
     "an empty id": (lambda: signed(claims(jti="")), "needs a jti"),
     "a number as id": (lambda: signed(claims(jti=7)), "needs a jti"),
     "an endless id": (lambda: signed(claims(jti="j" * (LONGEST_ID + 1))), "needs a jti"),
@@ -305,7 +306,7 @@ def test_a_proof_is_remembered_for_longer_than_any_replica_accepts_it() -> None:
         check(signed(), now=late)
 
 
-@pytest.mark.parametrize("jti", ["\ud800", "\x00", "身份", "j" * LONGEST_ID])
+@pytest.mark.parametrize("jti", ["\x00", "身份", "j" * LONGEST_ID])
 def test_an_odd_id_becomes_a_key_that_the_store_can_hold(jti: str) -> None:
     assert len(check(signed(claims(jti=jti))).jti_key) == 64
 
