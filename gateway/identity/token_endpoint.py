@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from authlib.oauth2 import OAuth2Error
-from authlib.oauth2.rfc6749 import InvalidRequestError
+from authlib.oauth2.rfc6749 import InvalidClientError, InvalidRequestError
 from authlib.oauth2.rfc7636.challenge import compare_s256_code_challenge
 from sqlalchemy import Connection
 
@@ -251,7 +251,7 @@ class TokenEndpoints:
         if refusal is None and "token" not in form:
             refusal = InvalidRequestError("The parameter token is missing.")
         if refusal is None and known.client.authentication == "none":
-            refusal = InvalidRequestError("A public client may not introspect tokens.")
+            refusal = InvalidClientError("A public client may not introspect tokens.", status_code=401)
         if refusal is not None:
             return refusal, None
         client, now = known.client, self._clock()
