@@ -76,6 +76,7 @@ class Refusals:
         try:
             yield attempt
         except Interrupted as interrupted:
+            attempt.client_id = interrupted.interaction.client_id
             await self._note(_ended(attempt, interrupted.cause))
             raise
         except SignOnFailed as error:

@@ -196,7 +196,7 @@ async def test_every_endpoint_answers_to_its_methods_and_to_no_others(provider: 
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
         answer = await provider.world.http.request(method, address.removeprefix(ISSUER), allow_redirects=False)
         if method in METHODS[name]:
-            assert answer.status not in {404, 405} and answer.status < 500
+            assert answer.status not in {404, 405, 500}
         else:
             assert answer.status == 405
             assert set(answer.headers["Allow"].split(",")) == METHODS[name]
