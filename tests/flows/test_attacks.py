@@ -202,7 +202,8 @@ async def test_no_token_is_taken_that_we_or_the_client_did_not_sign(
 ) -> None:
     """There is no unsigned state: wherever a JWT comes in, these are refused, and the genuine one was good.
 
-    Guarded by the comparison of `alg` in `jose.verified_claims`, before any key is touched, and by joserfc behind it.
+    Guarded by the comparison of `alg` in `jose.verified_claims`, before any key is touched, and by joserfc's own list
+    behind it: either alone refuses them all.
     """
     forge, browser = FORGERIES[forgery], Browser(world)
     body = await signed_on(world, browser)
@@ -303,9 +304,10 @@ async def test_an_answer_that_nobody_asked_for_reaches_no_adapter(world: World) 
     chooser = await chosen_not_yet.to(Request().url())
     interaction = parameters(chooser)["interaction"]
     _, query = await at_the_region(sent)
-    for browser in (Browser(world), chosen_not_yet):
-        for brought in ("code=c", "code=c&state=", f"code=c&state={interaction}", query, "SAMLResponse=PHg%2B",
-                        "ticket=t&RelayState=", f"ticket=t&RelayState={interaction}"):  # fmt: skip
+    unasked = ["code=c", "code=c&state=", f"code=c&state={interaction}", f"code=c&state={'A' * 43}",
+               "SAMLResponse=PHg%2B", "ticket=t&RelayState=", f"ticket=t&RelayState={interaction}"]  # fmt: skip
+    for browser, more in ((Browser(world), [query]), (chosen_not_yet, [query]), (sent, [])):
+        for brought in [*unasked, *more]:
             assert (await browser.get(f"/sign-in/guangdong/callback?{brought}")).status == 400
             answer = await world.http.post(
                 "/sign-in/guangdong/callback", data=brought, allow_redirects=False,
@@ -572,7 +574,14 @@ async def test_no_link_or_redirect_of_our_own_pages_leads_elsewhere(world: World
         '"><a href="//evil.test">',
         "%0d%0aX",
     ]
-    pages = [chooser, "/oauth2/logout?x=1", "/sign-in/guangdong/callback?x=1", "/oauth2/authorize?x=1", "/sign-in?x=1"]
+    pages = [
+        chooser,
+        "/oauth2/logout?x=1",
+        "/oauth2/logout?ui_locales=en",
+        "/sign-in/guangdong/callback?x=1",
+        "/oauth2/authorize?x=1",
+        "/sign-in?x=1",
+    ]
     for page in pages:
         for trick in tricks:
             for name in ("lang", "return", "next", "why", "failed", "ui_locales", trick):
