@@ -336,7 +336,7 @@ class InvalidGrant(OAuth2Error):  # type: ignore[misc] # Authlib ships no types
 def _unproved(code: Code, verifier: str, binding: Mapping[str, str]) -> OAuth2Error | None:
     """Say why whoever brings a code is not who asked for it: no verifier of its challenge, or another DPoP key.
 
-    Authlib looks at the verifier again. Here it is looked at before evidence says that tokens were issued.
+    Authlib looks at the verifier again, but after family and refresh token are written.
     """
     if not _VERIFIER.fullmatch(verifier):
         return InvalidRequestError("code_verifier is missing, or is none (RFC 7636 section 4.1).")

@@ -591,9 +591,9 @@ async def test_no_link_or_redirect_of_our_own_pages_leads_elsewhere(world: World
                 assert 'href="' in text or answer.status == 302
                 assert foreign(text) == [], (page, name)
     for region in ("%2f%2fevil.test", "%5c%5cevil.test", "%0d%0aX:%20y", "%00", "x%3fy", "%23", "..%2f..%2f"):
-        answer = await raw(world, f"/sign-in/{region}/signed-out", b"state=x")
-        assert answer.startswith(b"HTTP/1.1 303 ")
-        assert f"\r\nLocation: /sign-in/{region}/signed-out?state=x\r\n".encode() in answer
+        back = await raw(world, f"/sign-in/{region}/signed-out", b"state=x")
+        assert back.startswith(b"HTTP/1.1 303 ")
+        assert f"\r\nLocation: /sign-in/{region}/signed-out?state=x\r\n".encode() in back
 
 
 def foreign(page: str) -> list[str]:

@@ -137,7 +137,10 @@ async def test_no_request_of_the_profile_comes_by_the_browser(world: World, how:
     """§5.3.2.2: only pushed requests, each once. Guarded by the first condition of `Authorization._resolved`."""
     client = relying(world, how)
     request = Request(client_id=client.id)
-    for extra in ({}, {"prompt": "none"}, {"request": "e30.e30."}, {"request_uri": "https://service.test/r"}):
+    more: list[dict[str, str | None]] = [
+        {}, {"prompt": "none"}, {"request": "e30.e30."}, {"request_uri": "https://service.test/r"},
+    ]  # fmt: skip
+    for extra in more:
         answer = await Browser(world).get(Request(client_id=client.id, extra=extra).url())
         assert (answer.status, "Location" in answer.headers) == (400, False)
     url = await client.pushed(request)
