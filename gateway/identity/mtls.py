@@ -112,6 +112,7 @@ def read_certificate(der: bytes, intermediates: Sequence[bytes] = ()) -> Present
         TypeError,
         UnsupportedAlgorithm,
         x509.DuplicateExtension,
+        x509.InvalidVersion,
         x509.UnsupportedGeneralNameType,
     ) as error:
         raise CertificateRefused("The client certificate cannot be read.") from error

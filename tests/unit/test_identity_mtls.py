@@ -11,7 +11,7 @@ from ipaddress import ip_network
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, Key, KeySet, OctKey, OKPKey, RSAKey
 from multidict import CIMultiDict
@@ -144,6 +144,7 @@ def test_what_is_no_certificate_is_refused(octets: bytes) -> None:
 
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")  # a serial number below zero
 @given(st.integers(0, len(PORTAL.der) - 1), st.integers(1, 255))
+@example(PORTAL.der.index(b"\xa0\x03\x02\x01\x02") + 4, 1)  # a version that there is not
 def test_a_certificate_with_a_flaw_never_proves_anything(place: int, change: int) -> None:
     """Every single byte counts: those that do not break the reading break the signature or the name."""
     flawed = bytearray(PORTAL.der)
