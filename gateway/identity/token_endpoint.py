@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from authlib.oauth2 import OAuth2Error
-from authlib.oauth2.rfc6749 import InvalidClientError, InvalidRequestError
+from authlib.oauth2.rfc6749 import InvalidClientError, InvalidRequestError, InvalidScopeError
 from authlib.oauth2.rfc7636.challenge import compare_s256_code_challenge
 from sqlalchemy import Connection
 
@@ -177,6 +177,8 @@ class TokenEndpoints:
 
     def _refresh(self, tx: Connection, form: Mapping[str, str], known: _Known, refresh: NewRefresh) -> _Settled:
         work, client, token = known.exchange.work, known.client, form.get("refresh_token", "")
+        if "scope" in form and _asks_too_much(tx, token, client.id, form["scope"], work.now):
+            return _Settled(InvalidScopeError("scope holds what was not granted with this refresh token."))
         rotate = client.profile != "fapi2"
         standing = (
             families.rotate_refresh(tx, token, client.id, refresh, work.now)
@@ -392,6 +394,15 @@ def _worth(tx: Connection, claims: Mapping[str, Any], client: Client, now: datet
     if not stands(tx, claims, now):
         return None
     return {**claims, "active": True, "token_type": "DPoP" if "jkt" in claims.get("cnf", {}) else "Bearer"}
+
+
+def _asks_too_much(tx: Connection, token: str, client_id: str, scope: str, now: datetime) -> bool:
+    """Say whether a client wants more than was granted to it (RFC 6749 §6): the token is not used up for that."""
+    family_id = families.refresh_family(tx, token, now)
+    standing = None if family_id is None else families.find_standing(tx, family_id, now)
+    if standing is None or standing.family.client_id != client_id:
+        return False
+    return not set(scope.split()) <= set(standing.family.scope.split())
 
 
 def _refresh_worth(tx: Connection, token: str, client: Client, now: datetime) -> dict[str, Any] | None:

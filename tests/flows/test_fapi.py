@@ -134,7 +134,7 @@ async def test_a_client_of_the_profile_goes_the_whole_way(world: World, how: str
 
 @pytest.mark.parametrize("how", ["dpop", "mtls"])
 async def test_no_request_of_the_profile_comes_by_the_browser(world: World, how: str) -> None:
-    """§5.3.2.2: only pushed requests, each once. Guarded by the first condition of `Authorization._resolved`."""
+    """§5.3.2.2: only pushed requests, each once. Guard: `_pushed_handle` in `authorization`."""
     client = relying(world, how)
     request = Request(client_id=client.id)
     more: list[dict[str, str | None]] = [

@@ -279,7 +279,7 @@ async def test_a_body_that_is_no_form_is_an_error_of_oauth(world: World, path: s
 
 
 async def test_a_pushed_request_is_named_once_and_by_one_client(world: World) -> None:
-    """Two readers could take two of them for the one meant. Guarded by `datalist` in `Authorization._resolved`."""
+    """Two readers could take two of them for the one meant. Guarded by `datalist` in `authorization._pushed_handle`."""
     _, pushed = await world.post("/oauth2/par", {**Request(client_id="agency").fields(), **world.signed()})
     uri = urlencode({"client_id": "agency", "request_uri": pushed["request_uri"]})
     for more in ("client_id=portal", "client_id=agency", "request_uri=https://evil.test/", uri):
@@ -300,7 +300,7 @@ async def page_of(answer: ClientResponse) -> tuple[int, str]:
 async def test_what_is_unknown_and_what_is_somebody_elses_are_answered_alike(world: World) -> None:
     """Codes, refresh tokens, access tokens, pushed requests: nobody learns that one exists by trying.
 
-    Guarded by one answer for each kind: `InvalidGrantError` of Authlib, `{"active": false}`, one text in `_resolved`.
+    Guarded by one answer for each kind: `InvalidGrantError` of Authlib, `{"active": false}`, the one text `NOT_PUSHED`.
     """
     request, made_up = Request(client_id="other"), "A" * 43
     code = (await Browser(world).sign_on(request))["code"]

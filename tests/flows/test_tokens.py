@@ -136,6 +136,22 @@ async def test_a_refresh_may_ask_for_less_and_never_for_more(world: World) -> No
     assert (status, less["scope"]) == (200, "openid")
     status, body = await refreshed(world, less["refresh_token"], scope="openid profile document")
     assert (status, body["error"]) == (400, "invalid_scope")
+    assert (await refreshed(world, less["refresh_token"]))[0] == 200
+
+
+async def test_a_refresh_that_asks_for_too_much_costs_nothing_and_tells_a_stranger_nothing(world: World) -> None:
+    """Else a mistake in a parameter ends the sign-on, or a stranger learns that the token is one.
+
+    Guarded by `_asks_too_much` in `TokenEndpoints._refresh`, and by its look at the client.
+    """
+    world.clients["other"] = a_client("other", grant_types=REFRESHING)
+    first = await signed_on(world, Request(scope="openid"))
+    for _ in range(2):
+        assert (await refreshed(world, first["refresh_token"], scope="openid document"))[1]["error"] == "invalid_scope"
+    form = {"grant_type": "refresh_token", "client_id": "other", "scope": "openid document"}
+    for token in (first["refresh_token"], "A" * 43):
+        assert (await world.post(TOKEN, {**form, "refresh_token": token}))[1]["error"] == "invalid_grant"
+    assert (await refreshed(world, first["refresh_token"]))[0] == 200
 
 
 async def test_no_token_outlives_the_session(world: World) -> None:
@@ -182,7 +198,7 @@ async def fapi_sign_on(world: World) -> tuple[dict[str, Any], DpopKey]:
 
 
 async def test_a_client_that_must_push_its_requests_has_no_other_way(world: World) -> None:
-    """Guarded by the first condition in `authorization.Authorization._resolved`."""
+    """Guarded by the first condition in `authorization._pushed_handle`."""
     for change in ({"require_pushed_requests": True}, {"profile": "fapi2"}):
         world.clients["agency"] = replace(world.clients["agency"], require_pushed_requests=False, profile="standard")
         world.clients["agency"] = replace(world.clients["agency"], **change)
