@@ -51,7 +51,7 @@ def read_header(token: str) -> dict[str, Any]:
 
     joserfc trusts the header to be an object and the JSON to be shallow; a stranger's token is neither for sure.
     """
-    return _header_and_claims(token)[0]
+    return unverified(token)[0]
 
 
 def unverified_claims(token: str) -> dict[str, Any]:
@@ -59,10 +59,11 @@ def unverified_claims(token: str) -> dict[str, Any]:
 
     Raises UnreadableToken.
     """
-    return _header_and_claims(token)[1]
+    return unverified(token)[1]
 
 
-def _header_and_claims(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return header and claims as somebody wrote them. Raises UnreadableToken."""
     parts = token.split(".")
     if len(token) > LONGEST or len(parts) != 3 or not token.isascii():
         raise UnreadableToken("it is not a compact JWT")

@@ -81,17 +81,25 @@ class Disclosure:
         """Return the same as a unit for the store."""
         session = found.session
         receipts = () if anew else consents.live(tx, found.client.id, session.subject_ref, session.region, now)
-        ask = self._ask(found, receipts, now, self._linked(tx, found))
-        return Outcome(wanted_claims(found), self._gate.decide(ask))
+        wanted = wanted_claims(found)
+        ask = self._ask(found, wanted, receipts, now, self._linked(tx, found, wanted))
+        return Outcome(wanted, self._gate.decide(ask))
 
-    def _linked(self, tx: Connection, found: SessionFound) -> frozenset[str]:
+    def _linked(self, tx: Connection, found: SessionFound, wanted: ClaimsChosen) -> frozenset[str]:
         """Return the claim of linked accounts if it is asked for and there are any."""
-        if self._links is None or LINKED not in wanted_claims(found)["userinfo"]:
+        if self._links is None or LINKED not in wanted["userinfo"]:
             return frozenset()
         session = found.session
         return frozenset({LINKED} if self._links(tx, session.region, session.subject_ref) else ())
 
-    def _ask(self, found: SessionFound, receipts: Sequence[Receipt], now: datetime, linked: frozenset[str]) -> Ask:
+    def _ask(
+        self,
+        found: SessionFound,
+        wanted: ClaimsChosen,
+        receipts: Sequence[Receipt],
+        now: datetime,
+        linked: frozenset[str],
+    ) -> Ask:
         session, recipient = found.session, recipient_of(found.client)
         origin = self._regions[session.region].place
         _subject, person = self._vault.open(session.id, session.person)
@@ -100,7 +108,7 @@ class Disclosure:
             region=session.region,
             origin=origin,
             recipient=recipient,
-            claims=_essential(found),
+            claims=_essential(found, wanted),
             held=frozenset(chosen_claims(person, CLAIM_NAMES)) | linked,
             document_type=_document_type(person),
             consents=[receipt.given() for receipt in receipts],
@@ -155,10 +163,10 @@ def wanted_claims(found: SessionFound) -> dict[str, Sequence[str]]:
     return {"userinfo": userinfo, "id_token": id_token}
 
 
-def _essential(found: SessionFound) -> dict[str, bool]:
+def _essential(found: SessionFound, wanted: ClaimsChosen) -> dict[str, bool]:
     """Return every claim that is asked for, and whether the service calls it essential."""
     asked = found.wishes.claims
-    names = {name for names in wanted_claims(found).values() for name in names}
+    names = {name for names in wanted.values() for name in names}
     return {
         name: any(asked.get(place, {}).get(name, {}).get("essential") is True for place in PLACES) for name in names
     }
