@@ -31,8 +31,9 @@ from gateway.identity.linking import Linking
 from gateway.identity.mandate_desk import MandateDesk
 from gateway.identity.mandates import Mandates
 from gateway.identity.mtls import Authorities, CertificateReader
+from gateway.identity.provider import ClientsAsked
 from gateway.identity.records import Session, touch_session
-from gateway.identity.registry import ClientRegistry
+from gateway.identity.registry import ClientRegistry, honours, stands
 from gateway.identity.revocations import WatchedStore
 from gateway.identity.service import IdentityService
 from gateway.identity.verified import VerifiedTokens
@@ -162,7 +163,8 @@ async def build_app(
             timedelta(seconds=config.sign_on.interaction_seconds),
         )  # fmt: skip
         identity = IdentityService(
-            config=config, find=clients.find, recognition=data.recognition, bases=data.bases,
+            config=config, find=clients.find, asked=ClientsAsked(stands, honours),
+            recognition=data.recognition, bases=data.bases,
             regions=regions, store=store, sealer=sealer, references=references, signer=signer, clock=clock,
             metrics=metrics, authorities=authorities, verified=verified, finish_link=linking.finish,
             mandates=mandates, links=linking.linked_subjects,

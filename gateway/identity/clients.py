@@ -81,6 +81,8 @@ class Client:
     purpose: Mapping[str, str] = field(default_factory=dict)
     legal_basis: str = ""
     service: str = ""
+    enabled_at: datetime | None = None
+    """When it was last enabled again. What it got before that stays ended."""
 
     @property
     def sender_constrained(self) -> bool:

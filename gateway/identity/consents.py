@@ -118,8 +118,11 @@ _LIVE = select(sign_on_consents).where(*_IN_FORCE).order_by(*_NEWEST_FIRST)
 
 
 def give(tx: Connection, answer: Answer, expires_at: datetime, now: datetime) -> Receipt:
-    """Record an answer and return its receipt. It takes the place of what this person told this client before."""
-    _end(tx, _IN_FORCE, now, _whose(answer.recipient.client_id, answer.subject_ref, answer.region, now))
+    """Record an answer and return its receipt. It takes the place of what this person told this client before.
+
+    What the client got by a wider answer ends: a claim that is left out now was taken back.
+    """
+    before = _end(tx, _IN_FORCE, now, _whose(answer.recipient.client_id, answer.subject_ref, answer.region, now))
     receipt = Receipt(
         id="CR" + secrets.token_hex(16),
         client_id=answer.recipient.client_id,
@@ -135,6 +138,8 @@ def give(tx: Connection, answer: Answer, expires_at: datetime, now: datetime) ->
         revoked_at=None,
     )
     _insert(tx, receipt, answer)
+    if any(one.claims - receipt.claims for one in before):
+        _end_grants(tx, receipt, answer.subject_ref, now)
     _evidence(tx, "consent.give", receipt, answer.subject_ref, {"statement": answer.statement}, now)
     return receipt
 
@@ -196,6 +201,7 @@ def _end(
 
 
 def _end_grants(tx: Connection, receipt: Receipt, subject_ref: str, now: datetime) -> None:
+    """End codes, then families: a redemption under way holds its code, and its family is seen once it has ended."""
     sessions = sign_on_sessions.c
     theirs = select(sessions.id).where(sessions.region == receipt.region, sessions.subject_ref == subject_ref)
     families, codes = token_families.c, authorization_codes.c
@@ -203,8 +209,8 @@ def _end_grants(tx: Connection, receipt: Receipt, subject_ref: str, now: datetim
     unused = (codes.client_id == receipt.client_id, codes.session_id.in_(theirs), codes.used_at.is_(None))
     ended = update(token_families).where(*live_families, families.revoked_at.is_(None))
     mark(tx)
-    tx.execute(ended.values(revoked_at=now))
     tx.execute(update(authorization_codes).where(*unused).values(used_at=now))
+    tx.execute(ended.values(revoked_at=now))
 
 
 def _insert(tx: Connection, receipt: Receipt, answer: Answer) -> None:

@@ -166,9 +166,9 @@ def rotate_refresh(tx: Connection, token: str, client_id: str, new: NewRefresh, 
 
 
 def hold_refresh(tx: Connection, token: str, client_id: str, now: datetime) -> Standing | None:
-    """Return what a refresh token stands for and leave it as it is.
+    """Return what a refresh token stands for and leave it as it is: to look before it is used up.
 
-    For clients of the FAPI 2.0 profile, whose tokens are bound to their key: rotation is not for them (§5.3.2.1).
+    For clients of the FAPI 2.0 profile that is all: their tokens are bound to a key, so none is rotated (§5.3.2.1).
     """
     found = refresh_family(tx, token, now)
     standing = None if found is None else find_standing(tx, found, now)

@@ -16,6 +16,7 @@ from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749 import AuthorizationServer, UnsupportedResponseTypeError
 from authlib.oauth2.rfc6749.errors import InvalidClientError
 from authlib.oidc.core.errors import LoginRequiredError
+from sqlalchemy import Connection
 
 from gateway.config import SignOnSettings
 from gateway.crypto.at_rest import References
@@ -56,6 +57,18 @@ FindClient = Callable[[str], Awaitable[Client | None]]
 
 
 @dataclass(frozen=True, slots=True)
+class ClientsAsked:
+    """What a unit asks of a client in the store itself, where what is in memory may be two seconds old.
+
+    `stands` is for a unit that gives a client something, and holds it enabled until that commits. `honours` is told
+    when a token was issued (epoch s).
+    """
+
+    stands: Callable[[Connection, str], bool]
+    honours: Callable[[Connection, str, int], bool]
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderParts:
     """What the provider is made of. `reachable` is the best level that any enabled region's sign-on can give."""
 
@@ -70,6 +83,7 @@ class ProviderParts:
     authorities: Authorities
     methods: Sequence[str]
     """How clients may prove themselves here: certificates only where the listener sees any."""
+    asked: ClientsAsked
 
     def recognised(self, client: Client, session: Session, now: datetime) -> Decision:
         """Say whether a person's sign-on counts for this client, by which line of the matrix, and if not, why."""

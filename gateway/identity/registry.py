@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import ValidationError
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
 from gateway.errors import Conflict, InvalidRequest, NotFound, StartRefused, Unavailable
 from gateway.evidence import Exchange, record
@@ -134,7 +134,7 @@ class ClientRegistry:
     def _hold(self, row: Row[Any], now: datetime) -> _Held:
         entry = _entry(row)
         keys_until = next_end(entry.public_keys(), now)
-        client = client_of(entry, self._surroundings, now)
+        client = replace(client_of(entry, self._surroundings, now), enabled_at=row.enabled_at)
         return _Held(client, row.version, min(now + FRESH, keys_until or now + FRESH), keys_until)
 
     def _remember(self, held: _Held) -> None:
@@ -227,10 +227,19 @@ def services(tx: Connection) -> Mapping[str, str]:
     return {row.id: str(row.registration.get("service", row.id)) for row in rows}
 
 
+_ENABLED = select(clients.c.enabled_at).where(clients.c.id == bindparam("client"), clients.c.disabled_at.is_(None))
+_ENABLED_HELD = _ENABLED.with_for_update(read=True)
+
+
 def stands(tx: Connection, client_id: str) -> bool:
     """Say whether a client is enabled, for a unit that gives it something; nobody disables it until that commits."""
-    enabled = select(clients.c.id).where(clients.c.id == client_id, clients.c.disabled_at.is_(None))
-    return tx.execute(enabled.with_for_update(read=True)).one_or_none() is not None
+    return tx.execute(_ENABLED_HELD, {"client": client_id}).one_or_none() is not None
+
+
+def honours(tx: Connection, client_id: str, issued_at: int) -> bool:
+    """Say whether a client's token of that time (epoch s) still counts: it is enabled, and was ever since."""
+    row = tx.execute(_ENABLED, {"client": client_id}).one_or_none()
+    return row is not None and (row.enabled_at is None or issued_at >= int(row.enabled_at.timestamp()))
 
 
 def _row(tx: Connection, client_id: str) -> Row[Any] | None:
@@ -358,8 +367,8 @@ def _disable(tx: Connection, client_id: str, by: By, now: datetime) -> Registere
     live = (families.client_id == client_id, families.revoked_at.is_(None))
     unused = (codes.client_id == client_id, codes.used_at.is_(None))
     mark(tx)
-    tx.execute(update(token_families).where(*live).values(revoked_at=now))
-    tx.execute(update(authorization_codes).where(*unused).values(used_at=now))
+    tx.execute(update(authorization_codes).where(*unused).values(used_at=now))  # a redemption under way holds its code:
+    tx.execute(update(token_families).where(*live).values(revoked_at=now))  # what it began is seen once it has ended
     tx.execute(delete(pushed_requests).where(pushed_requests.c.client_id == client_id))
     return registered
 
@@ -373,7 +382,9 @@ def _switch(
 ) -> Registered:
     """Turn a client off or on; the version goes up, so that nobody changes what they saw before."""
     other = clients.c.disabled_at.is_(None) if disabled_at else clients.c.disabled_at.is_not(None)
-    values = {"disabled_at": disabled_at, "version": clients.c.version + 1, "changed_at": now}
+    values: dict[str, Any] = {"disabled_at": disabled_at, "version": clients.c.version + 1, "changed_at": now}
+    if disabled_at is None:
+        values["enabled_at"] = now
     turned = update(clients).where(clients.c.id == client_id, other).values(values)
     row = tx.execute(turned.returning(*clients.c)).one_or_none()
     if row is None:  # it is so already

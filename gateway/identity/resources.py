@@ -17,6 +17,7 @@ from gateway.domain.caller import Acting, Caller
 from gateway.domain.identity import SignedOnPerson
 from gateway.errors import NotAuthenticated, NotPermitted
 from gateway.identity import families
+from gateway.identity.clients import Client
 from gateway.identity.delegation import MANDATE_CLAIM
 from gateway.identity.disclosure import Links
 from gateway.identity.dpop import JTI_SCOPE, DpopRefused, Proof
@@ -57,6 +58,7 @@ class Resources:
     async def userinfo(self, presented: Presented) -> dict[str, Any]:
         """Return the claims that may go out with this token. Raises NotAuthenticated or NotPermitted."""
         claims = await self._claims(presented)
+        await self._client_of(claims)
         standing = await self._standing(claims)
         if "openid" not in str(claims["scope"]).split():
             raise NotPermitted("The access token lacks the scope openid.", code="auth.insufficient_scope")
@@ -109,9 +111,7 @@ class Resources:
         if "sid" in claims and "act" not in claims:
             text = "This access token was issued for a person's sign-on; the API takes one of client_credentials."
             raise NotAuthenticated(text)
-        client = await self._find(str(claims["client_id"]))
-        if client is None:
-            raise NotAuthenticated("The client of this access token is not registered any more.")
+        client = await self._client_of(claims)
         acting = None
         if "act" in claims:
             standing = await self._standing(claims)
@@ -136,6 +136,15 @@ class Resources:
             refused.headers = {NONCE_HEADER: self._proofs.nonce(now)}
             raise
         return claims
+
+    async def _client_of(self, claims: Mapping[str, Any]) -> Client:
+        """Return the client that a token was issued to. What it got before it was disabled does not come back."""
+        client = await self._find(str(claims["client_id"]))
+        if client is None:
+            raise NotAuthenticated("The client of this access token is not registered any more.")
+        if client.enabled_at is not None and claims["iat"] < int(client.enabled_at.timestamp()):
+            raise NotAuthenticated("The client was disabled after this access token was issued; get a new one.")
+        return client
 
     async def _check_holder(self, presented: Presented, claims: Mapping[str, Any], now: datetime) -> None:
         """Make sure that whoever presents the token holds what it is bound to, and proves it anew."""

@@ -31,7 +31,7 @@ from gateway.identity.mandates import Mandates
 from gateway.identity.mtls import Authorities
 from gateway.identity.persons import PersonVault
 from gateway.identity.proofs import Presented, Proofs
-from gateway.identity.provider import FindClient, ProviderParts
+from gateway.identity.provider import ClientsAsked, FindClient, ProviderParts
 from gateway.identity.refusals import Refusals
 from gateway.identity.resources import Resources
 from gateway.identity.returns import Returns
@@ -64,6 +64,7 @@ class IdentityService:
         *,
         config: Config,
         find: FindClient,
+        asked: ClientsAsked,
         recognition: Recognition,
         bases: Sequence[Basis],
         regions: Mapping[str, SignOnRegion],
@@ -103,6 +104,7 @@ class IdentityService:
             recognition=recognition,
             authorities=authorities,
             methods=client_methods(config.listen),
+            asked=asked,
         )
         self.returns = Returns(store, sealer, clock)
         proofs = Proofs(self.nonces)

@@ -30,7 +30,7 @@ from gateway.identity.clients import TOKEN_EXCHANGE, Client
 from gateway.identity.exchanges import Exchanges
 from gateway.identity.families import NewRefresh, Standing
 from gateway.identity.proofs import Presented, Proofs, Proved
-from gateway.identity.provider import API_GRANTS, Answer, Exchange, FindClient, ProviderParts, Work
+from gateway.identity.provider import API_GRANTS, Answer, ClientsAsked, Exchange, FindClient, ProviderParts, Work
 from gateway.identity.records import Code, UsedAssertion, new_handle
 from gateway.identity.refusals import Refusals
 from gateway.identity.requests import KEPT, Form, ProtocolRequest
@@ -148,6 +148,8 @@ class TokenEndpoints:
         if refusal is not None:
             return _Settled(refusal)
         work, client = known.exchange.work, known.client
+        if not self._parts.asked.stands(tx, client.id):
+            return _Settled(InvalidClientError("This client is not registered any more.", status_code=401))
         match form.get("grant_type"):
             case "authorization_code":
                 return self._redeem(tx, form, known, refresh)
@@ -176,22 +178,17 @@ class TokenEndpoints:
         return _Settled(code=found.code, standing=found.standing)
 
     def _refresh(self, tx: Connection, form: Mapping[str, str], known: _Known, refresh: NewRefresh) -> _Settled:
+        """Refuse what cannot be had before the token is used up: a client whose request lacks something may mend it."""
         work, client, token = known.exchange.work, known.client, form.get("refresh_token", "")
-        if "scope" in form and _asks_too_much(tx, token, client.id, form["scope"], work.now):
-            return _Settled(InvalidScopeError("scope holds what was not granted with this refresh token."))
-        rotate = client.profile != "fapi2"
-        standing = (
-            families.rotate_refresh(tx, token, client.id, refresh, work.now)
-            if rotate
-            else families.hold_refresh(tx, token, client.id, work.now)
-        )
+        standing = families.hold_refresh(tx, token, client.id, work.now)
+        if standing is not None:
+            refusal = _unbound(tx, standing, client, work) or _too_much(standing, form)
+            if refusal is not None:
+                return _Settled(refusal)
+        if client.profile != "fapi2":  # also one that was used before, which ends its family
+            standing = families.rotate_refresh(tx, token, client.id, refresh, work.now)
         if standing is None:
             return _Settled()
-        if client.authentication == "none" and standing.family.binding != work.binding:
-            families.revoke_family(tx, standing.family.id, work.now)
-            return _Settled(InvalidGrant("The refresh token is bound to another key."))
-        if standing.family.binding and not work.binding:
-            return _Settled(InvalidGrant("The refresh token's tokens are bound; prove a key with this request too."))
         family = replace(standing.family, binding=work.binding)
         return _Settled(standing=replace(standing, family=family))
 
@@ -257,7 +254,9 @@ class TokenEndpoints:
         if refusal is not None:
             return refusal, None
         client, now = known.client, self._clock()
-        return None, _worth(tx, claims, client, now) if claims else _refresh_worth(tx, form["token"], client, now)
+        if claims is None:
+            return None, _refresh_worth(tx, form["token"], client, now)
+        return None, _worth(tx, claims, client, self._parts.asked, now)
 
     async def _revoke(self, form: Mapping[str, str], presented: Presented) -> TokenAnswer:
         known = await self._identified(form, presented)
@@ -387,22 +386,35 @@ def _push(
     return refusal
 
 
-def _worth(tx: Connection, claims: Mapping[str, Any], client: Client, now: datetime) -> dict[str, Any] | None:
+def _worth(
+    tx: Connection, claims: Mapping[str, Any], client: Client, asked: ClientsAsked, now: datetime
+) -> dict[str, Any] | None:
     """Return what a client may know of an access token. The store is asked each time: here no answer is old."""
     if claims["client_id"] != client.id and "introspection" not in client.scopes:
         return None
-    if not stands(tx, claims, now):
+    if not stands(tx, claims, now) or not asked.honours(tx, claims["client_id"], claims["iat"]):
         return None
     return {**claims, "active": True, "token_type": "DPoP" if "jkt" in claims.get("cnf", {}) else "Bearer"}
 
 
-def _asks_too_much(tx: Connection, token: str, client_id: str, scope: str, now: datetime) -> bool:
-    """Say whether a client wants more than was granted to it (RFC 6749 §6): the token is not used up for that."""
-    family_id = families.refresh_family(tx, token, now)
-    standing = None if family_id is None else families.find_standing(tx, family_id, now)
-    if standing is None or standing.family.client_id != client_id:
-        return False
-    return not set(scope.split()) <= set(standing.family.scope.split())
+def _unbound(tx: Connection, standing: Standing, client: Client, work: Work) -> OAuth2Error | None:
+    """Return why a refresh is refused that does not prove the key its tokens are bound to.
+
+    A public client's token in the hands of somebody with another key was stolen, so its family ends.
+    """
+    if client.authentication == "none" and standing.family.binding != work.binding:
+        families.revoke_family(tx, standing.family.id, work.now)
+        return InvalidGrant("The refresh token is bound to another key.")
+    if standing.family.binding and not work.binding:
+        return InvalidGrant("The refresh token's tokens are bound; prove a key with this request too.")
+    return None
+
+
+def _too_much(standing: Standing, form: Mapping[str, str]) -> OAuth2Error | None:
+    """Return the refusal of a client that wants more than was granted to it (RFC 6749 §6)."""
+    if set(form.get("scope", "").split()) <= set(standing.family.scope.split()):
+        return None
+    return InvalidScopeError("scope holds what was not granted with this refresh token.")
 
 
 def _refresh_worth(tx: Connection, token: str, client: Client, now: datetime) -> dict[str, Any] | None:

@@ -312,6 +312,7 @@ clients = Table(
     Column("created_at", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
     Column("disabled_at", Instant),
+    Column("enabled_at", Instant),  # when it was last enabled again: tokens of before do not come back
 )
 
 pushed_requests = Table(

@@ -116,7 +116,7 @@ class LogoutPages:
     async def result(self, request: web.Request) -> web.StreamResponse:
         """Show who was told, and with what result, to the browser that signed out."""
         handle = self._logout.read(request) or new_handle()
-        found = await self._service.logouts.result(request.query.get("logout", "")[:40], handle)
+        found = await self._service.logouts.result(request.query.get("logout", "")[:40].replace("\0", ""), handle)
         if found is None:
             return self._refused(request, None)
         logout, parties = found

@@ -119,13 +119,19 @@ async def form(request: web.Request) -> list[tuple[str, str]]:
 
 
 def fields(request: web.Request, body: bytes) -> list[tuple[str, str]]:
-    """Return the fields of a form body that was read already. Raises InvalidRequest."""
+    """Return the fields of a form body that was read already. Raises InvalidRequest.
+
+    A NUL is refused here: one engine of the store refuses it, and would undo with it what a request had used up.
+    """
     if request.content_type != _FORM:
         raise InvalidRequest(f"The body must be {_FORM}.")
     try:
-        return parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
+        found = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
     except ValueError as error:
         raise InvalidRequest(f"The body must be {_FORM} of at most {MOST_FIELDS} fields.") from error
+    if any("\0" in text for pair in found for text in pair):
+        raise InvalidRequest("The body must not hold the character NUL (%00).")
+    return found
 
 
 async def single_form(request: web.Request) -> dict[str, str]:

@@ -222,7 +222,7 @@ async def a_world(store: Store, folder: Path) -> AsyncIterator[World]:
         running = asyncio.create_task(worker.run())
         yield World(
             base.http, base.service, store, base.clock, base.providers, base.regions, base.clients, {}, base.app,
-            base.mandates, sign_outs, parties,
+            base.mandates, base.disabled, sign_outs, parties,
         )  # fmt: skip
         worker.stop()
         await running

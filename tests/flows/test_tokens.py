@@ -33,6 +33,7 @@ from gateway.identity.linking import Side
 from gateway.identity.mandates import new_mandate_id
 from gateway.identity.persons import LINKED
 from gateway.identity.proofs import Presented
+from gateway.policy.recognition import Line, Recognition
 from gateway.storage.sqlite import SqliteStore
 from gateway.storage.tables import evidence
 from tests.support.sign_on import (
@@ -372,6 +373,35 @@ async def test_the_refresh_token_of_a_public_client_is_bound_to_its_key(world: W
     assert (status, body["error"]) == (400, "invalid_grant")
 
 
+async def test_a_request_that_forgot_its_proof_costs_no_refresh_token(world: World) -> None:
+    """The client mends it and asks again; a token that was used up would end the sign-on for one missing header.
+
+    Guarded by `_unbound`, which `_refresh` asks before it rotates.
+    """
+    world.clients["agency"] = replace(
+        world.clients["agency"], grant_types=REFRESHING, redirect_uris=world.clients["portal"].redirect_uris
+    )
+    request, key = Request(client_id="agency"), DpopKey(world)
+    back = await Browser(world).sign_on(request)
+    form = {**request.redemption(back["code"]), **world.signed()}
+    _, first = await world.post(TOKEN, form, {"DPoP": key.proof("POST", TOKEN)})
+    form = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
+    status, body = await world.post(TOKEN, {**form, **world.signed()})
+    assert (status, body["error"]) == (400, "invalid_grant")
+    assert (await world.post(TOKEN, {**form, **world.signed()}, {"DPoP": key.proof("POST", TOKEN)}))[0] == 200
+
+
+async def test_who_holds_a_stolen_refresh_token_ends_its_family_whatever_is_asked_for(world: World) -> None:
+    """A scope that goes too far is refused after the key, or a thief could ask for ever whether the token lives."""
+    request, key, other = Request(), DpopKey(world), DpopKey(world)
+    back = await Browser(world).sign_on(request)
+    _, first = await world.post(TOKEN, request.redemption(back["code"]), {"DPoP": key.proof("POST", TOKEN)})
+    form = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"], "client_id": "portal"}
+    _, body = await world.post(TOKEN, {**form, "scope": "submissions"}, {"DPoP": other.proof("POST", TOKEN)})
+    assert body["error"] == "invalid_grant"
+    assert (await world.post(TOKEN, form, {"DPoP": key.proof("POST", TOKEN)}))[0] == 400
+
+
 async def test_two_proofs_with_one_request_are_refused(world: World) -> None:
     key = DpopKey(world)
     form = {"grant_type": "client_credentials", **world.signed()}
@@ -479,7 +509,7 @@ async def test_a_client_is_told_what_its_own_token_is_worth_and_nothing_of_other
     assert (await introspected(world, body["access_token"], "rsa"))["active"] is True
 
 
-@pytest.mark.parametrize("token", ["", "x", "a.b.c", "é", "A" * 43, "x" * 9000, "\x00"])
+@pytest.mark.parametrize("token", ["", "x", "a.b.c", "é", "A" * 43, "x" * 9000])
 async def test_whatever_is_no_token_of_ours_is_not_active(world: World, token: str) -> None:
     status, body = await world.post("/oauth2/introspect", {"token": token or " ", **world.signed()})
     assert (status, body) == (200, {"active": False})
@@ -664,6 +694,76 @@ async def test_only_a_client_that_is_registered_for_this_portal_may_exchange(exc
     no_exchange: frozenset[GrantType] = frozenset({"client_credentials"})
     world.clients["agency"] = replace(world.clients["agency"], grant_types=no_exchange)
     assert (await exchanged(world, portals["access_token"]))[1]["error"] == "unauthorized_client"
+
+
+async def test_a_sign_on_that_counts_at_the_portal_alone_is_not_exchanged_for_another_service(
+    tmp_path: Path, keys: Mapping[str, Any]
+) -> None:
+    """The matrix is by service: what it says of the portal says nothing of the agency. Guarded by `_counts`."""
+    line = Line.model_validate(
+        {"regions": ["guangdong"], "services": ["portal"], "purposes": ["*"], "least": "A0", "kinds": ["person"]}
+    )
+    store = await SqliteStore.open(str(tmp_path / "gateway.db"))
+    await store.migrate()
+    async with open_world(tmp_path, keys, store, recognition=Recognition({1: line})) as world:
+        exchanges: frozenset[GrantType] = frozenset({"client_credentials", TOKEN_EXCHANGE})
+        world.clients["agency"] = replace(
+            world.clients["agency"], grant_types=exchanges, exchanges_from=frozenset({"portal"})
+        )
+        status, body = await exchanged(world, (await signed_on(world))["access_token"])
+    await store.close()
+    assert (status, body["error"]) == (400, "invalid_grant")
+
+
+# --- clients that were disabled ------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_another_replica_disabled_is_given_nothing_more(world: World) -> None:
+    """What is in memory may be two seconds old, and what began in them would be ended by nobody.
+
+    Guarded by `asked.stands` in `TokenEndpoints._settle`.
+    """
+    request = Request()
+    back = await Browser(world).sign_on(request)
+    world.disabled.add("portal")
+    status, body = await world.token(**request.redemption(back["code"]))
+    assert (status, body["error"]) == (401, "invalid_client")
+
+
+async def test_no_token_of_a_disabled_client_is_active(world: World) -> None:
+    """Whoever relies on introspection must not go on serving it. Guarded by `asked.honours` in `_worth`."""
+    client = world.clients["agency"]
+    world.clients["watcher"] = replace(client, id="watcher", scopes=client.scopes | {"introspection"})
+    _, body = await world.machine_token(world.assertion())
+    for disabled in (False, True):
+        signed = {**world.signed(), "client_assertion": world.assertion("watcher", world.keys["agency"])}
+        _, worth = await world.post("/oauth2/introspect", {"token": body["access_token"], **signed})
+        assert worth["active"] is not disabled
+        world.disabled.add("agency")
+
+
+async def test_a_disabled_client_learns_nothing_more_of_a_person_and_enabling_it_brings_no_token_back(
+    world: World,
+) -> None:
+    """Guarded by `Resources._client_of`."""
+    person = await signed_on(world)
+    _, ours = await world.machine_token(world.assertion())
+    portal, agency = world.clients.pop("portal"), world.clients["agency"]
+    assert (await world.userinfo(person["access_token"])).status == 401
+    world.clock.advance(5)
+    world.clients["portal"] = replace(portal, enabled_at=world.clock())
+    world.clients["agency"] = replace(agency, enabled_at=world.clock())
+    assert (await world.userinfo(person["access_token"])).status == 401
+    with pytest.raises(NotAuthenticated):
+        await world.caller(ours["access_token"])
+
+
+async def test_a_nul_is_refused_before_anything_is_used_up(world: World) -> None:
+    """One engine of the store refuses it, and would undo with it what the request had used up."""
+    signed = world.signed()
+    _, body = await world.post(TOKEN, {"grant_type": "client_credentials", "scope": "a\0", **signed})
+    assert body["error"] == "invalid_request"
+    assert (await world.post(TOKEN, {"grant_type": "client_credentials", **signed}))[0] == 200
 
 
 async def test_a_revoked_token_is_not_exchanged(exchanging: World) -> None:

@@ -38,6 +38,7 @@ from gateway.identity.disclosure import Links
 from gateway.identity.mandates import Mandates
 from gateway.identity.mtls import Authorities, CertificateReader
 from gateway.identity.proofs import Presented
+from gateway.identity.provider import ClientsAsked
 from gateway.identity.revocations import WatchedStore
 from gateway.identity.service import IdentityService
 from gateway.identity.verified import VerifiedTokens
@@ -150,6 +151,8 @@ class World:
     keys: dict[str, Any]
     app: web.Application
     mandates: Mandates
+    disabled: set[str]
+    """Clients that another replica disabled: `find` has them in memory still."""
 
     def assertion(self, client_id: str = "agency", key: Any = None, algorithm: str = "", **changes: Any) -> str:
         now = self.clock.stamp()
@@ -373,11 +376,15 @@ async def open_world(
     async def find(client_id: str) -> Client | None:
         return clients.get(client_id)
 
+    disabled: set[str] = set()
+    asked = ClientsAsked(
+        lambda _tx, client_id: client_id not in disabled, lambda _tx, client_id, _issued_at: client_id not in disabled
+    )
     verified = VerifiedTokens(clock, monotonic or (lambda: clock().timestamp()))
     store = WatchedStore(store, verified)
     mandates = Mandates(store, Sealer(secret), References(secret), clock, Rules(), {"item-1", "item-2"})
     service = IdentityService(
-        config=config or a_config(folder), find=find, recognition=recognition or EVERYBODY, bases=bases,
+        config=config or a_config(folder), find=find, asked=asked, recognition=recognition or EVERYBODY, bases=bases,
         regions=regions, store=store, sealer=Sealer(secret), references=References(secret),
         signer=signer or Es256Signer([keys.get("signing") or pem()]), clock=clock, metrics=metrics,
         authorities=authorities, verified=verified, mandates=mandates, links=links,
@@ -390,4 +397,4 @@ async def open_world(
     pages = Pages(secure=True)
     app.add_routes([*sign_on.routes(service, pages), *logout.routes(service, pages, clock, 65536)])
     async with TestClient(TestServer(app), cookie_jar=DummyCookieJar()) as http:
-        yield World(http, service, store, clock, providers, regions, clients, dict(keys), app, mandates)
+        yield World(http, service, store, clock, providers, regions, clients, dict(keys), app, mandates, disabled)

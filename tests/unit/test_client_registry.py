@@ -16,7 +16,7 @@ from sqlalchemy import Connection, insert, select, update
 from gateway.errors import Conflict, InvalidRequest, NotFound, StartRefused, Unavailable
 from gateway.identity import families, records
 from gateway.identity.clients import TOKEN_EXCHANGE, ClientEntry, Surroundings, checked
-from gateway.identity.registry import REMEMBERED, By, ClientRegistry, stands
+from gateway.identity.registry import REMEMBERED, By, ClientRegistry, honours, stands
 from gateway.storage import Store, Unit
 from gateway.storage.tables import (
     authorization_codes,
@@ -369,3 +369,20 @@ async def test_a_unit_can_make_sure_that_its_client_still_stands(store: Store, c
     await known.disable("portal", BY)
     assert not await store.write(lambda tx: stands(tx, "portal"))
     assert not await store.write(lambda tx: stands(tx, "nobody"))
+
+
+async def test_a_token_of_before_a_client_was_disabled_does_not_come_back(store: Store, clock: ManualClock) -> None:
+    """Nothing of a client's own token is kept that could be ended, so its time decides. Guarded by `honours`."""
+    known = registry(store, clock)
+    await known.register(entry(), BY)
+    before = int(clock().timestamp())
+    assert await store.read(lambda tx: honours(tx, "portal", before))
+    await known.disable("portal", BY)
+    assert not await store.read(lambda tx: honours(tx, "portal", before))
+    clock.advance(5)
+    await known.enable("portal", BY)
+    assert not await store.read(lambda tx: honours(tx, "portal", before))
+    assert await store.read(lambda tx: honours(tx, "portal", before + 5))
+    client = await known.find("portal")
+    assert client is not None
+    assert client.enabled_at == clock()

@@ -163,6 +163,20 @@ async def test_a_consent_that_is_taken_back_ends_what_was_got_by_it_and_nothing_
     assert await store.write(taken) is None
 
 
+@pytest.mark.parametrize(("claims", "ended"), [({"name"}, True), ({"name", "phone_number"}, False)])
+async def test_a_narrower_answer_ends_what_was_got_by_the_wider_one(
+    store: Store, clock: ManualClock, claims: set[str], ended: bool
+) -> None:
+    """A claim that is left out now was taken back; an answer as wide as before takes nothing. Guarded in `give`."""
+    wide = frozenset({"name", "phone_number"})
+    await store.write(partial(session_of, client_id="portal", subject_ref="p1", clock=clock))
+    await give(store, clock, replace(ANSWER, claims=wide, declined=frozenset()))
+    await give(store, clock, replace(ANSWER, claims=frozenset(claims), declined=wide - claims))
+    families = select(token_families.c.revoked_at)
+    (revoked_at,) = await store.read(lambda tx: tx.execute(families).scalars().all())
+    assert (revoked_at is not None) is ended
+
+
 async def test_nobody_takes_back_anothers_consent(store: Store, clock: ManualClock) -> None:
     """Guarded by `subject_ref` in the statement: an id that leaked is no right."""
     receipt = await give(store, clock)
