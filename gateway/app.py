@@ -191,7 +191,7 @@ async def build_app(
             submit=intake.accept, upload=materials.upload, show=cases.show, recent=cases.recent,
             redeem=identity.redeem, who_signed_on=identity.who_signed_on,
             end_sign_on=partial(identity.end_session, begun_by=f"client:{WINDOW_CLIENT}"),
-            is_closed=identity.health.is_closed, jwks=signer.key_set,
+            openings=identity.health.openings, jwks=signer.key_set,
             store=store, sealer=sealer, clock=clock, windows=data.windows, issuer=config.public_url,
         )  # fmt: skip
 

@@ -48,9 +48,9 @@ class Health:
             return "stale"
         return "resting" if self._resting(region) else "ok"
 
-    async def is_closed(self, region: str) -> bool:
-        """Say whether the operator has closed the sign-on through this region."""
-        return await self._closed.is_closed(region)
+    async def openings(self) -> Mapping[str, str]:
+        """Return for each region that is open the mark of its opening (`ClosedRegions.openings`)."""
+        return await self._closed.openings()
 
     async def refuse_closed(self, region: str) -> None:
         """Raise RegionClosed. Asked before the region is called, on the way there and on the way back."""

@@ -57,23 +57,33 @@ class Switch:
 
 
 class ClosedRegions:
-    """Which regions are closed, as it was a moment ago at most."""
+    """Which regions are closed, and since when the others are open, as it was a moment ago at most."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._seen: tuple[datetime, frozenset[str]] | None = None
-
-    async def closed(self) -> frozenset[str]:
-        """Return the closed regions. What this process did is seen at once, what others did within two seconds."""
-        now = self._clock()
-        if self._seen is None or not timedelta() <= now - self._seen[0] < FRESH:
-            self._seen = now, await self._store.read(_closed)
-        return self._seen[1]
+        self._seen: tuple[datetime, Mapping[str, Switch]] | None = None
 
     async def is_closed(self, region: str) -> bool:
         """Say whether a region is closed."""
-        return region in await self.closed()
+        switch = (await self._switches()).get(region)
+        return switch is not None and switch.closed
+
+    async def openings(self) -> Mapping[str, str]:
+        """Return for each region that is open the mark of its opening; every turn of its switch makes it another.
+
+        Whoever keeps the mark can tell later whether the region was closed meanwhile. Marks are compared for being the
+        same, never for their order: clocks of replicas differ.
+        """
+        switches = (await self._switches()).values()
+        return {one.region: one.changed_at.isoformat() for one in switches if one.changed_at and not one.closed}
+
+    async def _switches(self) -> Mapping[str, Switch]:
+        """Return every switch. What this process did is seen at once, what others did within two seconds."""
+        now = self._clock()
+        if self._seen is None or not timedelta() <= now - self._seen[0] < FRESH:
+            self._seen = now, await self._store.read(_switches)
+        return self._seen[1]
 
     def look_again(self) -> None:
         """Forget the picture: a switch was turned."""
@@ -95,9 +105,11 @@ class RegionSwitches:
     async def prepare(self) -> None:
         """Give every region a switch: one that is not there cannot be locked.
 
-        Sessions of a region that was taken out of the configuration end, with all that services got by them.
+        Sessions of a region that was taken out of the configuration end, with all that services got by them; its
+        opening gets another mark, so that nothing that rests on it comes back with the region.
         """
         await self._store.write(partial(_prepare, regions=sorted(self._regions), now=self._clock()))
+        await self._store.write(partial(_mark_gone, regions=sorted(self._regions), now=self._clock()))
         gone = sign_on_sessions.c.region.not_in(sorted(self._regions))
         await self._logouts.end(Order((gone,), "start", tell_region=False))
 
@@ -171,6 +183,13 @@ def _prepare(tx: Connection, regions: Collection[str], now: datetime) -> None:
         tx.execute(insert_into(tx, region_switches).values(region=region, **blank).on_conflict_do_nothing())
 
 
+def _mark_gone(tx: Connection, regions: Collection[str], now: datetime) -> None:
+    """Turn the switch of what is enabled no more. A closed one stays: no session rests on it."""
+    switch = region_switches.c
+    gone = (switch.region.not_in(regions), switch.closed.is_(False))
+    tx.execute(update(region_switches).where(*gone).values(changed_by="start", reason="", changed_at=now))
+
+
 def _turn(tx: Connection, change: _Change, *, closed: bool) -> None:
     """Turn the switch first of all. Raises Conflict when it stands so already."""
     _prepare(tx, [change.region], change.now)
@@ -187,7 +206,8 @@ def _open(tx: Connection, change: _Change) -> None:
     record(tx, _turned(change, "region.open", {}), now=change.now)
 
 
-def _closed(tx: Connection) -> frozenset[str]:
+def closed_regions(tx: Connection) -> frozenset[str]:
+    """Return the closed regions, as this transaction sees them."""
     return frozenset(tx.execute(select(region_switches.c.region).where(region_switches.c.closed.is_(True))).scalars())
 
 

@@ -135,7 +135,8 @@ class FakeServices:
     callers: list[Caller] = field(default_factory=list)
     redeemed: list[Mapping[str, str]] = field(default_factory=list)
     ended: list[str | None] = field(default_factory=list)
-    closed_regions: set[str] = field(default_factory=set)
+    openings_of: dict[str, str] = field(default_factory=lambda: {"guangdong": "first", "hongkong": "first"})
+    turned_while_redeemed: dict[str, str] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
     states: list[tuple[str, str, dict[str, Any]]] = field(default_factory=lambda: [("COLLECTED", "gateway", {})])
 
@@ -144,8 +145,8 @@ class FakeServices:
         at = {code: [o for o in item.offices if o.region in self.granted] for code, item in ITEMS.items()}
         return [replace(ITEMS[code], offices=offices) for code, offices in at.items() if offices]
 
-    async def is_closed(self, region: str) -> bool:
-        return region in self.closed_regions
+    async def openings(self) -> Mapping[str, str]:
+        return dict(self.openings_of)
 
     async def end_sign_on(self, handle: str | None) -> None:
         self.ended.append(handle)
@@ -197,6 +198,7 @@ class FakeServices:
 
     async def redeem(self, form: Mapping[str, str]) -> Mapping[str, Any]:
         self.redeemed.append(form)
+        self.openings_of |= self.turned_while_redeemed
         now = int(self.now.timestamp())
         claims = {"iss": ISSUER, "aud": "pearl-window", "sub": "pairwise", "nonce": self.nonce, "exp": now + 300}
         return {"id_token": self.signer.sign({**claims, **self.claims}, typ="JWT"), "access_token": "at"}
@@ -224,7 +226,7 @@ async def window_app(folder: Path, fakes: FakeServices, limits: Limits | None = 
     services = WindowServices(
         items=ITEMS, visible=fakes.visible, region_names=REGIONS, submit=fakes.submit, upload=fakes.upload,
         show=fakes.show, recent=fakes.recent, redeem=fakes.redeem, who_signed_on=fakes.who_signed_on,
-        end_sign_on=fakes.end_sign_on, is_closed=fakes.is_closed, jwks=fakes.signer.key_set, store=store,
+        end_sign_on=fakes.end_sign_on, openings=fakes.openings, jwks=fakes.signer.key_set, store=store,
         sealer=Sealer(bytes(range(32))),
         clock=lambda: fakes.now, windows=WindowRegistry(fakes.windows), issuer=ISSUER,
     )  # fmt: skip

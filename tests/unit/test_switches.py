@@ -46,6 +46,10 @@ class Office:
     async def rows(self, table: Any) -> list[dict[str, Any]]:
         return await self.store.read(lambda tx: [dict(row) for row in tx.execute(select(table)).mappings()])
 
+    def switches_of(self, *regions: str) -> RegionSwitches:
+        """Return the switches of a process where only these regions are enabled."""
+        return RegionSwitches(regions, self.replica(), self.store, self.world.service.logouts, self.clock)
+
     def replica(self) -> ClosedRegions:
         """Return what another process sees."""
         return ClosedRegions(self.store, self.clock)
@@ -117,6 +121,42 @@ async def test_this_process_sees_its_switch_at_once_and_another_within_two_secon
     assert await other.is_closed("guangdong")
     await office.switches.open("guangdong", "over", "li")
     assert await office.health.of("guangdong") == "ok"
+
+
+async def test_every_turn_gives_a_region_another_opening_and_leaves_the_others_theirs(office: Office) -> None:
+    """What rests on an opening ends with it, at every replica and for good. Guard: `changed_at` in `_turn`."""
+    here, other = office.world.service.health, office.replica()
+    first = await here.openings()
+    assert set(first) == {"guangdong", "hongkong"}
+    office.clock.advance(-3600)  # the order of the clocks does not matter
+    await office.switches.close("guangdong", "leak", "li")
+    assert await here.openings() == {"hongkong": first["hongkong"]}
+    office.clock.advance(1)
+    await office.switches.open("guangdong", "over", "li")
+    second = await here.openings()
+    assert second["guangdong"] != first["guangdong"]
+    assert second["hongkong"] == first["hongkong"]
+    assert await other.openings() == second
+
+
+async def test_a_start_leaves_openings_as_they_are_unless_a_region_is_gone(office: Office) -> None:
+    """A region that is taken out and put back again is as one that was closed. Guard: `_mark_gone`."""
+    first = await office.replica().openings()
+    office.clock.advance(60)
+    await office.switches.prepare()
+    assert await office.replica().openings() == first
+    await office.switches_of("hongkong").prepare()
+    office.clock.advance(60)
+    await office.switches.prepare()
+    again = await office.replica().openings()
+    assert (again["hongkong"], again["guangdong"] != first["guangdong"]) == (first["hongkong"], True)
+
+
+async def test_a_region_that_was_closed_and_is_gone_stays_as_the_operator_left_it(office: Office) -> None:
+    await office.switches.close("guangdong", "leak", "li")
+    await office.switches_of("hongkong").prepare()
+    (switch,) = [one for one in await office.switches.all() if one.region == "guangdong"]
+    assert (switch.closed, switch.reason, switch.changed_by) == (True, "leak", "operator:li")
 
 
 async def test_a_clock_that_was_set_back_does_not_freeze_the_picture(office: Office) -> None:

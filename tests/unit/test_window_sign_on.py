@@ -166,10 +166,36 @@ async def test_a_session_ends_after_eight_hours_whatever_happens_in_it(clerk: Br
 
 
 async def test_a_clerk_of_a_region_that_was_closed_is_at_no_desk(clerk: Browser) -> None:
-    """A region is closed because its sign-ons are not to be trusted. Guarded by `is_closed` in `_WindowPages._desk`."""
+    """A region is closed because its sign-ons are not to be trusted. Guarded by `is_cut_off` in `_desk`."""
     await clerk.sign_on()
     assert (await clerk.get(FOSHAN))[0] == 200
-    clerk.fakes.closed_regions.add("guangdong")
+    del clerk.fakes.openings_of["guangdong"]
+    assert (await clerk.get(FOSHAN))[0] == 303
+
+
+async def test_a_region_that_is_opened_again_brings_no_desk_back(clerk: Browser) -> None:
+    """Whoever signed on with a stolen key must not be there again once the key was changed."""
+    await clerk.sign_on()
+    clerk.fakes.openings_of["guangdong"] = "second"
+    assert (await clerk.get(FOSHAN))[0] == 303
+    assert "C-0417" not in (await clerk.get("/window"))[1]
+    await clerk.sign_on()
+    assert (await clerk.get(FOSHAN))[0] == 200
+
+
+async def test_another_region_that_was_closed_and_opened_ends_no_desk(clerk: Browser) -> None:
+    await clerk.sign_on()
+    clerk.fakes.openings_of["hongkong"] = "second"
+    assert (await clerk.get(FOSHAN))[0] == 200
+
+
+async def test_a_region_that_is_turned_while_a_clerk_comes_back_leaves_no_desk(clerk: Browser) -> None:
+    """The code was redeemed before the switch was turned, the session is opened after it.
+
+    Guarded by the place where `callback` asks for the openings: before the code.
+    """
+    clerk.fakes.turned_while_redeemed = {"guangdong": "second"}
+    await clerk.sign_on()
     assert (await clerk.get(FOSHAN))[0] == 303
 
 

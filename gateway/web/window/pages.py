@@ -98,7 +98,7 @@ class _WindowPages:
 
     async def _desk(self, request: web.Request) -> Desk | None:
         session = await self._sessions.find(self._sessions.cookie.read(request))
-        if session is None or await self._services.is_closed(session.region):
+        if session is None or session.is_cut_off(await self._services.openings()):
             return None
         found = self._services.windows.of_person(session.region, session.subject)
         if found is None or not session.is_of(*found):  # registered no more, or elsewhere
@@ -120,6 +120,7 @@ class _WindowPages:
         memory = await self._sessions.take(self._sessions.sign_on_cookie.read(request))
         if memory is None:
             raise SignOnFailed("This sign-on is over, or began in another browser.", code="signon.unknown")
+        openings = await self._services.openings()  # before the code: a region that closes after this leaves no session
         try:
             person = await sign_on.person_of(self._services, request.query, memory)
         finally:  # a counter is shared: the provider's session has done its work, however this ended
@@ -131,7 +132,8 @@ class _WindowPages:
         log.info("clerk signed on", window=window.id, clerk=clerk.id)
         await self._sessions.end(self._sessions.cookie.read(request))
         response = _see_other(memory["next"])
-        self._sessions.cookie.give(response, await self._sessions.open(window, clerk))
+        opening = openings.get(person.region, "")
+        self._sessions.cookie.give(response, await self._sessions.open(window, clerk, opening))
         self._sessions.sign_on_cookie.take_back(response)
         self._provider_session.take_back(response)
         return response

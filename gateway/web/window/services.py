@@ -106,9 +106,9 @@ class WindowServices:
     redeem: Callable[[Mapping[str, str]], Awaitable[Mapping[str, Any]]]
     who_signed_on: Callable[[str], Awaitable[SignedOnPerson]]
     end_sign_on: Callable[[str | None], Awaitable[None]]
-    is_closed: Callable[[str], Awaitable[bool]]
-    """Says whether the sign-on of a region was closed: a clerk of that region is at no desk then."""
     """Ends the provider's session behind the handle in the browser's cookie."""
+    openings: Callable[[], Awaitable[Mapping[str, str]]]
+    """For each region whose sign-on is open the mark of its opening: a clerk is at a desk while it stays the same."""
     jwks: Callable[[], KeySet]
     store: Store
     sealer: Sealer

@@ -34,18 +34,24 @@ SIGN_ON_LIFE = timedelta(minutes=10)
 class Session:
     """A clerk's session. `csrf` stands in every form that this session is shown.
 
-    `region` and `subject` name the person: a staff number may pass to somebody else, a session may not.
+    `region` and `subject` name the person: a staff number may pass to somebody else, a session may not. `opening` is
+    the mark of the region's opening under which the clerk signed on; empty when there was none.
     """
 
     window_id: str
     clerk_id: str
     region: str
     subject: str
+    opening: str
     csrf: str
 
     def is_of(self, window: Window, clerk: Clerk) -> bool:
         """Say whether this person still has the place and the staff number that the session was opened with."""
         return (self.window_id, self.clerk_id) == (window.id, clerk.id)
+
+    def is_cut_off(self, openings: Mapping[str, str]) -> bool:
+        """Say whether the region is closed, or was at any time since: what is opened again brings no session back."""
+        return not self.opening or openings.get(self.region) != self.opening
 
 
 class Sessions:
@@ -78,9 +84,9 @@ class Sessions:
             return None
         return self._memory(sealed, key)
 
-    async def open(self, window: Window, clerk: Clerk) -> str:
+    async def open(self, window: Window, clerk: Clerk, opening: str) -> str:
         """Open a clerk's session under a fresh handle and return it."""
-        person = {"region": clerk.region, "subject": clerk.subject}
+        person = {"region": clerk.region, "subject": clerk.subject, "opening": opening}
         return await self._insert(person, SESSION_LIFE, window_id=window.id, clerk_id=clerk.id)
 
     async def find(self, handle: str | None) -> Session | None:
@@ -95,7 +101,8 @@ class Sessions:
         if row is None:
             return None
         person = self._memory(row.memory, key)
-        return Session(row.window_id, row.clerk_id, person["region"], person["subject"], row.csrf)
+        opening = person.get("opening", "")  # kept by an older version: none
+        return Session(row.window_id, row.clerk_id, person["region"], person["subject"], opening, row.csrf)
 
     async def end(self, handle: str | None) -> None:
         """End a session; one that is unknown is over already."""
