@@ -6,7 +6,7 @@ Leaves to `gateway.web` everything HTTP, to adapters everything about a region's
 - the protocol, in memory: `provider`, `grants`, `requests`, `tokens`, `discovery`
 - a client's way: `token_endpoint`, `clients`, `registry`, `assertion`, `certificate_auth`, `proofs`, `dpop`, `mtls`
 - what was issued: `families`, `standing`, `verified`, `revocations`, `resources`, `exchanges`
-- persons: `persons`, `disclosure`, `consents`, `linking`, `mandates`, `delegation`, `codes`
+- persons: `persons`, `disclosure`, `consents`, `linking`, `linked`, `mandates`, `delegation`, `codes`
 - the end: `logout` and what it is made of
 - rows: `records`, and those of each room beside it
 

@@ -7,7 +7,7 @@ rules of the border to `gateway.policy.claims`, the rows to `consents`, the page
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -19,7 +19,7 @@ from gateway.domain.sensitive import Sensitive
 from gateway.identity import consents
 from gateway.identity.clients import Client
 from gateway.identity.consents import Answer, Receipt, recipient_of
-from gateway.identity.linking import Side
+from gateway.identity.linked import LinkedAccounts
 from gateway.identity.persons import CLAIM_NAMES, LINKED, PersonVault, chosen_claims, claims_of_scopes
 from gateway.identity.provider import ClaimsChosen, SessionFound
 from gateway.identity.records import Session
@@ -27,8 +27,6 @@ from gateway.identity.upstream import SignOnRegion
 from gateway.policy.claims import Ask, ClaimsGate, Decision
 from gateway.storage import Store
 
-Links = Callable[[Connection, str, str], Sequence[Side]]
-"""Returns the accounts that are linked with a region's subject, by its reference (`Linking.linked_subjects`)."""
 PLACES = ("userinfo", "id_token")
 """Where claims can go (OpenID Connect Core §5.5)."""
 
@@ -65,9 +63,9 @@ class Disclosure:
         regions: Mapping[str, SignOnRegion],
         vault: PersonVault,
         store: Store,
-        links: Links | None,
+        linked: LinkedAccounts,
     ) -> None:
-        self._links = links
+        self._accounts = linked
         self._gate = gate
         self._regions = regions
         self._vault = vault
@@ -82,15 +80,14 @@ class Disclosure:
         session = found.session
         receipts = () if anew else consents.live(tx, found.client.id, session.subject_ref, session.region, now)
         wanted = wanted_claims(found)
-        ask = self._ask(found, wanted, receipts, now, self._linked(tx, found, wanted))
+        ask = self._ask(found, wanted, receipts, now, self._linked(tx, found, wanted, now))
         return Outcome(wanted, self._gate.decide(ask))
 
-    def _linked(self, tx: Connection, found: SessionFound, wanted: ClaimsChosen) -> frozenset[str]:
-        """Return the claim of linked accounts if it is asked for and there are any."""
-        if self._links is None or LINKED not in wanted["userinfo"]:
+    def _linked(self, tx: Connection, found: SessionFound, wanted: ClaimsChosen, now: datetime) -> frozenset[str]:
+        """Return the claim of linked accounts if it is asked for and any of them counts for this service."""
+        if LINKED not in wanted["userinfo"]:
             return frozenset()
-        session = found.session
-        return frozenset({LINKED} if self._links(tx, session.region, session.subject_ref) else ())
+        return frozenset({LINKED} if self._accounts.counting(tx, found.client, found.session, now) else ())
 
     def _ask(
         self,

@@ -325,7 +325,8 @@ class Linking:
         """Return whom else this sign-on stands for: the other end of each live link, with the level proved at linking.
 
         For a service that asks for an account of one of those regions. The level that may be promised is
-        `answering_level` of the session and of that end. Nothing but region and subject goes over.
+        `answering_level` of the session and of that end. Nothing but region and subject goes over. Which of them count
+        for that service just now is up to `linked`.
         """
         return [link.other_side(region, subject_ref) for link in self._live(tx, region, subject_ref)]
 

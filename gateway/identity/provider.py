@@ -89,8 +89,12 @@ class ProviderParts:
         """Say whether a person's sign-on counts for this client, by which line of the matrix, and if not, why."""
         _subject, person = self.vault.open(session.id, session.person)
         kind = PersonKind.ORGANISATION if "organisation" in person.reveal() else PersonKind.PERSON
+        return self.counts(client, session.region, session.assurance, kind, now)
+
+    def counts(self, client: Client, region: str, level: Assurance, kind: PersonKind, now: datetime) -> Decision:
+        """Say whether such a sign-on of the region counts for this client, by which line, and if not, why."""
         service, day = client.service or client.id, local_day(now)
-        return self.recognition.decide(Ask(session.region, session.assurance, service, SIGN_ON, kind, day))
+        return self.recognition.decide(Ask(region, level, service, SIGN_ON, kind, day))
 
     @property
     def algorithms(self) -> Sequence[str]:

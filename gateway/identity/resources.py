@@ -19,9 +19,9 @@ from gateway.errors import NotAuthenticated, NotPermitted
 from gateway.identity import families
 from gateway.identity.clients import Client
 from gateway.identity.delegation import MANDATE_CLAIM
-from gateway.identity.disclosure import Links
 from gateway.identity.dpop import JTI_SCOPE, DpopRefused, Proof
 from gateway.identity.families import Standing
+from gateway.identity.linked import LinkedAccounts
 from gateway.identity.linking import answering_level
 from gateway.identity.persons import LINKED, PersonVault, chosen_claims
 from gateway.identity.proofs import NONCE_HEADER, Presented, Proofs
@@ -44,9 +44,9 @@ class Resources:
         verified: VerifiedTokens,
         store: Store,
         clock: Clock,
-        links: Links | None,
+        linked: LinkedAccounts,
     ) -> None:
-        self._links = links
+        self._accounts = linked
         self._verified = verified
         self._parts = parts
         self._vault: PersonVault = parts.vault
@@ -70,13 +70,15 @@ class Resources:
     async def _linked(self, standing: Standing) -> dict[str, Any]:
         """Return the accounts that the person has linked, under the names by which this client knows them.
 
-        They are asked for anew each time, so that a link which was ended is gone at once. The level is the lower one of
-        this sign-on and of that by which the account was proved.
+        They are asked for anew each time, so that a link which was ended is gone at once, and so is one whose region is
+        closed or counts for this client no more. The level is the lower one of this sign-on and of that by which the
+        account was proved.
         """
-        links, session = self._links, standing.session
-        if links is None:
+        session, client = standing.session, await self._find(standing.family.client_id)
+        if client is None:
             return {}
-        sides = await self._store.read(lambda tx: links(tx, session.region, session.subject_ref))
+        counting = partial(self._accounts.counting, client=client, session=session, now=self._clock())
+        sides = await self._store.read(counting)
         of = self._parts.references.of
         accounts = [
             {

@@ -19,11 +19,12 @@ from gateway.domain.identity import SignedOnPerson
 from gateway.errors import SignOnFailed
 from gateway.identity.authorization import Authorization, FinishLink
 from gateway.identity.broker import Broker, BrokerSettings
-from gateway.identity.disclosure import Disclosure, Links
+from gateway.identity.disclosure import Disclosure
 from gateway.identity.discovery import metadata
 from gateway.identity.dpop import DpopNonces
 from gateway.identity.exchanges import Exchanges
 from gateway.identity.health import Health, never_resting
+from gateway.identity.linked import LinkedAccounts, Links
 from gateway.identity.logout import Logouts
 from gateway.identity.logout_requests import LogoutRequests
 from gateway.identity.logout_worker import LogoutWorker
@@ -112,7 +113,8 @@ class IdentityService:
         self.logout_requests = LogoutRequests(self.parts, find, self.logouts, store, clock)
         self.switches = RegionSwitches(self.health.regions, closed, store, self.logouts, clock)
         gate = ClaimsGate(bases, timedelta(days=config.sign_on.consent_days))
-        disclosure = Disclosure(gate, regions, self.parts.vault, store, links)
+        linked = LinkedAccounts(links, self.health.regions, self.parts)
+        disclosure = Disclosure(gate, regions, self.parts.vault, store, linked)
         self.refusals = Refusals(store, clock)
         self.browser = Authorization(
             self.parts, find, self.broker, disclosure, store, clock, self.logouts, self.refusals, finish_link
@@ -120,7 +122,7 @@ class IdentityService:
         self.clients = TokenEndpoints(
             self.parts, find, proofs, Exchanges(self.parts, mandates), verified, store, clock, self.refusals
         )
-        self.resources = Resources(self.parts, find, proofs, verified, store, clock, links)
+        self.resources = Resources(self.parts, find, proofs, verified, store, clock, linked)
 
     def logout_worker(self, settings: LogoutSettings, session: ClientSession) -> LogoutWorker:
         """Return the worker that tells services and regions of the end of sessions."""

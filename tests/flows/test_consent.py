@@ -14,7 +14,10 @@ import pytest
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
+from gateway.domain.identity import Assurance
 from gateway.domain.region import place_of
+from gateway.identity.linked import Links
+from gateway.identity.linking import Side
 from gateway.policy.recognition import Line, Recognition
 from gateway.policy.transfer import Basis
 from gateway.storage import Store
@@ -30,11 +33,16 @@ SAYS: dict[str, Any] = {
 
 @asynccontextmanager
 async def world_of(
-    folder: Path, store: Store, *bases: Basis, least: str = "A1", regions: Sequence[str] = ("guangdong", "hongkong")
+    folder: Path,
+    store: Store,
+    *bases: Basis,
+    least: str = "A1",
+    regions: Sequence[str] = ("guangdong", "hongkong"),
+    links: Links | None = None,
 ) -> AsyncIterator[World]:
     """Run a world with one line in its matrix, and a portal that asks and says what for."""
     line = Line.model_validate({**EVERYBODY, "least": least, "regions": regions})
-    async with open_world(folder, {}, store, recognition=Recognition({1: line}), bases=bases) as world:
+    async with open_world(folder, {}, store, recognition=Recognition({1: line}), bases=bases, links=links) as world:
         world.clients["portal"] = replace(world.clients["portal"], **SAYS)
         world.regions["hongkong"] = replace(world.regions["hongkong"], place=place_of("810000"))
         yield world
@@ -110,6 +118,24 @@ async def test_a_person_is_asked_once_and_the_service_gets_what_was_agreed(world
     again = Request()
     assert await person.claims(again, parameters(await person.to(again.url()))) == told
     assert len(await records(world.store)) == 1
+
+
+async def test_a_linked_account_is_asked_about_only_while_it_counts(tmp_path: Path, sqlite_store: Store) -> None:
+    """Nobody is asked for what would not go out: the account's region is closed, or counts for nothing here.
+
+    Guarded by `counting` in `Disclosure._linked`.
+    """
+    sides, asked = [Side("hongkong", "ref", "hk-1", Assurance.A2)], 'name="claim.linked_accounts"'
+    async with world_of(tmp_path, sqlite_store, links=lambda _tx, _region, _ref: sides) as world:
+        world.clients["portal"] = replace(world.clients["portal"], scopes=frozenset({"openid", "profile", "linked"}))
+        request = Request(scope="openid profile linked")
+        assert asked in await Person(world).asked(request)
+        await world.service.switches.close("hongkong", "key leaked", "li")
+        assert asked not in await Person(world).asked(request)
+        await world.service.switches.open("hongkong", "new key", "li")
+        assert asked in await Person(world).asked(request)
+        sides[:] = [Side("hongkong", "ref", "hk-1", Assurance.A0)]
+        assert asked not in await Person(world).asked(request)
 
 
 async def test_openid_alone_asks_nothing(world: World) -> None:

@@ -34,7 +34,7 @@ from gateway.domain.mandate import Rules
 from gateway.domain.region import Place, RegionNames, Zone
 from gateway.errors import GatewayError
 from gateway.identity.clients import Client
-from gateway.identity.disclosure import Links
+from gateway.identity.linked import Links
 from gateway.identity.mandates import Mandates
 from gateway.identity.mtls import Authorities, CertificateReader
 from gateway.identity.proofs import Presented
