@@ -189,7 +189,7 @@ class Authorization:
         if isinstance(found, SignOnNeeded):
             return self._open(tx, form, found.client, found.wishes, browser)
         if isinstance(found, SessionFound):
-            outcome = self._disclosure.decided(tx, found, work.now)
+            outcome = self._disclosure.decided(tx, found, work.now, hold=True)
             if outcome.must_ask or ("consent" in found.wishes.prompt and outcome.decision.offered):
                 return self._consent(tx, exchange, form, found, browser)
             found = self._answer(exchange, found, outcome, outcome.given)

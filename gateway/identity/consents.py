@@ -115,6 +115,7 @@ _IN_FORCE = (
 )
 _NEWEST_FIRST = (sign_on_consents.c.given_at.desc(), sign_on_consents.c.id)
 _LIVE = select(sign_on_consents).where(*_IN_FORCE).order_by(*_NEWEST_FIRST)
+_LIVE_HELD = _LIVE.with_for_update(read=True)
 
 
 def give(tx: Connection, answer: Answer, expires_at: datetime, now: datetime) -> Receipt:
@@ -144,9 +145,14 @@ def give(tx: Connection, answer: Answer, expires_at: datetime, now: datetime) ->
     return receipt
 
 
-def live(tx: Connection, client_id: str, subject_ref: str, region: str, now: datetime) -> Sequence[Receipt]:
-    """Return the consents in force of this person to this client, newest first."""
-    rows = tx.execute(_LIVE, _whose(client_id, subject_ref, region, now)).mappings()
+def live(
+    tx: Connection, client_id: str, subject_ref: str, region: str, now: datetime, *, hold: bool = False
+) -> Sequence[Receipt]:
+    """Return the consents in force of this person to this client, newest first.
+
+    `hold` is for a unit that gives something by them: they are taken back after it has committed, and with them that.
+    """
+    rows = tx.execute(_LIVE_HELD if hold else _LIVE, _whose(client_id, subject_ref, region, now)).mappings()
     return [_receipt(row) for row in rows]
 
 

@@ -75,10 +75,13 @@ class Disclosure:
         """Return what this service gets of this person. `anew` asks although there is a consent (prompt=consent)."""
         return await self._store.read(partial(self.decided, found=found, now=now, anew=anew))
 
-    def decided(self, tx: Connection, found: SessionFound, now: datetime, *, anew: bool = False) -> Outcome:
-        """Return the same as a unit for the store."""
+    def decided(
+        self, tx: Connection, found: SessionFound, now: datetime, *, anew: bool = False, hold: bool = False
+    ) -> Outcome:
+        """Return the same as a unit for the store; `hold` for one that gives something by the consents it finds."""
         session = found.session
-        receipts = () if anew else consents.live(tx, found.client.id, session.subject_ref, session.region, now)
+        whose = (found.client.id, session.subject_ref, session.region)
+        receipts = () if anew else consents.live(tx, *whose, now, hold=hold)
         wanted = wanted_claims(found)
         ask = self._ask(found, wanted, receipts, now, self._linked(tx, found, wanted, now))
         return Outcome(wanted, self._gate.decide(ask))

@@ -61,11 +61,11 @@ class ClientsAsked:
     """What a unit asks of a client in the store itself, where what is in memory may be two seconds old.
 
     `stands` is for a unit that gives a client something, and holds it enabled until that commits. `honours` is told
-    when a token was issued (epoch s).
+    the id of a token that stands for the client alone, and when it was issued (epoch s).
     """
 
     stands: Callable[[Connection, str], bool]
-    honours: Callable[[Connection, str, int], bool]
+    honours: Callable[[Connection, str, str, int], bool]
 
 
 @dataclass(frozen=True, slots=True)

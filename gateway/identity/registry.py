@@ -27,7 +27,7 @@ from gateway.identity.revocations import mark
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.storage.store import insert_into
-from gateway.storage.tables import authorization_codes, clients, pushed_requests, token_families
+from gateway.storage.tables import authorization_codes, clients, pushed_requests, revoked_tokens, token_families
 
 FRESH = timedelta(seconds=2)
 """How long another replica's change may go unseen here."""
@@ -236,9 +236,13 @@ def stands(tx: Connection, client_id: str) -> bool:
     return tx.execute(_ENABLED_HELD, {"client": client_id}).one_or_none() is not None
 
 
-def honours(tx: Connection, client_id: str, issued_at: int) -> bool:
-    """Say whether a client's token of that time (epoch s) still counts: it is enabled, and was ever since."""
-    row = tx.execute(_ENABLED, {"client": client_id}).one_or_none()
+_REVOKED = select(revoked_tokens.c.token_id).where(revoked_tokens.c.token_id == bindparam("token"))
+_HONOURED = _ENABLED.where(~_REVOKED.exists())
+
+
+def honours(tx: Connection, client_id: str, token_id: str, issued_at: int) -> bool:
+    """Say whether a client's own token of that time (epoch s) counts: not revoked, the client enabled ever since."""
+    row = tx.execute(_HONOURED, {"client": client_id, "token": token_id}).one_or_none()
     return row is not None and (row.enabled_at is None or issued_at >= int(row.enabled_at.timestamp()))
 
 

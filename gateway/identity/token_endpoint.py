@@ -392,7 +392,11 @@ def _worth(
     """Return what a client may know of an access token. The store is asked each time: here no answer is old."""
     if claims["client_id"] != client.id and "introspection" not in client.scopes:
         return None
-    if not stands(tx, claims, now) or not asked.honours(tx, claims["client_id"], claims["iat"]):
+    if "grant_id" in claims:  # what rests on a sign-on ended with its family when the client was disabled
+        live = stands(tx, claims, now)
+    else:
+        live = asked.honours(tx, claims["client_id"], claims["jti"], claims["iat"])
+    if not live:
         return None
     return {**claims, "active": True, "token_type": "DPoP" if "jkt" in claims.get("cnf", {}) else "Bearer"}
 

@@ -34,6 +34,7 @@ from gateway.domain.mandate import Rules
 from gateway.domain.region import Place, RegionNames, Zone
 from gateway.errors import GatewayError
 from gateway.identity.clients import Client
+from gateway.identity.families import is_revoked
 from gateway.identity.linked import Links
 from gateway.identity.mandates import Mandates
 from gateway.identity.mtls import Authorities, CertificateReader
@@ -378,7 +379,8 @@ async def open_world(
 
     disabled: set[str] = set()
     asked = ClientsAsked(
-        lambda _tx, client_id: client_id not in disabled, lambda _tx, client_id, _issued_at: client_id not in disabled
+        lambda _tx, client_id: client_id not in disabled,
+        lambda tx, client_id, token_id, _issued_at: client_id not in disabled and not is_revoked(tx, token_id),
     )
     verified = VerifiedTokens(clock, monotonic or (lambda: clock().timestamp()))
     store = WatchedStore(store, verified)

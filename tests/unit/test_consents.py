@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,14 +11,17 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from gateway.domain.region import place_of
 from gateway.identity import consents
 from gateway.identity.clients import Client
 from gateway.identity.consents import Answer, Receipt, declined, recipient_of
+from gateway.identity.families import find_standing, redeem_code
+from gateway.identity.records import digest
 from gateway.policy.claims import Recipient
-from gateway.storage import Store
+from gateway.storage import Store, open_store
 from gateway.storage.tables import (
     authorization_codes,
     evidence,
@@ -137,7 +141,7 @@ def session_of(tx: Connection, client_id: str, subject_ref: str, clock: ManualCl
               "expires_at": later}  # fmt: skip
     tx.execute(insert(sign_on_sessions).values(session))
     tx.execute(insert(token_families).values(id=name, created_at=now, **shared))
-    code = {"code_hash": name, "redirect_uri": "https://service.test/back", "challenge": "c"}
+    code = {"code_hash": digest(name), "redirect_uri": "https://service.test/back", "challenge": "c"}
     tx.execute(insert(authorization_codes).values(**code, **shared))
 
 
@@ -159,8 +163,39 @@ async def test_a_consent_that_is_taken_back_ends_what_was_got_by_it_and_nothing_
             set(tx.execute(select(codes.code_hash).where(codes.used_at.is_not(None))).scalars()),
         )
 
-    assert await store.read(ended) == ({"portal-p1"}, {"portal-p1"})
+    assert await store.read(ended) == ({"portal-p1"}, {digest("portal-p1")})
     assert await store.write(taken) is None
+
+
+async def test_a_consent_that_is_taken_back_ends_what_is_being_redeemed_meanwhile(
+    postgres_url: str, clock: ManualClock
+) -> None:
+    """One replica redeems a code while another takes the consent back: the family that comes of it must not be missed.
+
+    Guarded by the order of the two statements of `_end_grants`. SQLite has one writer, so nothing happens meanwhile.
+    """
+    store = await open_store(postgres_url)
+    await store.write(partial(session_of, client_id="portal", subject_ref="p1", clock=clock))
+    receipt = await give(store, clock)
+    redeem = partial(
+        redeem_code, code="portal-p1", client_id="portal", redirect_uri="https://service.test/back", binding=None,
+        now=clock(),
+    )  # fmt: skip
+    engine = create_async_engine(postgres_url.replace("postgresql://", "postgresql+asyncpg://"))
+    async with engine.begin() as redeeming, asyncio.timeout(20):
+        redeemed = await redeeming.run_sync(redeem)
+        assert redeemed is not None
+        taking = asyncio.create_task(
+            store.write(partial(consents.revoke, consent_id=receipt.id, subject_ref="p1", now=clock()))
+        )
+        async with engine.connect() as watching:
+            while not (await watching.execute(text("SELECT 1 FROM pg_locks WHERE NOT granted"))).all():
+                await asyncio.sleep(0.01)
+    await taking
+    await engine.dispose()
+    family = redeemed.standing.family.id
+    assert await store.read(partial(find_standing, family_id=family, now=clock())) is None
+    await store.close()
 
 
 @pytest.mark.parametrize(("claims", "ended"), [({"name"}, True), ({"name", "phone_number"}, False)])
