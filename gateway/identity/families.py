@@ -17,6 +17,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from gateway.identity.records import Code, Session, digest, session_by_id
 from gateway.identity.revocations import mark
+from gateway.storage.nonces import CLOCKS_APART
 from gateway.storage.store import insert_into
 from gateway.storage.tables import (
     authorization_codes,
@@ -231,9 +232,9 @@ def revoke_refresh(tx: Connection, token: str, client_id: str, now: datetime) ->
 
 
 def revoke_token(tx: Connection, token_id: str, expires_at: datetime) -> None:
-    """Remember one access token as revoked until it would have expired."""
+    """Remember one access token as revoked until it would have expired, by the clock of every replica."""
     mark(tx)
-    row = insert_into(tx, revoked_tokens).values(token_id=token_id, expires_at=expires_at)
+    row = insert_into(tx, revoked_tokens).values(token_id=token_id, expires_at=expires_at + CLOCKS_APART)
     tx.execute(row.on_conflict_do_nothing())
 
 

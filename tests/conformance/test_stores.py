@@ -34,7 +34,7 @@ from gateway.evidence import Exchange, record
 from gateway.identity.dpop import JTI_SCOPE
 from gateway.identity.records import ASSERTIONS
 from gateway.storage import Store, Unit, migrations, open_store
-from gateway.storage.nonces import spend
+from gateway.storage.nonces import CLOCKS_APART, spend
 from gateway.storage.postgres import TRIES
 from gateway.storage.sqlite import GROUP
 from gateway.storage.tables import (
@@ -310,6 +310,13 @@ async def test_of_parallel_replays_of_one_id_one_is_taken(replicas: list[Store],
     assert sorted(taken) == [False] * 7 + [True]
     assert not await replicas[1].write(lambda tx: spend(tx, scope, key, NOON))
     assert await replicas[1].write(lambda tx: spend(tx, "another scope", key, NOON))
+
+
+async def test_a_value_is_remembered_for_longer_than_any_replica_accepts_it(store: Store) -> None:
+    """Else the janitor of a replica whose clock is ahead would let it in again at one whose clock is behind."""
+    await store.write(lambda tx: spend(tx, "dpop", "value", NOON))
+    kept = await store.read(lambda tx: tx.execute(select(nonces.c.expires_at)).scalar_one())
+    assert kept == NOON + CLOCKS_APART
 
 
 # --- the queue -----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -23,8 +24,10 @@ from structlog.testing import capture_logs
 from gateway.crypto.signing import Es256Signer
 from gateway.domain.identity import Assurance
 from gateway.errors import GatewayError, NotAuthenticated, RegionUnreachable, SignOnFailed
+from gateway.identity.assertion import SKEW
 from gateway.identity.discovery import ENDPOINTS
 from gateway.identity.records import forget_expired
+from gateway.storage.nonces import CLOCKS_APART
 from gateway.storage.sqlite import SqliteStore
 from gateway.storage.tables import authorization_codes, nonces, sign_on_interactions, sign_on_sessions
 from tests.support.sign_on import (
@@ -890,6 +893,18 @@ async def test_discovery_lists_only_what_is_mounted(world: World) -> None:
 async def test_the_published_keys_are_public(world: World) -> None:
     body = await (await world.http.get("/oauth2/jwks")).json()
     assert all("d" not in key and key["kid"] for key in body["keys"])
+
+
+async def test_a_replica_with_a_fast_clock_does_not_open_the_door_to_a_used_assertion(world: World) -> None:
+    """Guarded by `CLOCKS_APART` in `nonces.spend`: others still take the assertion that its janitor would forget."""
+    last = SKEW - timedelta(seconds=1)
+    assertion, ahead = world.assertion(exp=world.clock.stamp()), CLOCKS_APART
+    assert (await world.machine_token(assertion))[0] == 200
+    world.clock.advance(last.total_seconds())
+    await world.store.write(lambda tx: forget_expired(tx, world.clock() + ahead))
+    status, body = await world.machine_token(assertion)
+    assert (status, body["error"]) == (401, "invalid_client")
+    assert "used" in body["error_description"]
 
 
 async def test_what_has_expired_is_forgotten_and_what_has_not_is_kept(world: World) -> None:

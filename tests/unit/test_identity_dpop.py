@@ -26,7 +26,6 @@ from joserfc.jws import JWSRegistry
 from gateway.crypto.at_rest import References
 from gateway.crypto.public_keys import UnusableKey, read_public_jwk
 from gateway.identity.dpop import (
-    CLOCKS_APART,
     FUTURE,
     LONGEST_ID,
     NONCE_WINDOW,
@@ -96,7 +95,7 @@ def check(proof: str, **changes: Any) -> Proof:
 def test_a_proof_stands_for_the_key_that_made_it(key: Key, algorithm: str) -> None:
     accepted = check(signed(key=key, algorithm=algorithm))
     assert accepted.jkt == key.thumbprint()
-    assert accepted.expires_at == NOW.replace(microsecond=0) + PAST + CLOCKS_APART
+    assert accepted.expires_at == NOW.replace(microsecond=0) + PAST
 
 
 def test_the_name_of_a_key_is_the_one_of_the_standard() -> None:
@@ -297,18 +296,13 @@ def test_the_same_proof_is_remembered_under_the_same_key_and_no_other_is() -> No
     assert len({one.jti_key, strangers.jti_key, check(signed(claims(jti="k"))).jti_key}) == 3
 
 
-def test_a_proof_is_remembered_for_longer_than_any_replica_accepts_it() -> None:
-    """Else the janitor of a replica whose clock is ahead would open the door again."""
+def test_a_proof_says_until_when_it_could_be_accepted() -> None:
+    """What remembers it adds how far clocks differ (`nonces.spend`); beyond that moment it is refused here."""
     accepted = check(signed())
-    late = NOW + PAST + CLOCKS_APART
+    late = NOW + PAST + timedelta(seconds=1)
     assert accepted.expires_at >= late.replace(microsecond=0) - timedelta(seconds=1)
     with pytest.raises(DpopRefused, match="just now"):
         check(signed(), now=late)
-
-
-@pytest.mark.parametrize("jti", ["\x00", "身份", "j" * LONGEST_ID])
-def test_an_odd_id_becomes_a_key_that_the_store_can_hold(jti: str) -> None:
-    assert len(check(signed(claims(jti=jti))).jti_key) == 64
 
 
 # --- nonces --------------------------------------------------------------------------------------------------------
