@@ -201,6 +201,7 @@ async def build_app(
             accounts=Accounts(store, clock, through(identity.logouts)), mandates=mandates, linking=linking,
             items=data.items, region_names={region.id: region.names for region in regions.values()},
             client_name=partial(_client_name, clients), references=references, sealer=sealer, clock=clock,
+            session_life=timedelta(seconds=config.sign_on.session_seconds),
         )  # fmt: skip
 
         https = config.public_url.startswith("https://")

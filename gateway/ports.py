@@ -90,7 +90,8 @@ class UpstreamIdentity:
     `method` and `level` are in the region's own words and describe *this session*, never the best the account has
     ever reached; `region.toml` translates levels into the ladder A0-A3.
 
-    `authenticated_at` is when the person proved it, where the region says so. `assertion` are the exact bytes on which
+    `authenticated_at` is when the person proved it, where the region says so; an answer to a request for a fresh proof
+    must have it, and an adapter refuses one that has not. `assertion` are the exact bytes on which
     all this rests (a signed token, an assertion, an answer); only their digest is kept, as evidence. `session_ref` is
     the region's name for its own session (`sid`, SessionIndex), by which it may announce the end of it; `kept` is what
     the adapter needs to see again to end it from here.

@@ -33,7 +33,6 @@ class LiveSession:
 
     id: str
     assurance: Assurance
-    authenticated_at: datetime
     last_used_at: datetime
     expires_at: datetime
     services: Sequence[str]
@@ -98,13 +97,12 @@ def _mine(me: Session) -> Which:
 def _sessions(tx: Connection, me: Session, now: datetime) -> list[LiveSession]:
     c = sign_on_sessions.c
     live = select(sign_on_sessions).where(*_mine(me), c.ended_at.is_(None), c.expires_at > now)
-    rows = tx.execute(live.order_by(c.authenticated_at.desc(), c.id)).mappings().all()
+    rows = tx.execute(live.order_by(c.expires_at.desc(), c.id)).mappings().all()
     held = _services(tx, [row["id"] for row in rows], now)
     return [
         LiveSession(
             id=row["id"],
             assurance=Assurance(row["assurance"]),
-            authenticated_at=row["authenticated_at"],
             last_used_at=row["last_used_at"],
             expires_at=row["expires_at"],
             services=sorted(held.get(row["id"], ())),

@@ -28,6 +28,10 @@ from gateway.ports import Clock, IdentityProvider, OnceOnly, SignOnReturn, SignO
 from gateway.storage import Store
 from gateway.telemetry import Metrics
 
+OLDEST_PROOF = timedelta(hours=12)
+"""How long ago a proof may have been made whose time the region does not state: for so long may a region let its own
+session count, where it does state the time (`MAX_SESSION` in `gateway.protocols.saml`)."""
+
 LOST = "This sign-on has ended or began in another browser. Please go back to the service and start again."
 
 
@@ -248,7 +252,7 @@ class Broker:
             assurance=self._regions[region_id].assurance.get(identity.level, Assurance.A0),
             method=identity.method[:64],
             person=self._vault.seal(session_id, subject_of(identity, claims), claims),
-            authenticated_at=min(identity.authenticated_at or now, now),
+            authenticated_at=_proved_at(identity, now),
             expires_at=now + self._settings.session_life,
             last_used_at=now,
             evidence_id=new_evidence_id(),
@@ -280,6 +284,17 @@ def subject_of(identity: UpstreamIdentity, claims: Mapping[str, Any]) -> str:
     """Return under what a person is known here. Who signs on for an organisation is, to a service, not the same one."""
     document = (claims.get("organisation") or {}).get("document") or {}
     return f"{identity.subject}\x1f{document.get('number', '')}" if "organisation" in claims else identity.subject
+
+
+def _proved_at(identity: UpstreamIdentity, now: datetime) -> datetime:
+    """Return when the person proved it; the earliest time that it can have been where the region states none.
+
+    Taking it for made now would let a session of the region's own, perhaps somebody else's at this machine, pass for a
+    fresh proof. As it is, whoever wants a fresh one asks the region for it, and then the region must state the time.
+    """
+    if identity.authenticated_at is None:
+        return now - OLDEST_PROOF
+    return min(identity.authenticated_at, now)
 
 
 def kept_place(session_id: str) -> str:

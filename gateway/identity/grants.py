@@ -112,7 +112,7 @@ class OAuthCode(AuthorizationCodeMixin):  # type: ignore[misc] # Authlib ships n
         return self.code.nonce
 
     def get_auth_time(self) -> int:
-        """Return when the person signed on."""
+        """Return when the person proved it to the region; not before then, where the region states no time."""
         return int(self.session.authenticated_at.timestamp())
 
     def get_acr(self) -> str:

@@ -77,8 +77,9 @@ class Interaction:
 class Session:
     """A person's live sign-on. `person` is sealed; `method` is the region's word for how the person proved it.
 
-    `authenticated_at` is when the person proved it to the region, as far as the region says. `kept` is sealed too: what
-    the adapter needs to end the region's own session, which the region knows by what `upstream_ref` is a hash of.
+    `authenticated_at` is when the person proved it to the region, or where the region does not say, the earliest time
+    that it can have been: never when the session began. `kept` is sealed too: what the adapter needs to end the
+    region's own session, which the region knows by what `upstream_ref` is a hash of.
     """
 
     id: str

@@ -10,6 +10,9 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import delete, update
 
+from adapters.guangdong import sandbox_accounts
+from adapters.hongkong.sandbox_sign_on import Grant, SignOn
+from gateway.identity.broker import OLDEST_PROOF
 from gateway.identity.records import digest
 from gateway.storage.tables import evidence, identity_links, sign_on_interactions, sign_on_sessions
 from tests.flows.account_support import Page, Person, live_sessions, person
@@ -18,6 +21,8 @@ from tests.flows.flow_support import World
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 FORM = "/account/links/new"
+WAYS = [("guangdong", "hk-resident", "hongkong", "Hong Kong"), ("hongkong", "hk-citizen", "guangdong", "Guangdong")]
+"""Region of the first sign-on, account there, region to link with, and its name."""
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -47,6 +52,24 @@ async def second(one: Person, page: Page, account: str, method: str = "3") -> Pa
     return await one.sign_in(await one.open(way(page)), account, method)
 
 
+def say_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the authorities of both regions leave out when the person proved it, whatever they are asked for."""
+    told = SignOn._told
+
+    def silent(authority: SignOn, grant: Grant, token: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in told(authority, grant, token).items() if name != "authTime"}
+
+    monkeypatch.setattr(SignOn, "_told", silent)
+    monkeypatch.setattr(sandbox_accounts, "moment", lambda _at: "-1")
+
+
+async def fresh_on_the_mainland(one: Person) -> Page:
+    """Sign on for the form itself, which asks for a fresh proof: Guangdong states the time of no other."""
+    page = await one.sign_on(account="hk-resident", at=f"{FORM}?region=hongkong")
+    assert (page.status, page.heading) == (200, "Link with Hong Kong")
+    return page
+
+
 def way(page: Page) -> str:
     (link,) = page.document.xpath("//main//a[starts-with(@href, '/sign-in/')]/@href")
     return str(link)
@@ -68,7 +91,7 @@ async def test_a_resident_links_the_two_accounts_and_ends_the_link_again(world: 
 
 async def test_it_begins_on_the_mainlands_side_as_well(world: World, resident: Person) -> None:
     async with person(world) as somebody:
-        await somebody.sign_on(account="hk-resident")
+        await fresh_on_the_mainland(somebody)
         page = await second(somebody, await onward(somebody, "hongkong"), "hk-citizen")
         assert "The two accounts are linked." in page.words
     assert "Guangdong" in (await resident.open("/account/links")).document.xpath("string(//section)")
@@ -166,6 +189,53 @@ async def test_a_sign_on_that_is_not_fresh_is_made_anew_first(world: World, resi
     assert chooser.url.path == "/sign-in"
     page = await resident.sign_in(await resident.choose(chooser, "hongkong"), "hk-citizen")
     assert (page.status, page.heading) == (200, "Link with Guangdong")
+
+
+async def test_an_agreement_posted_without_the_form_begins_no_link_before_a_fresh_proof(world: World) -> None:
+    """Guarded by `is_fresh` in `Linking.begin`: the page is not the only way to the form."""
+    async with person(world) as somebody:
+        form = await fresh_on_the_mainland(somebody)
+        unstated = datetime.now(UTC) - OLDEST_PROOF
+        mine = update(sign_on_sessions).where(sign_on_sessions.c.handle_hash == digest(somebody.handle))
+        await world.store.write(lambda tx: tx.execute(mine.values(authenticated_at=unstated)).rowcount)
+        before = await world.rows(sign_on_interactions, kind="link")
+        page = await somebody.send(form, FORM, agreed="yes")
+        assert page.url.query.get("outcome") == "link.stale"
+        assert await world.rows(sign_on_interactions, kind="link") == before
+
+
+@pytest.mark.parametrize(("region", "account", "partner", "name"), WAYS)
+async def test_a_proof_of_unstated_time_begins_no_link_before_a_fresh_proof(
+    world: World, monkeypatch: pytest.MonkeyPatch, region: str, account: str, partner: str, name: str
+) -> None:
+    """Guarded by `_proved_at` in `broker`: else whoever finds a region's own session begins a link by it, unasked.
+
+    Asked for a fresh proof the region states the time, and the way goes on.
+    """
+    say_no_time(monkeypatch)
+    async with person(world) as somebody:
+        await somebody.sign_on(region, account)
+        chooser = await somebody.open(f"{FORM}?region={partner}")
+        assert chooser.url.path == "/sign-in"
+        monkeypatch.undo()
+        page = await somebody.sign_in(await somebody.choose(chooser, region), account)
+        assert (page.status, page.heading) == (200, f"Link with {name}")
+        await onward(somebody, partner)
+
+
+@pytest.mark.parametrize(("region", "account", "partner"), [way[:3] for way in WAYS])
+async def test_nobody_is_sent_round_in_circles_by_a_region_that_never_states_the_time(
+    world: World, monkeypatch: pytest.MonkeyPatch, region: str, account: str, partner: str
+) -> None:
+    """The adapter refuses the answer, and the chooser says so: no link by this region, but everything else."""
+    say_no_time(monkeypatch)
+    async with person(world) as somebody:
+        await somebody.sign_on(region, account)
+        chooser = await somebody.open(f"{FORM}?region={partner}")
+        page = await somebody.sign_in(await somebody.choose(chooser, region), account)
+        assert page.url.path == "/sign-in"
+        assert page.document.xpath("//main//*[@role='alert']") != []
+        assert (await somebody.open("/account")).status == 200
 
 
 async def test_whoever_gives_up_comes_back_and_nothing_is_left(world: World, resident: Person) -> None:

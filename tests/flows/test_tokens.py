@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -26,6 +26,7 @@ from gateway.config import Listen
 from gateway.domain.identity import Assurance
 from gateway.domain.mandate import Mandate, OnPaper, Party, Relation
 from gateway.errors import NotAuthenticated
+from gateway.identity.broker import OLDEST_PROOF
 from gateway.identity.clients import TOKEN_EXCHANGE, GrantType
 from gateway.identity.delegation import MANDATE_CLAIM, parties
 from gateway.identity.dpop import DpopRefused
@@ -35,8 +36,9 @@ from gateway.identity.mandates import new_mandate_id
 from gateway.identity.persons import LINKED
 from gateway.identity.proofs import Presented
 from gateway.policy.recognition import Line, Recognition
+from gateway.storage.nonces import CLOCKS_APART
 from gateway.storage.sqlite import SqliteStore
-from gateway.storage.tables import evidence
+from gateway.storage.tables import evidence, revoked_tokens
 from tests.support.sign_on import (
     Browser,
     DpopKey,
@@ -535,6 +537,15 @@ async def test_a_revoked_access_token_is_worth_nothing_and_its_sisters_live_on(w
     assert (await world.userinfo(second["access_token"])).status == 200
 
 
+async def test_a_revocation_outlives_the_token_by_as_much_as_clocks_differ(world: World) -> None:
+    """Guarded by `CLOCKS_APART` in `families.revoke_token`: the janitor of a replica ahead forgets for all of them."""
+    body = await signed_on(world)
+    assert await revoked(world, body["access_token"], client_id="portal") == 200
+    expires = datetime.fromtimestamp(world.service.parts.tokens.verify(body["access_token"])["exp"], UTC)
+    (kept,) = await world.store.read(lambda tx: list(tx.execute(select(revoked_tokens.c.expires_at)).scalars()))
+    assert kept == expires + CLOCKS_APART
+
+
 async def test_a_revoked_refresh_token_takes_its_family_along(world: World) -> None:
     first = await signed_on(world)
     assert await revoked(world, first["refresh_token"], client_id="portal") == 200
@@ -863,6 +874,42 @@ async def test_a_region_that_lets_an_old_sign_on_in_does_not_satisfy_a_wish_for_
         assert (back["error"], "code" in back) == ("login_required", False)
     back = await Browser(world).sign_on(Request())
     assert "code" in back
+
+
+async def test_a_proof_of_unstated_time_is_not_fresh_for_max_age(world: World) -> None:
+    """Guarded by `_proved_at` in `broker`: the region may have answered from a session of hours ago, perhaps another's.
+
+    Without `max_age` such a sign-on counts, and with it the region is asked for a proof made now, and states its time.
+    """
+    browser, provider = Browser(world), world.providers["guangdong"]
+    provider.more = {"authenticated_at": None}
+    assert "code" in await browser.sign_on(Request())
+    assert "code" in parameters(await browser.to(Request(extra={"prompt": "none"}).url()))
+    aged = Request(extra={"max_age": "300"})
+    silent = Request(extra={"max_age": "300", "prompt": "none"})
+    assert parameters(await browser.to(silent.url()))["error"] == "login_required"
+    assert (await browser.to(aged.url())).startswith("/sign-in?")
+    provider.more = {}
+    assert "code" in await browser.sign_on(aged)
+    assert provider.begun[-1].fresh
+    assert "code" in parameters(await browser.to(silent.url()))
+
+
+async def test_a_region_that_never_states_the_time_satisfies_no_wish_for_a_new_proof(world: World) -> None:
+    """Guarded by `proved_since`, whatever an adapter lets pass; the service hears of it and nobody goes in circles."""
+    world.providers["guangdong"].more = {"authenticated_at": None}
+    for extra in ({"prompt": "login"}, {"max_age": "300"}):
+        back = await Browser(world).sign_on(Request(extra=dict(extra)))
+        assert (back["error"], "code" in back) == ("login_required", False)
+
+
+async def test_the_tokens_of_a_proof_of_unstated_time_do_not_say_that_it_was_made_now(world: World) -> None:
+    """A service that reads `auth_time` by itself must come to the same conclusion as this gateway."""
+    world.providers["guangdong"].more = {"authenticated_at": None}
+    body = await signed_on(world)
+    earliest = int((world.clock() - OLDEST_PROOF).timestamp())
+    access = world.service.parts.tokens.verify(body["access_token"])
+    assert [access["auth_time"], claims_of(world, body["id_token"])["auth_time"]] == [earliest, earliest]
 
 
 async def test_a_wish_for_a_level_leads_to_a_new_sign_on_and_binds_nobody(world: World) -> None:

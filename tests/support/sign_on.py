@@ -93,14 +93,15 @@ class ManualClock:
 class FakeProvider:
     """A region's sign-on that can be told how to answer."""
 
-    def __init__(self, region: str) -> None:
+    def __init__(self, region: str, clock: ManualClock) -> None:
         self.region = region
+        self.clock = clock
         self.failure: GatewayError | None = None
         self.level = "L2"
         self.subject = "gd-1"
         self.says: dict[str, Any] = {}
         self.more: dict[str, Any] = {}
-        """Further fields of the identity: `once`, `authenticated_at`, `organisation`, …"""
+        """Further fields of the identity: `once`, `organisation`, …; `authenticated_at` is now otherwise."""
         self.begun: list[SignOnStart] = []
         self.returned: list[SignOnReturn] = []
 
@@ -115,7 +116,8 @@ class FakeProvider:
         if self.failure:
             raise self.failure
         claims = {**PERSON, "subject": self.subject, **self.says}
-        return UpstreamIdentity(self.subject, claims, "YSS", self.level, **self.more)
+        said = {"authenticated_at": self.clock(), **self.more}
+        return UpstreamIdentity(self.subject, claims, "YSS", self.level, **said)
 
 
 class SamePack:
@@ -367,12 +369,13 @@ async def open_world(
 
     Two worlds over one store with the same `sealing` are two replicas.
     """
-    providers = {name: FakeProvider(name) for name in ("guangdong", "hongkong")}
+    clock = clock or ManualClock()
+    providers = {name: FakeProvider(name, clock) for name in ("guangdong", "hongkong")}
     regions = {name: a_region(name, provider) for name, provider in providers.items()}
     regions["foshan"] = a_region("foshan", None)
     clients = {name: a_client(name, KeySet([public(key)])) for name, key in keys.items() if name != "signing"}
     clients["portal"] = a_client("portal")
-    clock, metrics, secret = clock or ManualClock(), Metrics(CollectorRegistry()), sealing or secrets.token_bytes(32)
+    metrics, secret = Metrics(CollectorRegistry()), sealing or secrets.token_bytes(32)
 
     async def find(client_id: str) -> Client | None:
         return clients.get(client_id)

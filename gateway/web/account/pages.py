@@ -55,7 +55,7 @@ def routes(services: AccountServices, pages: Pages) -> list[web.RouteDef]:
         web.post("/account/mandates/new", changed(account.make_mandate)),
         web.post("/account/mandates/revoke", changed(account.revoke_mandate)),
         web.get("/account/links", shown(account.links)),
-        web.get("/account/links/new", shown(account.propose_link)),
+        web.get("/account/links/new", shown(account.propose_link, fresh=True)),
         web.post("/account/links/new", changed(account.begin_link)),
         web.post("/account/links/end", changed(account.end_link)),
     ]
@@ -73,13 +73,16 @@ class _AccountPages:
 
     # --- who is there ----------------------------------------------------------------------------------------------
 
-    def shown(self, visit: Visit) -> Handler:
-        """Return a handler that shows its page to a signed-on person, and sends others to sign on first."""
+    def shown(self, visit: Visit, *, fresh: bool = False) -> Handler:
+        """Return a handler that shows its page to a signed-on person, and sends others to sign on first.
+
+        A page that wants a `fresh` proof says so at once, or the person would have to sign on twice.
+        """
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             visitor = await self._visitor(request)
             if visitor is None:
-                return _see_other(f"/account/sign-in?{urlencode({'next': _page(request)})}")
+                return _sign_on_first(_page(request), fresh=fresh)
             return await visit(request, visitor)
 
         return guarded
@@ -243,8 +246,7 @@ class _AccountPages:
         """Show what a link with a region means, to a person who has signed on just now."""
         region = self._partner(visitor, request.query.get("region", ""))
         if not self._services.linking.is_fresh(visitor.session):
-            wish = {"next": f"/account/links/new?region={region}", "fresh": "1", "level": "A2"}
-            return _see_other(f"/account/sign-in?{urlencode(wish)}")
+            return _sign_on_first(f"/account/links/new?region={region}", fresh=True)
         return self._proposal(request, visitor, region)
 
     async def begin_link(self, request: web.Request, visitor: Visitor, form: Form) -> web.StreamResponse:
@@ -322,6 +324,8 @@ class _AccountPages:
             "visitor": visitor,
             "csrf": visitor.csrf if visitor else "",
             "local": LOCAL,
+            # not `authenticated_at`: what a region proved, and when, may be hours older than this sign-on
+            "began": lambda session: session.expires_at - self._services.session_life,
             "region": lambda key: self._region(key, language),
             "item_texts": lambda code: self._services.items[code].name if code in self._services.items else {},
         }
@@ -346,6 +350,12 @@ def _page(request: web.Request) -> str:
     """Return the page that was asked for, without what a region's answer may have added to its query."""
     region = request.query.get("region")
     return request.path if region is None else f"{request.path}?{urlencode({'region': region})}"
+
+
+def _sign_on_first(page: str, *, fresh: bool) -> web.Response:
+    """Send the browser to sign on and come back to this page; `fresh` wants a proof made now, and surely enough."""
+    wish = {"next": page, **({"fresh": "1", "level": "A2"} if fresh else {})}
+    return _see_other(f"/account/sign-in?{urlencode(wish)}")
 
 
 def _see_other(location: str) -> web.Response:

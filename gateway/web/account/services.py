@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.item import Item
@@ -39,3 +40,5 @@ class AccountServices:
     references: References
     sealer: Sealer
     clock: Clock
+    session_life: timedelta
+    """How long a session lasts, so that the pages can say when one began."""
