@@ -1,15 +1,16 @@
 """Reading a compact JWT that someone else may have made.
 
-Owns: the checks that come before any key is touched: size, shape, header, algorithm, type. Leaves to joserfc the
-signature, and to the callers what the claims must say.
+Owns: the checks that come before any key is touched: size, shape, header, algorithm, type; and reading a claim's time.
+Leaves to joserfc the signature, and to the callers what the claims must say.
 """
 
 from __future__ import annotations
 
 import base64
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -113,3 +114,14 @@ def _unwarned() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SecurityWarning)
         yield
+
+
+def instant(claims: Mapping[str, Any], name: str) -> datetime | None:
+    """Return a NumericDate (RFC 7519 §2) as a time; None when it is missing, no number or beyond all calendars."""
+    value = claims.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

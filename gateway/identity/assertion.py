@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from authlib.oauth2.rfc6749 import InvalidClientError
 from authlib.oauth2.rfc7523 import JWTBearerClientAssertion
 from joserfc.jwk import KeySet
 
-from gateway.crypto.jose import UnreadableToken, UnverifiedToken, unverified, unverified_claims, verified_claims
+from gateway.crypto.jose import (
+    UnreadableToken,
+    UnverifiedToken,
+    instant,
+    unverified,
+    unverified_claims,
+    verified_claims,
+)
 from gateway.identity.records import UsedAssertion
 
 ALGORITHMS = ("ES256", "PS256", "EdDSA", "Ed25519")
@@ -74,29 +81,19 @@ class ClientAssertion(JWTBearerClientAssertion):  # type: ignore[misc] # Authlib
             raise _refused("iss and sub must both be the client_id.")
         if claims.get("aud") != self._issuer:
             raise _refused(f"aud must be the one string {self._issuer}.")
-        expires = _instant(claims, "exp")
+        expires = instant(claims, "exp")
         if expires is None or expires <= self._now - SKEW:
             raise _refused("The client assertion has expired, or has no exp.")
         if expires > self._now + LONGEST_LIFE:
             raise _refused("exp must be at most five minutes ahead.")
         for name in ("iat", "nbf"):
-            begins = _instant(claims, name)
+            begins = instant(claims, name)
             if name in claims and (begins is None or begins > self._now + SKEW):
                 raise _refused(f"{name} lies in the future.")
         jti = claims.get("jti")
         if not isinstance(jti, str) or not jti:
             raise _refused("The client assertion needs a jti.")
         self.used = UsedAssertion(_fingerprint(str(claims["sub"]), jti), expires + SKEW)
-
-
-def _instant(claims: Mapping[str, Any], name: str) -> datetime | None:
-    value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return datetime.fromtimestamp(value, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def _fingerprint(client_id: str, jti: str) -> str:

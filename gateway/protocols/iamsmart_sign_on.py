@@ -21,6 +21,7 @@ from urllib.parse import quote, urlencode
 
 from gateway.errors import SignOnFailed
 from gateway.ports import Kit, OnceOnly, SignOnRedirect, SignOnReturn, SignOnStart, UpstreamIdentity
+from gateway.protocols.demands import remembered, unmet
 from gateway.protocols.iamsmart import IamSmartClient, Reply, open_client
 from gateway.protocols.wire import quotable, refuse_start
 
@@ -53,9 +54,6 @@ PLUS = "iAMSmart+"
 
 SKEW = timedelta(seconds=300)
 """How far ahead of our clock the time of a proof may lie."""
-
-FRESH_LEEWAY = timedelta(seconds=30)
-"""How much older than the request a proof may look that was asked for fresh: clocks differ."""
 
 ANSWER_REMEMBERED = timedelta(hours=24)
 """How long the answer that signed somebody on is remembered: longer than any content key lives."""
@@ -126,8 +124,7 @@ class IamSmartSignOn:
         memory = {
             "state": fingerprint(start.state),
             "scope": scope,
-            "levels": ",".join(start.levels),
-            "since": self._client.signer.clock().isoformat() if start.fresh else "",
+            **remembered(start, self._client.signer.clock()),
         }
         return SignOnRedirect(url, memory)
 
@@ -143,7 +140,7 @@ class IamSmartSignOn:
         """Exchange the code for the profile. Raises SignOnFailed or RegionError."""
         code = self._code(back)
         token = self._token(back, await self._ask("/api/v1/auth/getToken", _grant(code)))
-        if wrong := _demanded(back.memory, token):
+        if wrong := unmet(back.memory, token.level, token.proved_at, "authTime"):
             raise self._failed(*wrong)
         profile = await self._profile(token)
         identity = UpstreamIdentity(
@@ -276,17 +273,6 @@ def page_language(tag: str) -> str:
     if parts[0] != "zh":
         return "en-US"
     return "zh-HK" if {"hant", "hk", "mo", "tw"} & set(parts[1:]) else "zh-CN"
-
-
-def _demanded(memory: Mapping[str, str], token: _Token) -> tuple[str, str] | None:
-    """Say which demand of the sign-on is not met; None when all are."""
-    levels = [level for level in memory.get("levels", "").split(",") if level]
-    if levels and token.level not in levels:
-        return "the region did not reach the level that the service needs", f"{token.level} is not one of {levels}"
-    since = memory.get("since", "")
-    if since and (token.proved_at is None or token.proved_at < datetime.fromisoformat(since) - FRESH_LEEWAY):
-        return "the region did not ask for a new proof, as the service needs", "authTime is missing or too old"
-    return None
 
 
 def _time(given: object) -> datetime | None:

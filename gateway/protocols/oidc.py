@@ -27,6 +27,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, Key, RSAKey
 from yarl import URL
 
+from gateway.crypto.jose import instant
 from gateway.errors import InvalidRequest, NotOffered, SignOnFailed
 from gateway.ports import (
     Callback,
@@ -38,7 +39,7 @@ from gateway.ports import (
     SignOutStart,
     UpstreamIdentity,
 )
-from gateway.protocols.oidc_tokens import Expected, instant, is_id, once_only, read_id_token, read_logout_token
+from gateway.protocols.oidc_tokens import Expected, is_id, once_only, read_id_token, read_logout_token
 from gateway.protocols.oidc_trust import Trust, read_pins
 from gateway.protocols.wire import Answer, Wire, quotable, refuse_start, secret_bytes, text_secret, text_setting
 

@@ -13,14 +13,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from authlib.oidc.core import CodeIDToken
 from joserfc.errors import JoseError
 from joserfc.jwk import Key, KeySet
 
-from gateway.crypto.jose import UnreadableToken, UnverifiedToken, read_header, verified_claims
+from gateway.crypto.jose import UnreadableToken, UnverifiedToken, instant, read_header, verified_claims
 from gateway.errors import ForgedCallback, ReplayedCallback, SignOnFailed
 from gateway.ports import OnceOnly, SignOutNotice
 from gateway.protocols.oidc_trust import Trust, keys_for
@@ -203,17 +203,6 @@ def once_only(kind: str, token: str, claims: Mapping[str, Any]) -> OnceOnly:
     if issued is None:
         raise AssertionError("a verified token says when it was issued")
     return OnceOnly(digest, issued + OLDEST + 2 * SKEW)
-
-
-def instant(claims: Mapping[str, Any], name: str) -> datetime | None:
-    """Return a NumericDate (RFC 7519 §2) as a time; None when it is missing, no number or beyond all calendars."""
-    value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return datetime.fromtimestamp(value, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def is_id(value: object) -> bool:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from gateway.errors import SignOnFailed
+from gateway.protocols.demands import Fault
 
 BEIJING = timezone(timedelta(hours=8))
 ABSENT = ("", "-1")
@@ -21,9 +22,6 @@ ABSENT = ("", "-1")
 
 SKEW = timedelta(seconds=180)
 """How far ahead of our clock the time of a proof may lie."""
-
-FRESH_LEEWAY = timedelta(seconds=30)
-"""How much older than the request a proof may look that was asked for fresh: clocks differ."""
 
 WAYS: Mapping[str, Mapping[str, str]] = {
     "1": {"1": "PLV", "2": "CA", "3": "YSS", "4": "GW"},
@@ -39,8 +37,6 @@ _LEVEL = re.compile(r"L[0-3]")
 _TIME = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)[ T]?(\d\d):?(\d\d):?(\d\d)", re.ASCII)
 
 Fail = Callable[[str, str], SignOnFailed]
-Fault = tuple[str, str]
-"""What is wrong: for the person, and for our log."""
 
 
 class Account:
@@ -207,14 +203,3 @@ def contradiction(account: Account, session: SessionLevel, now: datetime) -> Fau
     }
     found = [name for name, wrong in checks.items() if wrong]
     return ("the region's answer contradicts itself", "; ".join(found)) if found else None
-
-
-def demanded(memory: Mapping[str, str], session: SessionLevel) -> Fault | None:
-    """Say which demand of the sign-on the session does not meet; None when it meets them all."""
-    levels = [level for level in memory.get("levels", "").split(",") if level]
-    if levels and session.level not in levels:
-        return "the region did not reach the level that the service needs", f"{session.level} is not one of {levels}"
-    since = memory.get("since", "")
-    if since and (session.proved_at is None or session.proved_at < datetime.fromisoformat(since) - FRESH_LEEWAY):
-        return "the region did not ask for a new proof, as the service needs", "auth_time is missing or too old"
-    return None

@@ -32,8 +32,9 @@ from gateway.ports import (
     SignOutStart,
     UpstreamIdentity,
 )
+from gateway.protocols.demands import remembered, unmet
 from gateway.protocols.tif import TifClient
-from gateway.protocols.tif_levels import Account, SessionLevel, contradiction, demanded, session_of
+from gateway.protocols.tif_levels import Account, SessionLevel, contradiction, session_of
 from gateway.protocols.wire import Answer, quotable
 
 CODE_REMEMBERED = timedelta(minutes=10)
@@ -91,8 +92,7 @@ class TifSignOn:
         return {
             "state": fingerprint(start.state),
             "verifier": verifier,
-            "levels": ",".join(start.levels),
-            "since": self._client.signer.clock().isoformat() if start.fresh else "",
+            **remembered(start, self._client.signer.clock()),
         }
 
     # --- and back
@@ -112,7 +112,8 @@ class TifSignOn:
         """Return what is known of the session. Raises SignOnFailed when it does not fit together, or not the demand."""
         signed_on = account.signed_on()
         session = session_of(signed_on)
-        wrong = contradiction(signed_on, session, self._client.signer.clock()) or demanded(back.memory, session)
+        wrong = contradiction(signed_on, session, self._client.signer.clock())
+        wrong = wrong or unmet(back.memory, session.level, session.proved_at, "auth_time")
         if wrong:
             raise self._failed(*wrong)
         return session

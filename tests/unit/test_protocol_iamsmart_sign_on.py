@@ -280,7 +280,7 @@ def test_the_level_says_what_this_session_did(granted: set[str], version: Any, l
 
 
 async def test_a_level_that_the_service_needs_is_demanded() -> None:
-    """`levels` in `_demanded`: asked for a face and not given one, nobody is signed on."""
+    """`levels` in `demands.unmet`: asked for a face and not given one, nobody is signed on."""
     face = {"scope": "eidapi_auth eidapi_profiles eidapi_fr"}
     assert (await signed_on(authority(face), levels=("auth_face", "plus_face")))[0].level == "auth_face"
     await refused(authority(), levels=("auth_face", "plus_face"))
@@ -289,7 +289,7 @@ async def test_a_level_that_the_service_needs_is_demanded() -> None:
 
 @pytest.mark.parametrize("at", [None, NOW_MS - 31_000, "now", True, -1, 10**15])
 async def test_a_fresh_proof_is_demanded_with_its_time(at: Any) -> None:
-    """`since` in `_demanded`."""
+    """`since` in `demands.unmet`."""
     assert (await signed_on(authority(), fresh=True))[0].subject == "open-1"
     await refused(authority({"authTime": at}), fresh=True)
 

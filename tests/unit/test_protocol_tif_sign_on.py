@@ -390,7 +390,7 @@ async def test_of_a_method_that_is_listed_twice_the_earlier_proof_counts() -> No
 
 
 async def test_a_fresh_proof_is_demanded_with_its_time() -> None:
-    """`since` in `demanded`: without a time, or with an old one, nobody can say that it was made now."""
+    """`since` in `demands.unmet`: without a time, or with an old one, nobody can say that it was made now."""
     assert (await told(listed("20231115061310"), fresh=True)).level == "L2"
     await refused(listed("20231115060000"), fresh=True)
     await refused(listed("-1"), fresh=True)
@@ -398,7 +398,7 @@ async def test_a_fresh_proof_is_demanded_with_its_time() -> None:
 
 
 async def test_a_level_that_the_service_needs_is_demanded() -> None:
-    """`levels` in `demanded`; the account's L3 by another method does not help."""
+    """`levels` in `demands.unmet`; the account's L3 by another method does not help."""
     assert (await told(PERSON, levels=("L2", "L3"))).level == "L2"
     await refused(PERSON, levels=("L3",))
 
