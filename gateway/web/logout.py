@@ -25,7 +25,7 @@ from gateway.ports import Callback, Clock
 from gateway.web.bodies import bounded
 from gateway.web.cookies import HandleCookie, provider_session
 from gateway.web.middlewares import REQUEST_ID
-from gateway.web.pages import Pages, language_of, wished
+from gateway.web.pages import Pages, language_of, redirect, wished
 from gateway.web.problems import problem_response
 from gateway.web.provider_endpoints import form as form_of
 from gateway.web.provider_endpoints import unique
@@ -76,7 +76,7 @@ class LogoutPages:
         """Take a logout request: done at once, or a question to the person."""
         wished = _wished_language(request)
         if wished is not None:
-            return _redirect(wished)
+            return redirect(wished)
         session, browser = self._session.read(request), self._logout.read(request)
         try:
             found = await self._service.logout_requests.asked(
@@ -86,7 +86,7 @@ class LogoutPages:
             return self._refused(request, error)
         if isinstance(found, Question):
             return self._show_question(request, found)
-        response = _redirect(found.onward or _result(found)) if found.onward or found.begun else self._over(request)
+        response = redirect(found.onward or _result(found)) if found.onward or found.begun else self._over(request)
         return self._parted(response, found)
 
     async def ask_by_post(self, request: web.Request) -> web.StreamResponse:
@@ -97,7 +97,7 @@ class LogoutPages:
             return self._refused(request, error)
         if len(query) > LONGEST_QUERY:
             return self._refused(request, None)
-        return _redirect(f"{ENDPOINTS['end_session_endpoint']}?{query}", status=303)
+        return redirect(f"{ENDPOINTS['end_session_endpoint']}?{query}", status=303)
 
     async def confirm(self, request: web.Request) -> web.StreamResponse:
         """Take the person's own word, from the form on our page."""
@@ -110,7 +110,7 @@ class LogoutPages:
         if found.onward:
             response = self._pages.render(request, "sign_on/logout_onward.html", {"url": found.onward})
         else:
-            response = _redirect(_result(found), status=303) if found.begun else self._over(request)
+            response = redirect(_result(found), status=303) if found.begun else self._over(request)
         return self._parted(response, found)
 
     async def result(self, request: web.Request) -> web.StreamResponse:
@@ -137,7 +137,7 @@ class LogoutPages:
         logout = await self._service.logouts.come_back(request.match_info["region"], state)
         if logout is None:
             return self._refused(request, None)
-        return _redirect(logout.return_to or _result_of(logout.id))
+        return redirect(logout.return_to or _result_of(logout.id))
 
     async def signed_out_by_post(self, request: web.Request) -> web.StreamResponse:
         """Have the browser come by GET, with its cookies (SAML's POST binding sends a form)."""
@@ -146,7 +146,7 @@ class LogoutPages:
         except InvalidRequest as error:
             return self._refused(request, error)
         query = urlencode({"state": fields.get("state") or fields.get("RelayState", "")})
-        return _redirect(f"{request.rel_url.raw_path}?{query}", status=303)
+        return redirect(f"{request.rel_url.raw_path}?{query}", status=303)
 
     # --- pages
 
@@ -234,7 +234,3 @@ def _result(found: SignedOut) -> str:
 
 def _result_of(logout_id: str) -> str:
     return f"{ENDPOINTS['end_session_endpoint']}/result?{urlencode({'logout': logout_id})}"
-
-
-def _redirect(url: str, *, status: int = 302) -> web.Response:
-    return web.Response(status=status, headers={"Location": url, **_NO_STORE})

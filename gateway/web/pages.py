@@ -1,7 +1,7 @@
 """Server-rendered pages: templates, languages, and a policy that lets nothing foreign in.
 
-Owns: the Jinja environment, the choice of language and its cookie, catalogues read from `.po` files at start-up, and
-the strict Content-Security-Policy. Leaves to `window/`, `account/`, `sign_on.py` and `logout.py`: what the pages say.
+Owns: the Jinja environment, the choice of language and its cookie, catalogues read from `.po` files at start-up, the
+strict Content-Security-Policy, and sending a browser on. Leaves to `window/`, `account/`, `sign_on.py` and `logout.py`: what the pages say.
 
 Citizens are spoken to in four languages. The clerks' window (跨域通办窗口) speaks two: its clerks work in mainland
 offices, and whoever wishes for another language there gets the nearer of the two.
@@ -73,6 +73,16 @@ class Pages:
     def fragment(self, language: str, template: str, context: Mapping[str, Any]) -> str:
         """Return a part of a page by itself, for one that must be shown and remembered as the very same text."""
         return self._environments[language].get_template(template).render(context)
+
+
+def redirect(url: str, *, status: int = 302) -> web.Response:
+    """Send the browser on. A response, not an exception, so that it passes all middlewares."""
+    return web.Response(status=status, headers={"Location": url, "Cache-Control": "no-store"})
+
+
+def see_other(url: str) -> web.Response:
+    """Send the browser on to a page that it asks for with GET, whatever it sent (RFC 9110 §15.4.4)."""
+    return redirect(url, status=303)
 
 
 def language_of(request: web.Request) -> str:

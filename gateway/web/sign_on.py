@@ -27,7 +27,7 @@ from gateway.web.chooser import Choice, Failure, choices, chooser
 from gateway.web.consent import agreed_claims, consent_page, shown_page
 from gateway.web.cookies import provider_session, sign_on_browser
 from gateway.web.middlewares import REQUEST_ID
-from gateway.web.pages import Pages, language_of, wished
+from gateway.web.pages import Pages, language_of, redirect, wished
 from gateway.web.provider_endpoints import fields, single_form, unique
 from gateway.web.provider_endpoints import form as form_of
 
@@ -94,11 +94,11 @@ class SignOnPages:
             query = await _form_as_query(request)
         except InvalidRequest as error:
             return self._problem(request, "refused", status=400, detail=error.public)
-        return _redirect(f"{ENDPOINTS['authorization_endpoint']}?{query}", status=303)
+        return redirect(f"{ENDPOINTS['authorization_endpoint']}?{query}", status=303)
 
     def _onward(self, sent: SendBack | AskConsent) -> web.Response:
         """Send the browser on: to the service, or to the question whether the service may have what it asks for."""
-        response = _redirect(sent.url if isinstance(sent, SendBack) else _consent(sent.interaction_id))
+        response = redirect(sent.url if isinstance(sent, SendBack) else _consent(sent.interaction_id))
         if sent.session is not None:
             self._session.give(response, sent.session)
         if isinstance(sent, AskConsent) and sent.browser is not None:
@@ -110,7 +110,7 @@ class SignOnPages:
         language = wished(found.languages)
         if language is not None:
             query["lang"] = language
-        response = _redirect(f"/sign-in?{urlencode(query)}")
+        response = redirect(f"/sign-in?{urlencode(query)}")
         self._browser.give(response, found.browser)
         return response
 
@@ -148,7 +148,7 @@ class SignOnPages:
             return self._lost(request, error)
         except Interrupted as interrupted:
             return _choose_again(request, interrupted)
-        response = _redirect(url)
+        response = redirect(url)
         self._browser.give(response, browser)
         response.set_cookie(  # it names a region, not a person
             REGION_COOKIE, region, max_age=_YEAR, path="/", secure=self._secure, httponly=True, samesite="Lax"
@@ -187,7 +187,7 @@ class SignOnPages:
             handle = await self._service.returns.keep(region, unique(fields(request, body)))
         except (SignOnFailed, InvalidRequest) as error:
             return self._lost(request, error)
-        return _redirect(f"/sign-in/{region}/callback?{urlencode({RETURN: handle})}", status=303)
+        return redirect(f"/sign-in/{region}/callback?{urlencode({RETURN: handle})}", status=303)
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Give up, and go back to the service with the standard error."""
@@ -196,7 +196,7 @@ class SignOnPages:
             sent = await self._service.browser.cancel(interaction_id, browser)
         except SignOnFailed as error:
             return self._lost(request, error)
-        return _redirect(sent.url)
+        return redirect(sent.url)
 
     async def region_metadata(self, request: web.Request) -> web.Response:
         """Return our metadata as a service provider, for a region that signs on by SAML. Raises NotFound."""
@@ -278,12 +278,8 @@ def _choose_again(request: web.Request, interrupted: Interrupted) -> web.Respons
     why = "unreachable" if cause.retryable else REASONS.get(cause.stable_code, "failed")
     query = {"interaction": interrupted.interaction.id, "failed": interrupted.region, "why": why}
     query["ref"] = request[REQUEST_ID]
-    return _redirect(f"/sign-in?{urlencode(query)}")
+    return redirect(f"/sign-in?{urlencode(query)}")
 
 
 def _consent(interaction_id: str) -> str:
     return f"/sign-in/consent?{urlencode({'interaction': interaction_id})}"
-
-
-def _redirect(url: str, *, status: int = 302) -> web.Response:
-    return web.Response(status=status, headers={"Location": url, "Cache-Control": "no-store"})

@@ -28,7 +28,7 @@ from gateway.web.account.mandate_form import RELATIONS, on_the_page, proposed, r
 from gateway.web.account.services import AccountServices
 from gateway.web.account.visitors import Form, Visitor, read_form, visitor_of
 from gateway.web.cookies import provider_session, sign_on_browser
-from gateway.web.pages import Pages, language_of
+from gateway.web.pages import Pages, language_of, see_other
 from gateway.web.problems import status_of
 
 log = structlog.get_logger("account")
@@ -110,12 +110,12 @@ class _AccountPages:
         """Send the browser to our own OpenID Provider."""
         wish, now = sign_on.read_wish(request.query), self._services.clock()
         language = language_of(request)
-        return _see_other(sign_on.authorization_url(self._services.issuer, wish, language, self._services.sealer, now))
+        return see_other(sign_on.authorization_url(self._services.issuer, wish, language, self._services.sealer, now))
 
     async def callback(self, request: web.Request) -> web.StreamResponse:
         """Go on to the page that was wanted; the session cookie has come with the sign-on."""
         now = self._services.clock()
-        return _see_other(sign_on.page_of(self._services.issuer, request.query, self._services.sealer, now))
+        return see_other(sign_on.page_of(self._services.issuer, request.query, self._services.sealer, now))
 
     # --- home, sessions ----------------------------------------------------------------------------------------------
 
@@ -133,7 +133,7 @@ class _AccountPages:
         """End one session; the last page that this browser sees, when it is its own."""
         session_id = form.text("session")
         await self._services.accounts.end_session(visitor.session, session_id)
-        return self._signed_out(request) if session_id == visitor.session.id else _see_other("/account/sessions")
+        return self._signed_out(request) if session_id == visitor.session.id else see_other("/account/sessions")
 
     async def end_all(self, request: web.Request, visitor: Visitor, _form: Form) -> web.StreamResponse:
         """End every session, this one too."""
@@ -156,7 +156,7 @@ class _AccountPages:
     async def revoke_consent(self, _request: web.Request, visitor: Visitor, form: Form) -> web.StreamResponse:
         """Take a consent back."""
         await self._services.accounts.revoke_consent(visitor.session, form.text("consent"))
-        return _see_other("/account/consents")
+        return see_other("/account/consents")
 
     # --- mandates ----------------------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class _AccountPages:
         """Show an empty form, to a person whom the region names and who is signed on surely enough."""
         _principal(visitor)
         if visitor.session.assurance < self._services.mandates.rules.least:
-            return _see_other(f"/account/sign-in?{urlencode({'next': '/account/mandates/new', 'level': 'A2'})}")
+            return see_other(f"/account/sign-in?{urlencode({'next': '/account/mandates/new', 'level': 'A2'})}")
         form = Form(list(proposed(local_day(self._services.clock())).items()))
         return self._mandate_form(request, visitor, form)
 
@@ -196,7 +196,7 @@ class _AccountPages:
             await self._services.mandates.make(read.mandate, who=_who(visitor), born=visitor.born)
         except InvalidRequest as error:
             return self._mandate_form(request, visitor, form, on_the_page(error.problems), status=status_of(error))
-        return _see_other("/account/mandates")
+        return see_other("/account/mandates")
 
     async def revoke_mandate(self, _request: web.Request, visitor: Visitor, form: Form) -> web.StreamResponse:
         """End a mandate that the person gave, or give one back."""
@@ -204,7 +204,7 @@ class _AccountPages:
         found = await self._services.mandates.find(form.text("mandate"))
         by = "agent" if found is not None and found.agent.is_same_as(party) else "principal"
         await self._services.mandates.revoke(form.text("mandate"), by=by, who=_who(visitor), party=party)
-        return _see_other("/account/mandates")
+        return see_other("/account/mandates")
 
     def _mandate_form(
         self,
@@ -265,7 +265,7 @@ class _AccountPages:
         try:
             begun = await self._services.linking.begin(visitor.session, browser, region, agreement)
         except GatewayError as error:
-            return _see_other(f"/account/links?outcome={quote(error.stable_code)}")
+            return see_other(f"/account/links?outcome={quote(error.stable_code)}")
         way = f"/sign-in/{region}?{urlencode({'interaction': begun.id})}"
         response = self._show(request, visitor, "account/link_onward.html", {"way": way, "region_id": region})
         self._browser.give(response, browser)
@@ -274,7 +274,7 @@ class _AccountPages:
     async def end_link(self, _request: web.Request, visitor: Visitor, form: Form) -> web.StreamResponse:
         """End a link."""
         await self._services.linking.end(form.text("link"), visitor.session.region, visitor.session.subject_ref)
-        return _see_other("/account/links?outcome=ended")
+        return see_other("/account/links?outcome=ended")
 
     def _partner(self, visitor: Visitor, region: str) -> str:
         if region not in self._services.linking.partners(visitor.session.region):
@@ -355,9 +355,4 @@ def _page(request: web.Request) -> str:
 def _sign_on_first(page: str, *, fresh: bool) -> web.Response:
     """Send the browser to sign on and come back to this page; `fresh` wants a proof made now, and surely enough."""
     wish = {"next": page, **({"fresh": "1", "level": "A2"} if fresh else {})}
-    return _see_other(f"/account/sign-in?{urlencode(wish)}")
-
-
-def _see_other(location: str) -> web.Response:
-    """Send the browser on. A response, not an exception, so that it passes all middlewares."""
-    return web.Response(status=303, headers={"Location": location, "Cache-Control": "no-store"})
+    return see_other(f"/account/sign-in?{urlencode(wish)}")

@@ -25,7 +25,7 @@ from gateway.domain.identity import Assurance
 from gateway.domain.item import FormField, Item, Office
 from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotFound, NotPermitted, SignOnFailed
 from gateway.web.cookies import provider_session
-from gateway.web.pages import Pages, language_of
+from gateway.web.pages import Pages, language_of, see_other
 from gateway.web.problems import status_of
 from gateway.web.window import sign_on
 from gateway.web.window.application import PURPOSE, Task, application_of, is_reference, on_the_page, problems_of
@@ -91,7 +91,7 @@ class _WindowPages:
             if desk is not None:
                 return await handler(request, desk)
             if request.method in {"GET", "HEAD"}:
-                return _see_other(f"/window/sign-in?next={quote(request.path)}")
+                return see_other(f"/window/sign-in?next={quote(request.path)}")
             raise NotPermitted("Your session has ended. Sign on again.", code="window.session_ended")
 
         return guarded
@@ -111,7 +111,7 @@ class _WindowPages:
         wanted = request.query.get("next", "")
         memory = sign_on.remember(wanted if _NEXT.fullmatch(wanted) else "/window")
         handle = await self._sessions.begin(memory)
-        response = _see_other(sign_on.authorization_url(self._services.issuer, memory, language_of(request)))
+        response = see_other(sign_on.authorization_url(self._services.issuer, memory, language_of(request)))
         self._sessions.sign_on_cookie.give(response, handle)
         return response
 
@@ -131,7 +131,7 @@ class _WindowPages:
         window, clerk = found
         log.info("clerk signed on", window=window.id, clerk=clerk.id)
         await self._sessions.end(self._sessions.cookie.read(request))
-        response = _see_other(memory["next"])
+        response = see_other(memory["next"])
         opening = openings.get(person.region, "")
         self._sessions.cookie.give(response, await self._sessions.open(window, clerk, opening))
         self._sessions.sign_on_cookie.take_back(response)
@@ -144,7 +144,7 @@ class _WindowPages:
         check_csrf(desk.session.csrf, fields.get("csrf", ""))
         await self._sessions.end(self._sessions.cookie.read(request))
         await self._services.end_sign_on(self._provider_session.read(request))
-        response = _see_other("/window")
+        response = see_other("/window")
         self._sessions.cookie.take_back(response)
         self._provider_session.take_back(response)
         return response
@@ -189,7 +189,7 @@ class _WindowPages:
             problems = on_the_page(error.problems, entry, task)
             log.info("form refused", code=error.stable_code, fields=[problem.field for problem in error.problems])
             return self._form(request, desk, task, entry, problems=problems, refusal=error, status=status_of(error))
-        return _see_other(f"/window/cases/{taken}")
+        return see_other(f"/window/cases/{taken}")
 
     async def case(self, request: web.Request, desk: Desk) -> web.StreamResponse:
         """Show a case: where it is, who holds it now, and what happened."""
@@ -295,8 +295,3 @@ def _choices(field: FormField, language: str) -> list[tuple[str, str]]:
 
 def _ended(case: CaseView) -> bool:
     return case.holder == "nobody"
-
-
-def _see_other(location: str) -> web.Response:
-    """Send the browser on. A response, not an exception, so that it passes all middlewares."""
-    return web.Response(status=303, headers={"Location": location, "Cache-Control": "no-store"})
