@@ -25,7 +25,7 @@ from gateway.identity.grants import ACCESS_TOKEN
 from gateway.identity.mandates import Mandates
 from gateway.identity.persons import IDENTITY_SCOPES
 from gateway.identity.provider import ProviderParts, Work
-from gateway.identity.records import Session, session_by_id
+from gateway.identity.records import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,10 @@ class Exchanges:
         claims = self._subject(form)
         if claims is None or claims["client_id"] not in client.exchanges_from:
             return None
-        standing = families.find_standing(tx, claims["grant_id"], work.now)
-        if standing is None or families.is_revoked(tx, claims["jti"]) or not self._counts(tx, standing, client, work):
+        standing = families.find_standing(tx, claims["grant_id"], work.now, hold=True)  # or its end would miss ours
+        if standing is None or families.is_revoked(tx, claims["jti"]):
+            return None
+        if not self._parts.recognised(client, standing.session, work.now).allowed:  # here: the matrix is by service
             return None
         mandate = self._mandate(tx, form, standing.session)
         if "mandate" in form and mandate is None:
@@ -62,14 +64,6 @@ class Exchanges:
         family = _family(form, claims, client, standing, work, actor, mandate)
         families.begin_family(tx, family)
         return Exchanged(Standing(family, standing.session), mandate)
-
-    def _counts(self, tx: Connection, standing: Standing, client: Client, work: Work) -> bool:
-        """Say whether the sign-on lives until this commits, or its end would miss the family, and counts here too.
-
-        That it counted for the service which exchanges its token says nothing: the matrix is by service.
-        """
-        session = session_by_id(tx, standing.session.id, work.now, hold=True)
-        return session is not None and self._parts.recognised(client, session, work.now).allowed
 
     def _subject(self, form: Mapping[str, str]) -> dict[str, Any] | None:
         """Return the claims of the person's token: of a sign-on, not of an earlier exchange."""

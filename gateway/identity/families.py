@@ -199,10 +199,10 @@ _STANDS = (
 )
 
 
-def find_standing(tx: Connection, family_id: str, now: datetime) -> Standing | None:
-    """Return a family that is not revoked, and its session if that lives."""
+def find_standing(tx: Connection, family_id: str, now: datetime, *, hold: bool = False) -> Standing | None:
+    """Return a family that is not revoked, and its session if that lives; `hold` keeps it alive till the commit."""
     row = tx.execute(_LIVE_FAMILY, {"family": family_id, "now": now}).mappings().one_or_none()
-    session = None if row is None else session_by_id(tx, row["session_id"], now)
+    session = None if row is None else session_by_id(tx, row["session_id"], now, hold=hold)
     return None if row is None or session is None else Standing(_family(row), session)
 
 

@@ -422,9 +422,8 @@ def _too_much(standing: Standing, form: Mapping[str, str]) -> OAuth2Error | None
 
 
 def _refresh_worth(tx: Connection, token: str, client: Client, now: datetime) -> dict[str, Any] | None:
-    family_id = families.refresh_family(tx, token, now)
-    standing = None if family_id is None else families.find_standing(tx, family_id, now)
-    if standing is None or standing.family.client_id != client.id:
+    standing = families.hold_refresh(tx, token, client.id, now)
+    if standing is None:
         return None
     family = standing.family
     expires = int(family.expires_at.timestamp())

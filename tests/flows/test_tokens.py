@@ -712,7 +712,7 @@ async def test_only_a_client_that_is_registered_for_this_portal_may_exchange(exc
 async def test_a_sign_on_that_counts_at_the_portal_alone_is_not_exchanged_for_another_service(
     tmp_path: Path, keys: Mapping[str, Any]
 ) -> None:
-    """The matrix is by service: what it says of the portal says nothing of the agency. Guarded by `_counts`."""
+    """The matrix is by service: what it says of the portal says nothing of the agency. Guarded in `settle`."""
     line = Line.model_validate(
         {"regions": ["guangdong"], "services": ["portal"], "purposes": ["*"], "least": "A0", "kinds": ["person"]}
     )

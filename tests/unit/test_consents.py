@@ -190,7 +190,7 @@ async def test_a_consent_that_is_taken_back_ends_what_is_being_redeemed_meanwhil
         )
         async with engine.connect() as watching:
             while not (await watching.execute(text("SELECT 1 FROM pg_locks WHERE NOT granted"))).all():
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # a database tells nobody that one waits: asking is the only way
     await taking
     await engine.dispose()
     family = redeemed.standing.family.id
