@@ -1,7 +1,8 @@
 """Server-rendered pages: templates, languages, and a policy that lets nothing foreign in.
 
 Owns: the Jinja environment, the choice of language and its cookie, catalogues read from `.po` files at start-up, the
-strict Content-Security-Policy, and sending a browser on. Leaves to `window/`, `account/`, `sign_on.py` and `logout.py`: what the pages say.
+strict Content-Security-Policy, and sending a browser on. Leaves to `window/`, `account/`, `sign_on.py` and `logout.py`:
+what the pages say.
 
 Citizens are spoken to in four languages. The clerks' window (跨域通办窗口) speaks two: its clerks work in mainland
 offices, and whoever wishes for another language there gets the nearer of the two.
