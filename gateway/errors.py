@@ -229,6 +229,14 @@ class RegionRefused(RegionError):
     retryable = False
 
 
+class RegionCannotBeAsked(RegionError):
+    """The region's protocol has no question for what it holds: a delivery in doubt is a person's business."""
+
+    code = "region.cannot_be_asked"
+    title = "The region cannot be asked what it holds"
+    retryable = False
+
+
 # --- our own side ------------------------------------------------------------------------------------------------
 
 

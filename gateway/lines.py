@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
@@ -21,6 +21,9 @@ from gateway.errors import GatewayError, RegionBusy, RegionResting, RegionUncert
 from gateway.ports import (
     Adapter,
     Callback,
+    CaseMessage,
+    CaseMessages,
+    Catalogue,
     CertificateReply,
     CertificateSource,
     CodeQuestion,
@@ -172,10 +175,11 @@ def guard(line: Line, adapter: Adapter) -> Adapter:
         callbacks=adapter.callbacks,  # comes in: nothing to press
         feed=adapter.feed and _Feed(line, adapter.feed),
         certificates=adapter.certificates and _Certificates(line, adapter.certificates),
-        catalogue=adapter.catalogue,
+        catalogue=adapter.catalogue and _Catalogue(line, adapter.catalogue),
         codes=adapter.codes and _Codes(line, adapter.codes),
         sign_out=adapter.sign_out and _SignOut(line, adapter.sign_out),
         trust_confirmed_at=adapter.trust_confirmed_at,
+        messages=adapter.messages and _Messages(line, adapter.messages),
         metadata=adapter.metadata,
         probe=adapter.probe,
     )
@@ -201,6 +205,26 @@ class _Submissions:
 
     async def ask(self, submission_id: str) -> RegionDocument | None:
         return await self._line.run("ask", lambda: self._inner.ask(submission_id))
+
+
+class _Messages:
+    def __init__(self, line: Line, inner: CaseMessages) -> None:
+        self._line, self._inner = line, inner
+        self.kinds = inner.kinds
+
+    async def send(self, message: CaseMessage) -> None:
+        await self._line.run("messages", lambda: self._inner.send(message))
+
+    async def holds(self, message: CaseMessage) -> bool:
+        return await self._line.run("ask", lambda: self._inner.holds(message))
+
+
+class _Catalogue:
+    def __init__(self, line: Line, inner: Catalogue) -> None:
+        self._line, self._inner = line, inner
+
+    async def items(self) -> Sequence[RegionDocument]:
+        return await self._line.run("catalogue", self._inner.items)
 
 
 class _Feed:

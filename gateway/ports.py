@@ -203,7 +203,50 @@ class SubmissionTarget(Protocol):
     async def ask(self, submission_id: str) -> RegionDocument | None:
         """Ask whether the region holds this submission: its receipt, or None when it certainly does not.
 
-        Raises RegionUnreachable or RegionUncertain when the question itself got no usable answer.
+        Raises RegionUnreachable or RegionUncertain when the question itself got no usable answer, RegionCannotBeAsked
+        when the wire has no such question: then a delivery in doubt waits for a person.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CaseMessage:
+    """One attempt to tell a region something more about a case that it holds.
+
+    `kind` is one of `MESSAGE_KINDS` and names the mapping pack that wrote `document`. `message_id` is the idempotency
+    key and never changes between attempts. `number` is the region's own number of the case.
+    """
+
+    message_id: str
+    kind: str
+    submission_id: str
+    number: str
+    document: RegionDocument
+    materials: Sequence[Material] = ()
+
+
+MESSAGE_KINDS = ("supplement", "withdrawal", "rating", "complaint")
+"""What can be said of a case after it was handed over: 补正, 撤回, 好差评, 投诉."""
+
+
+class CaseMessages(Protocol):
+    """A region that is told more about a case than the submission."""
+
+    kinds: frozenset[str]
+    """Those of `MESSAGE_KINDS` that its wire carries; each needs its mapping pack."""
+
+    async def send(self, message: CaseMessage) -> None:
+        """Hand the message over.
+
+        Raises RegionUnreachable (not taken), RegionUncertain (unknown) or RegionRefused (a definite no).
+        """
+        ...
+
+    async def holds(self, message: CaseMessage) -> bool:
+        """Say whether the region has this message already.
+
+        Raises RegionCannotBeAsked when the wire has no such question; RegionUnreachable or RegionUncertain when the
+        question itself got no usable answer.
         """
         ...
 
@@ -333,6 +376,7 @@ class Adapter:
     trust_confirmed_at: Callable[[], datetime | None] | None = None
     """When the keys and metadata that this region's sign-on is verified with were last confirmed by the region; None
     while they never were. Absent where all trust is pinned in the configuration."""
+    messages: CaseMessages | None = None
     metadata: Callable[[], bytes] | None = None
     """Our own side as this region's identity provider must know it: SAML metadata of a service provider."""
     probe: Callable[[], Awaitable[None]] | None = None

@@ -46,6 +46,8 @@ class Capabilities(Settings):
     certificates: bool = False
     sign_out: bool = False
     codes: bool = False
+    catalogue: bool = False
+    messages: bool = False
 
 
 class RegionLimits(Settings):
@@ -134,6 +136,8 @@ PACKS_OF: Mapping[str, tuple[str, ...]] = {
     "certificates": ("certificate-query",),
     "sign_out": (),
     "codes": (),
+    "catalogue": ("item",),
+    "messages": (),
 }
 """The mapping packs without which a capability cannot be offered."""
 
@@ -193,7 +197,7 @@ def read_again(
     problems = Problems()
     problems.found.extend(found)
     for region in (regions[name] for name in sets):
-        needs = _needs(_offered(region.adapter), region.certificate_words)
+        needs = [*_needs(_offered(region.adapter), region.certificate_words), *_spoken(region.adapter)]
         problems.found.extend(_missing(region.id, folders[region.id], needs, sets[region.id]))
     problems.refuse()
     return sets
@@ -277,7 +281,10 @@ def _undeclared(manifest: Manifest, adapter: Adapter, packs: PackSet) -> Iterato
     if manifest.capabilities.codes != bool(manifest.codes.prefixes):
         reason = "goes together with the capability `codes`: without a prefix no code leads here"
         yield FieldProblem(f"adapters/{manifest.id}: codes.prefixes", reason)
-    needs = _needs({name for name, declared in said.items() if declared}, manifest.certificates.status)
+    needs = [
+        *_needs({name for name, declared in said.items() if declared}, manifest.certificates.status),
+        *_spoken(adapter),
+    ]
     yield from _missing(manifest.id, manifest.mappings or manifest.id, needs, packs)
 
 
@@ -288,6 +295,12 @@ def _needs(capabilities: Container[str], certificate_words: Mapping[str, str]) -
             yield from ((capability, message) for message in messages)
     if "certificates" in capabilities and "found" in certificate_words.values():
         yield "certificates", "certificate"
+
+
+def _spoken(adapter: Adapter) -> Iterator[tuple[str, str]]:
+    """Yield a pack for every kind of message about a case that the region takes."""
+    if adapter.messages is not None:
+        yield from (("messages", kind) for kind in sorted(adapter.messages.kinds))
 
 
 def _missing(region: str, folder: str, needs: Iterable[tuple[str, str]], packs: PackSet) -> Iterator[FieldProblem]:
