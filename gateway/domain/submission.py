@@ -214,7 +214,7 @@ class _Walk:
 
     def take(self, report: Report) -> None:
         then = self._target(report)
-        effect = self._effect(report, then)
+        effect = self._effect(then)
         self.effects[report.key] = effect
         if effect is Effect.MOVED:
             self._move(then, report)
@@ -230,7 +230,7 @@ class _Walk:
             return State.SUPPLEMENTED  # some have no other word for it
         return report.state
 
-    def _effect(self, report: Report, then: State) -> Effect:
+    def _effect(self, then: State) -> Effect:
         if then is self.now:
             return Effect.IMPOSSIBLE if then is State.EXTENDED else Effect.SAME  # an extension is granted once
         if then is State.EXTENDED and self.extended and then is not self._way_back():

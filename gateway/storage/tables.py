@@ -83,7 +83,9 @@ metadata = MetaData(
 
 # --- submissions -------------------------------------------------------------------------------------------------
 
-OPEN_CASE = text("state NOT IN ('COMPLETED', 'DELIVERED', 'NOT_ACCEPTED')")
+OPEN_CASE = text(
+    "state NOT IN ('COMPLETED', 'DELIVERED', 'NOT_ACCEPTED', 'NOT_WITHIN_POWER', 'WITHDRAWN', 'RETURNED', 'VOID')"
+)
 """A case that is still somebody's turn. In the very words of the index over such cases, or no engine would use it."""
 
 submissions = Table(
@@ -106,8 +108,11 @@ submissions = Table(
     Column("body", Sealed, nullable=False),
     Column("mapping_version", String(64), nullable=False),  # of mapping_sets; empty: of the one in use
     Column("last_seq", Integer, nullable=False),
+    Column("head", String(64), nullable=False, server_default=""),  # hash of its last event
+    Column("parent_id", String(29)),  # the case that this one is a part of (多地联办)
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
+    Index("ix_submissions_parent", "parent_id"),
     UniqueConstraint("client_id", "item_code", "client_reference", name="uq_submissions_business_key"),
     Index("ix_submissions_recent", "client_id", "created_at"),
     Index(
@@ -115,18 +120,38 @@ submissions = Table(
     ),
 )
 
+NO_POSITION = text("position IS NULL")
+"""An event that no reader of the stream has seen. In the very words of the index over such events."""
+
 submission_events = Table(
     "submission_events",
     metadata,
     Column("submission_id", String(29), ForeignKey("submissions.id"), primary_key=True),
     Column("seq", Integer, primary_key=True),
+    Column("kind", String(32), nullable=False, server_default="step"),  # step, or a fact that moves nothing
     Column("state", String(32), nullable=False),
+    Column("word", String(64), nullable=False, server_default=""),  # the region's, where it says more than the state
+    Column("effect", String(16), nullable=False, server_default="moved"),  # what it does to the case, as of now
+    Column("case_state", String(32), nullable=False, server_default=""),  # where the case stood once it was recorded
     Column("source", String(32), nullable=False),  # "gateway" or a region id
     Column("region_event_id", String(64)),
     Column("occurred_at", Instant, nullable=False),
     Column("recorded_at", Instant, nullable=False),
     Column("detail", Sealed, nullable=False),  # remarks and results of regions may name people
+    Column("hash", String(64), nullable=False, server_default=""),  # over this event and the hash before it
+    Column("client_id", String(130), nullable=False, server_default=""),  # whose stream it belongs to
+    Column("position", BigInteger),  # in the stream of all events; none until it was given one
     UniqueConstraint("source", "region_event_id", name="uq_submission_events_region_event"),
+    Index("ix_submission_events_stream", "client_id", "position"),
+    Index("ix_submission_events_position", "position", unique=True),
+    Index(
+        "ix_submission_events_waiting",
+        "recorded_at",
+        "submission_id",
+        "seq",
+        sqlite_where=NO_POSITION,
+        postgresql_where=NO_POSITION,
+    ),
 )
 
 event_conflicts = Table(
@@ -139,7 +164,12 @@ event_conflicts = Table(
     Column("reason", Text, nullable=False),
     Column("event", Sealed, nullable=False),
     Column("recorded_at", Instant, nullable=False),
+    Column("status", String(16), nullable=False, server_default="open"),  # open, resolved
+    Column("resolution", Text),
+    Column("resolved_by", String(64)),
+    Column("resolved_at", Instant),
     UniqueConstraint("region", "region_event_id", name="uq_event_conflicts_region_event"),
+    Index("ix_event_conflicts_status", "status", "recorded_at"),
 )
 
 region_numbers = Table(
@@ -151,13 +181,31 @@ region_numbers = Table(
     Column("short_number", String(64)),
 )
 
+case_messages = Table(
+    "case_messages",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("submission_id", String(29), ForeignKey("submissions.id"), nullable=False),
+    Column("kind", String(16), nullable=False),  # supplement, withdrawal, rating, complaint
+    Column("client_reference", String(64), nullable=False),  # the caller's own number: the same again is the same
+    Column("digest", String(64), nullable=False),
+    Column("body", Sealed, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    UniqueConstraint("submission_id", "kind", "client_reference", name="uq_case_messages_reference"),
+)
+
+THE_SUBMISSION = text("kind = 'submission'")
+
 deliveries = Table(
     "deliveries",
     metadata,
     Column("id", String(40), primary_key=True),
-    Column("submission_id", String(29), ForeignKey("submissions.id"), nullable=False, unique=True),
+    Column("submission_id", String(29), ForeignKey("submissions.id"), nullable=False),
+    Column("kind", String(16), nullable=False, server_default="submission"),  # or a kind of case message
+    Column("message_id", String(40), ForeignKey("case_messages.id")),  # none for the submission itself
+    Column("client_id", String(130), nullable=False, server_default=""),  # for fairness between agencies
     Column("region", String(32), nullable=False),
-    Column("state", String(16), nullable=False),  # pending, sending, in_doubt, delivered, dead
+    Column("state", String(16), nullable=False),  # pending, sending, in_doubt, delivered, dead, cancelled
     Column("due", Instant),  # when the next worker may take it; none for what is settled or dead
     Column("lease_until", Instant),
     Column("owner", String(64)),
@@ -168,6 +216,14 @@ deliveries = Table(
     Column("sent_at", Instant),
     Column("settled_at", Instant),
     Column("created_at", Instant, nullable=False),
+    UniqueConstraint("submission_id", "message_id", name="uq_deliveries_message"),
+    Index(
+        "uq_deliveries_submission",
+        "submission_id",
+        unique=True,
+        sqlite_where=THE_SUBMISSION,
+        postgresql_where=THE_SUBMISSION,
+    ),
     Index("ix_deliveries_work", "region", "due"),
     Index("ix_deliveries_figures", "state", "region", "created_at"),
 )
@@ -252,6 +308,7 @@ submission_materials = Table(
     Column("position", Integer, primary_key=True),
     Column("code", String(64), nullable=False),
     Column("blob_id", String(40), ForeignKey("blobs.id"), nullable=False),
+    Column("message_id", String(40), ForeignKey("case_messages.id")),  # none for what came with the submission
 )
 
 # --- trust, consent, evidence ------------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ from gateway.ports import Clock, RegionDocument, SubmissionOrder, SubmissionTarg
 from gateway.regions import Region
 from gateway.storage import Store
 from gateway.submissions import queue
-from gateway.submissions.events import LONGEST_NUMBER, EventLog, remember_number
+from gateway.submissions.conflicts import LONGEST_NUMBER
+from gateway.submissions.events import EventLog, remember_number
 from gateway.submissions.parcels import Parcel, Parcels
 from gateway.submissions.queue import Claim
 from gateway.submissions.retry import Next, RetryPolicy

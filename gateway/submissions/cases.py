@@ -19,21 +19,29 @@ from gateway.domain.submission import State, holder
 from gateway.errors import NotFound
 from gateway.storage import Store
 from gateway.storage.tables import deliveries, region_numbers, submission_events, submissions
-from gateway.submissions.events import open_detail
 from gateway.submissions.materials import owner_of
 from gateway.submissions.parcels import open_body
+from gateway.submissions.story import open_detail
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """One event of a case. `source` is `gateway` or the region that said so; times are aware UTC."""
+    """One event of a case. `source` is `gateway` or the region that said so; times are aware UTC.
+
+    `kind` is `step`, or the name of a fact that moves nothing; `effect` is what a step does to the case by all that is
+    known now; `case_state` is where the case stood once it was recorded; `hash` links it to the event before.
+    """
 
     seq: int
+    kind: str
     state: str
+    effect: str
+    case_state: str
     source: str
     occurred_at: datetime
     recorded_at: datetime
     detail: Mapping[str, Any]
+    hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +116,10 @@ class Cases:
 
     def _timeline(self, tx: Connection, submission_id: str) -> list[TimelineEntry]:
         c = submission_events.c
-        query = select(c.seq, c.state, c.source, c.occurred_at, c.recorded_at, c.detail)
-        rows = tx.execute(query.where(c.submission_id == submission_id).order_by(c.seq)).mappings()
+        columns = (
+            c.seq, c.kind, c.state, c.effect, c.case_state, c.source, c.occurred_at, c.recorded_at, c.detail, c.hash,
+        )  # fmt: skip
+        rows = tx.execute(select(*columns).where(c.submission_id == submission_id).order_by(c.seq)).mappings()
         return [
             TimelineEntry(**{**row, "detail": open_detail(self._sealer, submission_id, row["seq"], row["detail"])})
             for row in rows

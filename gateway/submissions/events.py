@@ -1,35 +1,51 @@
 """Status events: the timeline of a case, from our own steps and from the handling region.
 
-Owns: recording an event once, in order where order can be had, and never dropping one. A duplicate (same region, same
-event id) is ignored; a late one joins the timeline without moving the state back; one that cannot be goes to the
-conflict table for a person, and so does, besides its place in the timeline, one whose state nobody here knows.
-Everything here is part of the caller's transaction.
+Owns: recording what is said of a case once, numbered without a gap and linked by hashes, and moving the case to where
+all that was said leads (`gateway.domain.submission.stand`): a late or doubled report changes nothing that it would not
+have changed in time, and what cannot be stands in the timeline as impossible and waits for a person. Facts that move
+nothing (a clock that is due, a rating) are events too. Whoever must act on every step, in the same transaction, is
+handed in as a follower. Leaves to `story`: reading a case. To `conflicts`: the queue for a person. To `stream`:
+handing events on. Everything here is part of the caller's transaction.
 """
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection, and_, select, update
 
 from gateway.crypto.at_rest import Sealer
-from gateway.domain.submission import HANDLING_ONLY, REGION_WORDS, State, leads_to
+from gateway.domain.submission import HANDLING_ONLY, REGION_WORDS, RESUMED, Effect, Report, State
 from gateway.errors import FieldProblem
 from gateway.mapping.unknown import is_unknown
 from gateway.storage.store import insert_into
-from gateway.storage.tables import event_conflicts, region_numbers, submission_events, submissions
+from gateway.storage.tables import region_numbers, submission_events, submissions
+from gateway.submissions.conflicts import LONGEST_NUMBER, Conflicts, is_kept
+from gateway.submissions.story import (
+    STEP,
+    UNKNOWN,
+    Noted,
+    Said,
+    Story,
+    digest_of,
+    linked,
+    locked,
+    own_key,
+    salted,
+    seal_detail,
+    tell,
+)
 
 GATEWAY = "gateway"
+SET_ASIDE, REINSTATED = "event.set_aside", "event.reinstated"
+"""Facts: a report that was believed cannot be after what came since; one that could not be, can."""
 _CLOCKS_APART = timedelta(days=1)
 """How far ahead of ours a region's clock may be; an event from next year would overtake all that follow."""
-LONGEST_NUMBER = 64
-"""Ids and numbers of regions are opaque, but none is longer."""
+_KEPT = ("operator", "reason", "due_on", "limit", "materials", "basis", "remedy", "way", "result")
+"""What of a canonical event is kept beside its state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +61,40 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Entry:
     """One entry of a timeline. `source` is the gateway or a region; `event_id` the region's own id for it."""
 
+    kind: str
     state: State
     source: str
     event_id: str | None
     occurred_at: datetime
     detail: Mapping[str, Any]
+    word: str = ""
 
 
+Follower = Callable[[Connection, Story, datetime], None]
+"""Is told of a case after every step that was recorded, in the transaction that recorded it."""
+
+
+@dataclass(slots=True)
 class EventLog:
-    """Writes timelines. `sealer` protects what a conflicting event says, which nobody has checked yet."""
+    """Writes timelines. `followers` hear of every step; they are set before the first event is taken."""
 
-    def __init__(self, sealer: Sealer) -> None:
-        self._sealer = sealer
+    sealer: Sealer
+    followers: Sequence[Follower] = ()
+    conflicts: Conflicts = field(init=False)
 
-    def first(self, tx: Connection, submission_id: str, state: State, now: datetime, detail: Mapping[str, Any]) -> None:
-        """Write event number 1. The submission's row already carries the state."""
-        self._insert(tx, submission_id, 1, Step(state, GATEWAY, None, now, detail), now)
+    def __post_init__(self) -> None:
+        """Make the queue for a person from the same key."""
+        self.conflicts = Conflicts(self.sealer)
+
+    # --- our own steps -----------------------------------------------------------------------------------------
+
+    def first(self, tx: Connection, row: Mapping[str, Any], now: datetime, detail: Mapping[str, Any]) -> None:
+        """Write event number 1 of a case whose row was just written, with `last_seq` 0 and no head."""
+        case = {**row, "head": ""}
+        self._step(tx, case, Entry(STEP, State(row["state"]), GATEWAY, None, now, detail), now)
 
     def ours(self, tx: Connection, submission_id: str, state: State, now: datetime, detail: Mapping[str, Any]) -> None:
         """Write one of our own steps. A state that a region's event has overtaken stays where it is.
@@ -72,115 +103,148 @@ class EventLog:
         """
         if state in HANDLING_ONLY:
             raise ValueError(f"{state} is for the handling region to say")
-        row = _locked(tx, submission_id)
-        if row is None:
-            raise LookupError(submission_id)
-        self._append(tx, row, Step(state, GATEWAY, None, now, detail), now)
+        self._ours(tx, submission_id, state, now, detail)
+
+    def _ours(self, tx: Connection, submission_id: str, state: State, now: datetime, detail: Mapping[str, Any]) -> None:
+        self._step(tx, _found(tx, submission_id), Entry(STEP, state, GATEWAY, None, now, detail), now)
+
+    def note(self, tx: Connection, submission_id: str, kind: str, now: datetime, detail: Mapping[str, Any]) -> int:
+        """Write a fact that moves nothing: a clock that is due, a rating, a violation. Return its number."""
+        case = _found(tx, submission_id)
+        return self._fact(tx, case, kind, now, detail)
+
+    # --- a region's steps --------------------------------------------------------------------------------------
 
     def from_region(self, tx: Connection, region: str, event: Mapping[str, Any], now: datetime) -> Arrival:
         """Record a canonical event (mappings/vocabulary.toml) that this region sent."""
-        row = _locked(tx, str(event["submission_id"]))
-        earlier = _earlier(tx, region, str(event["event_id"]))
-        if _kept(tx, region, str(event["event_id"])) or earlier == _step(event):
+        case = locked(tx, str(event["submission_id"]))
+        event_id = str(event["event_id"])
+        earlier = _earlier(tx, region, event_id)
+        if earlier == _step_of(event) or is_kept(tx, region, event_id):
             return Arrival("duplicate")
-        problem = _misfit(event, earlier, now) or _problem(row, region, event)
-        if row is None or problem:
-            self._conflict(tx, region, event, problem or "there is no such submission here", now)
+        problem = _misfit(event, earlier, now) or _powerless(case, region)
+        if case is None or problem:
+            self.conflicts.keep(tx, region, event, problem or "there is no such submission here", now)
             return Arrival("conflict")
-        known = _state(event)
-        state = known or State(row["state"])  # what nobody here knows leaves the case where it is
-        step = Step(state, region, str(event["event_id"]), _moment(event["occurred_at"]), _detail(event))
-        moved = self._append(tx, row, step, now)
-        _number(tx, row["id"], region, event)
-        if known is None:
-            self._conflict(tx, region, event, "its state is a code that nobody here knows", now)
+        remember_number(tx, case["id"], region, str(event["number"]), event.get("short_number"))
+        return self._hear(tx, case, region, event, now)
+
+    def _hear(self, tx: Connection, case: Case, region: str, event: Mapping[str, Any], now: datetime) -> Arrival:
+        """Record an event that can stand in this case's timeline."""
+        word = str(event["state"])
+        detail = {"word": word, **{name: event[name] for name in _KEPT if event.get(name)}}
+        at, event_id = _moment(event["occurred_at"]), str(event["event_id"])
+        if is_unknown(word):  # it leaves the case where it is
+            state = State(case["state"])
+            self._write(tx, case, Entry(UNKNOWN, state, region, event_id, at, detail), state, "unknown", now)
+            self.conflicts.keep(tx, region, event, "its state is a code that nobody here knows", now)
             return Arrival("unknown", state)
-        return Arrival("recorded" if moved else "late", state)
+        told = RESUMED if word == RESUMED else ""
+        story = self._step(tx, case, Entry(STEP, REGION_WORDS[word], region, event_id, at, detail, told), now)
+        standing = story.standing
+        if standing.effects[event_id] is Effect.IMPOSSIBLE:
+            self.conflicts.keep(tx, region, event, standing.reasons[event_id], now)
+            return Arrival("conflict")
+        last = standing.steps[-1].key if standing.steps else None
+        return Arrival("recorded" if last == event_id else "late", standing.state)
 
     def unreadable(self, tx: Connection, region: str, raw: bytes, reason: str, now: datetime) -> None:
         """Keep an event that its mapping cannot read, for a person; its digest stands for its id."""
-        self._keep(tx, region, hashlib.sha256(raw).hexdigest(), "", raw, reason, now)
+        self.conflicts.keep_raw(tx, region, raw, reason, now)
 
-    def _append(self, tx: Connection, row: Mapping[str, Any], step: Step, now: datetime) -> bool:
-        """Write the next event of the case and move its state when it is a step forward. Return whether it moved."""
-        held = State(row["state"])
-        # Where two states may alternate (accepted and special), only the time tells a new turn from an old one.
-        late = leads_to(step.state, held) and _overtaken(tx, row["id"], step)
-        moved = leads_to(held, step.state) and not late
-        values = {"last_seq": row["last_seq"] + 1, "updated_at": now}
-        if moved:
-            values["state"] = step.state
-        tx.execute(update(submissions).where(submissions.c.id == row["id"]).values(values))
-        self._insert(tx, row["id"], row["last_seq"] + 1, step, now)
-        return moved
+    # --- writing -----------------------------------------------------------------------------------------------
 
-    def _insert(self, tx: Connection, submission_id: str, seq: int, step: Step, now: datetime) -> None:
+    def _step(self, tx: Connection, case: Case, entry: Entry, now: datetime) -> Story:
+        """Write a step, move the case to where all that was said leads, and tell the followers."""
+        detail = salted(entry.detail)
+        seq = case["last_seq"] + 1
+        key = entry.event_id or own_key(seq)
+        report = Report(entry.state, entry.source, entry.occurred_at, key, entry.word)
+        said = Said(report, seq, seal_detail(self.sealer, case["id"], seq, detail))
+        story, noted = tell(tx, case, self.sealer, said)
+        state = story.standing.state
+        self._write(tx, case, replace(entry, detail=detail), state, story.standing.effects[key], now)
+        self._revise(tx, case, story, noted, now)
+        for follower in self.followers:
+            follower(tx, story, now)
+        return story
+
+    def _revise(self, tx: Connection, case: Case, story: Story, noted: Noted, now: datetime) -> None:
+        """Note what a step has changed in what earlier ones are taken to be."""
+        c = submission_events.c
+        for key, (seq, before) in noted.items():
+            after = story.standing.effects[key]
+            if after == before:
+                continue
+            this = and_(c.submission_id == case["id"], c.seq == seq)
+            tx.execute(update(submission_events).where(this).values(effect=after))
+            if after is Effect.IMPOSSIBLE:
+                self._set_aside(tx, case, story, key, now)
+            elif before == Effect.IMPOSSIBLE:
+                self._reinstate(tx, case, story, key, now)
+
+    def _set_aside(self, tx: Connection, case: Case, story: Story, key: str, now: datetime) -> None:
+        reason = story.standing.reasons[key]
+        report = story.report(key)
+        said = {"event_id": key, "submission_id": case["id"], "number": "", **story.detail(key)}
+        self.conflicts.keep(tx, report.source, {**said, "occurred_at": report.at.isoformat()}, reason, now)
+        self._fact(tx, case, SET_ASIDE, now, {"seq": story.seq(key), "reason": reason})
+
+    def _reinstate(self, tx: Connection, case: Case, story: Story, key: str, now: datetime) -> None:
+        self.conflicts.explained(tx, story.report(key).source, key, now)
+        self._fact(tx, case, REINSTATED, now, {"seq": story.seq(key)})
+
+    def _fact(self, tx: Connection, case: Case, kind: str, now: datetime, detail: Mapping[str, Any]) -> int:
+        state = State(case["state"])
+        self._write(tx, case, Entry(kind, state, GATEWAY, None, now, salted(detail)), state, "fact", now)
+        return int(case["last_seq"])
+
+    def _write(self, tx: Connection, case: Case, entry: Entry, state: State, effect: str, now: datetime) -> None:
+        """Write one event, numbered and linked, and the case's row with it. `case` follows."""
+        seq = case["last_seq"] + 1
         row = {
-            "submission_id": submission_id,
+            "submission_id": case["id"],
             "seq": seq,
-            "state": step.state,
-            "source": step.source,
-            "region_event_id": step.event_id,
-            "occurred_at": step.occurred_at,
-            "recorded_at": now,
-            "detail": seal_detail(self._sealer, submission_id, seq, step.detail),
+            "kind": entry.kind,
+            "state": entry.state,
+            "word": entry.word,
+            "case_state": state,
+            "source": entry.source,
+            "region_event_id": entry.event_id,
+            "occurred_at": entry.occurred_at,
+            "recorded_at": max(now, case["updated_at"]),  # a clock that jumps back does not reorder a case
         }
-        tx.execute(submission_events.insert().values(row))
-
-    def _conflict(self, tx: Connection, region: str, event: Mapping[str, Any], reason: str, now: datetime) -> None:
-        raw = orjson.dumps(dict(event))
-        self._keep(tx, region, str(event["event_id"]), str(event["submission_id"]), raw, reason, now)
-
-    def _keep(
-        self, tx: Connection, region: str, event_id: str, submission_id: str, raw: bytes, reason: str, now: datetime
-    ) -> None:
-        conflict_id = "CF" + secrets.token_hex(16)
-        row = {
-            "id": conflict_id,
-            "region": region,
-            "region_event_id": _key(event_id),
-            "submission_id": submission_id[:64],
-            "reason": reason,
-            "event": self._sealer.seal(raw, f"event_conflicts.event:{conflict_id}"),
-            "recorded_at": now,
-        }
-        tx.execute(insert_into(tx, event_conflicts).values(row).on_conflict_do_nothing())
+        head = linked(case["head"], {**row, "detail": digest_of(entry.detail)})
+        sealed = seal_detail(self.sealer, case["id"], seq, entry.detail)
+        more = {"effect": effect, "detail": sealed, "hash": head, "client_id": case["client_id"]}
+        tx.execute(submission_events.insert().values({**row, **more}))
+        moved = {"last_seq": seq, "head": head, "state": state, "updated_at": row["recorded_at"]}
+        tx.execute(update(submissions).where(submissions.c.id == case["id"]).values(moved))
+        case.update(moved)
 
 
-def _locked(tx: Connection, submission_id: str) -> Mapping[str, Any] | None:
-    """Return the case, locked until the end of the transaction, so that its sequence has no gap and no twin."""
-    c = submissions.c
-    query = select(c.id, c.state, c.last_seq, c.handling_region)
-    found = tx.execute(query.where(c.id == submission_id).with_for_update()).mappings().first()
-    return dict(found) if found else None
+Case = dict[str, Any]
+"""A case's row, locked; `EventLog` keeps it up to date with what it writes."""
+
+
+def _found(tx: Connection, submission_id: str) -> Case:
+    case = locked(tx, submission_id)
+    if case is None:
+        raise LookupError(submission_id)
+    return case
 
 
 def _earlier(tx: Connection, region: str, event_id: str) -> tuple[str, str] | None:
     """Return case and state of the event that this region sent under this id, if there is one."""
     c = submission_events.c
-    query = select(c.submission_id, c.state).where(c.source == region, c.region_event_id == event_id)
+    query = select(c.submission_id, c.kind, c.state).where(c.source == region, c.region_event_id == event_id)
     row = tx.execute(query).first()
-    return (row.submission_id, row.state) if row else None
+    return (row.submission_id, row.state if row.kind == STEP else UNKNOWN) if row else None
 
 
-def _kept(tx: Connection, region: str, event_id: str) -> bool:
-    c = event_conflicts.c
-    query = select(c.id).where(c.region == region, c.region_event_id == _key(event_id))
-    return tx.execute(query).first() is not None
-
-
-def _step(event: Mapping[str, Any]) -> tuple[str, str | None]:
-    return str(event["submission_id"]), _state(event)
-
-
-def _state(event: Mapping[str, Any]) -> State | None:
-    """Return the state that an event leads to, None when it is a code that nobody here knows."""
-    return None if is_unknown(event["state"]) else REGION_WORDS[event["state"]]
-
-
-def _key(event_id: str) -> str:
-    """Return the id of an event that is kept for a person; one that is too long for the table, by its digest."""
-    return event_id if len(event_id) <= LONGEST_NUMBER else hashlib.sha256(event_id.encode()).hexdigest()
+def _step_of(event: Mapping[str, Any]) -> tuple[str, str]:
+    word = str(event["state"])
+    return str(event["submission_id"]), UNKNOWN if is_unknown(word) else REGION_WORDS[word]
 
 
 def _misfit(event: Mapping[str, Any], earlier: tuple[str, str] | None, now: datetime) -> str | None:
@@ -193,54 +257,16 @@ def _misfit(event: Mapping[str, Any], earlier: tuple[str, str] | None, now: date
     return f"longer than {LONGEST_NUMBER} characters: {', '.join(long)}" if long else None
 
 
-def _problem(row: Mapping[str, Any] | None, region: str, event: Mapping[str, Any]) -> str | None:
-    if row is None:
+def _powerless(case: Case | None, region: str) -> str | None:
+    if case is None or case["handling_region"] == region:
         return None
-    if row["handling_region"] != region:
-        return f"region {region} has no power over a case that {row['handling_region']} handles"
-    now, then = State(row["state"]), _state(event)
-    if then is None or now is then or leads_to(now, then) or leads_to(then, now):
-        return None
-    return f"{then} cannot follow {now}"
-
-
-def _overtaken(tx: Connection, submission_id: str, step: Step) -> bool:
-    """Say whether this source has told of a later step already."""
-    c = submission_events.c
-    theirs = and_(c.submission_id == submission_id, c.source == step.source)
-    later = select(c.seq).where(theirs, c.occurred_at > step.occurred_at)
-    return tx.execute(later.limit(1)).first() is not None
-
-
-def seal_detail(sealer: Sealer, submission_id: str, seq: int, detail: Mapping[str, Any]) -> bytes:
-    """Seal what an event says beyond its state: a region's remark or result may name people."""
-    return sealer.seal(orjson.dumps(dict(detail)), _detail_context(submission_id, seq))
-
-
-def open_detail(sealer: Sealer, submission_id: str, seq: int, sealed: bytes) -> dict[str, Any]:
-    """Open what an event says beyond its state."""
-    detail: dict[str, Any] = orjson.loads(sealer.open(sealed, _detail_context(submission_id, seq)))
-    return detail
-
-
-def _detail_context(submission_id: str, seq: int) -> str:
-    return f"submission_events.detail:{submission_id}:{seq}"
-
-
-def _number(tx: Connection, submission_id: str, region: str, numbers: Mapping[str, Any]) -> None:
-    remember_number(tx, submission_id, region, str(numbers["number"]), numbers.get("short_number"))
+    return f"region {region} has no power over a case that {case['handling_region']} handles"
 
 
 def remember_number(tx: Connection, submission_id: str, region: str, number: str, short_number: str | None) -> None:
     """Keep the region's own numbers for the case (long and short), once."""
     row = {"submission_id": submission_id, "region": region, "number": number, "short_number": short_number}
     tx.execute(insert_into(tx, region_numbers).values(row).on_conflict_do_nothing())
-
-
-def _detail(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep what a clerk may read: remark, staff id, result."""
-    kept = {name: event[name] for name in ("state", "operator", "reason", "result") if event.get(name)}
-    return {("word" if name == "state" else name): value for name, value in kept.items()}
 
 
 def _moment(text: str) -> datetime:

@@ -245,7 +245,8 @@ class Intake:
         """Write everything that an accepted application means, in one transaction."""
         self._may_act(tx, checked)
         number = self._number(checked, self._next_sequence(tx, checked))
-        written = insert_into(tx, submissions).values(self._row(checked, number)).on_conflict_do_nothing()
+        row = self._row(checked, number)
+        written = insert_into(tx, submissions).values(row).on_conflict_do_nothing()
         if tx.execute(written).rowcount == 0:  # a twin of this request was faster
             earlier = self._earlier(tx, checked.caller, checked.application, checked.digest)
             if earlier is None:
@@ -253,10 +254,10 @@ class Intake:
             return earlier
         now = checked.received_at
         for position, material in enumerate(checked.application.materials):
-            row = {"submission_id": number, "position": position, "code": material.code, "blob_id": material.blob}
-            tx.execute(submission_materials.insert().values(row))
+            values = {"submission_id": number, "position": position, "code": material.code, "blob_id": material.blob}
+            tx.execute(submission_materials.insert().values(values))
         tx.execute(deliveries.insert().values(_delivery(checked, number)))
-        self._events.first(tx, number, State.COLLECTED, now, {"channel": checked.channel, **_by_mandate(checked)})
+        self._events.first(tx, row, now, {"channel": checked.channel, **_by_mandate(checked)})
         self._record_consent(tx, checked, number)
         record(tx, self._exchange(checked, number), now=self._clock())
         return Receipt(number, State.COLLECTED, now, replayed=False)
@@ -308,7 +309,7 @@ class Intake:
             "applicant_ref": self._references.of(document.type, document.number),
             "body": seal_body(self._sealer, number, self._body(checked, number)),
             "mapping_version": checked.packs.version,
-            "last_seq": 1,
+            "last_seq": 0,
             "created_at": checked.received_at,
             "updated_at": checked.received_at,
         }
@@ -442,6 +443,7 @@ def _delivery(checked: _Checked, number: str) -> dict[str, Any]:
     return {
         "id": "DL" + secrets.token_hex(16),
         "submission_id": number,
+        "client_id": owner_of(checked.caller),
         "region": checked.region.id,
         "state": "pending",
         "due": checked.received_at,

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, and_, case, func, or_, select, update
 
+from gateway.errors import RegionCannotBeAsked
 from gateway.storage.tables import deliveries, submissions
 from gateway.versions import UNPINNED
 
@@ -129,12 +130,14 @@ def unsettled(tx: Connection, limit: int) -> list[dict[str, Any]]:
 def revive(tx: Connection, submission_id: str, now: datetime) -> str | None:
     """Try a dead delivery again, beginning with a question. Return its region; None when it is not dead.
 
-    A case that its region does not have goes out with the mappings that are in use then: the ones that it was pinned
+    One whose region cannot be asked is sent: whoever orders that has asked the region's operators. A case that its
+    region does not have goes out with the mappings that are in use then: the ones that it was pinned
     to may be the cause.
     """
     c = deliveries.c
     dead = and_(c.submission_id == submission_id, c.state == "dead")
-    again = update(deliveries).where(dead).values(state="in_doubt", due=now, failures=0)
+    then = case((c.last_code == RegionCannotBeAsked.code, "pending"), else_="in_doubt")
+    again = update(deliveries).where(dead).values(state=then, due=now, failures=0)
     row = tx.execute(again.returning(c.region, c.last_code)).one_or_none()
     if row is not None and row.last_code in _NOT_THERE:
         pin(tx, submission_id, UNPINNED)

@@ -297,7 +297,7 @@ async def test_a_callback_replayed_at_once_is_taken_once(
     outcomes = await asyncio.gather(*work, return_exceptions=True)
     assert sum(outcome == {"code": "0"} for outcome in outcomes) == 1
     assert sum(isinstance(outcome, ReplayedCallback) for outcome in outcomes) == 19
-    assert await replicas[0].read(lambda tx: timeline(tx, case)) == [(1, "COLLECTED"), (2, "RECEIVED")]
+    assert await replicas[0].read(lambda tx: timeline(tx, case)) == [(1, "FORWARDED"), (2, "RECEIVED")]
 
 
 @pytest.mark.parametrize("scope", [JTI_SCOPE, ASSERTIONS])

@@ -24,7 +24,7 @@ def number(sequence: int, day: datetime) -> str:
 def add_case(
     tx: Connection, case: str, now: datetime, *, state: State = State.COLLECTED, mapping_version: str = "0" * 64
 ) -> None:
-    """Write a case with its first event."""
+    """Write a case with its first event, which says that it is in this state."""
     row = {
         "id": case,
         "client_id": "agency",
@@ -48,7 +48,9 @@ def add_case(
     first = {
         "submission_id": case,
         "seq": 1,
-        "state": State.COLLECTED,
+        "state": state,
+        "case_state": state,
+        "client_id": "agency",
         "source": "gateway",
         "occurred_at": now,
         "recorded_at": now,

@@ -1,4 +1,4 @@
-"""The timeline of a case: every event once, none lost, the state never back; and the machine that it moves through."""
+"""The timeline of a case: every event once, none lost, linked by hashes, and the case where all that was said leads."""
 
 from __future__ import annotations
 
@@ -7,78 +7,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sqlalchemy import select
 
 from gateway.crypto.at_rest import Sealer
-from gateway.domain.submission import HANDLING_ONLY, REGION_WORDS, Holder, State, holder, leads_to, may_follow
+from gateway.domain.submission import HANDLING_ONLY, State
 from gateway.storage import Store
-from gateway.storage.tables import region_numbers, submission_events
-from gateway.submissions.events import Arrival, EventLog, open_detail
+from gateway.storage.tables import region_numbers, submission_events, submissions
+from gateway.submissions.events import Arrival, EventLog
+from gateway.submissions.story import LINKED, digest_of, linked, open_detail
 from tests.support.cases import REGION, add_case, conflicts, number, said, state_of, timeline
 from tests.support.clock import ManualClock
-
-states = st.sampled_from(State)
-TERMINAL = {State.DELIVERED}
-
-
-# --- the machine ---------------------------------------------------------------------------------------------------
-
-
-@given(states, states, states)
-def test_what_can_be_reached_from_what_can_be_reached_can_be_reached(one: State, two: State, three: State) -> None:
-    if leads_to(one, two) and leads_to(two, three):
-        assert leads_to(one, three)
-
-
-@given(states, states)
-def test_every_step_is_a_way(now: State, then: State) -> None:
-    if may_follow(now, then):
-        assert leads_to(now, then)
-
-
-@pytest.mark.parametrize("state", [state for state in State if state is not State.COLLECTED])
-def test_every_state_can_be_reached_from_collection(state: State) -> None:
-    assert leads_to(State.COLLECTED, state)
-
-
-@pytest.mark.parametrize("state", State)
-def test_only_a_delivered_case_is_at_its_end(state: State) -> None:
-    """From everywhere else there is a way on, and it leads to the end."""
-    assert leads_to(state, State.DELIVERED) == (state not in TERMINAL)
-    assert any(may_follow(state, then) for then in State) == (state not in TERMINAL)
-
-
-def test_no_case_goes_back_to_collection() -> None:
-    assert not any(leads_to(state, State.COLLECTED) for state in State)
-
-
-def test_what_only_the_handling_region_may_say_are_words_of_regions() -> None:
-    """The power to accept and decide stays where it is (不改变原有办理事权): we have no step of our own into it."""
-    assert set(REGION_WORDS.values()) - HANDLING_ONLY == {State.DELIVERED}
-    ours = set(State) - HANDLING_ONLY - {State.DELIVERED}
-    assert ours == {State.COLLECTED, State.FORWARDED, State.DELIVERY_FAILED}
-
-
-def test_a_case_without_power_over_it_is_never_decided() -> None:
-    """Not accepted means that nothing follows but the delivery of the letter."""
-    assert [then for then in State if may_follow(State.NOT_ACCEPTED, then)] == [State.DELIVERED]
-    assert not leads_to(State.NOT_ACCEPTED, State.DECIDED)
-
-
-@pytest.mark.parametrize("state", State)
-def test_somebody_holds_the_case_or_nobody_has_to(state: State) -> None:
-    expected = {
-        State.COLLECTED: Holder.GATEWAY,
-        State.DELIVERY_FAILED: Holder.GATEWAY,
-        State.SUPPLEMENT_NOTICE: Holder.APPLICANT,
-        State.NOT_ACCEPTED: Holder.NOBODY,
-        State.COMPLETED: Holder.NOBODY,
-        State.DELIVERED: Holder.NOBODY,
-    }
-    assert holder(state) is expected.get(state, Holder.HANDLING)
-
 
 # --- the timeline --------------------------------------------------------------------------------------------------
 
@@ -108,6 +46,10 @@ class Desk:
         rows = await self.store.read(lambda tx: timeline(tx, self.case))
         assert [seq for seq, _ in rows] == list(range(1, len(rows) + 1))
         return [state for _, state in rows]
+
+    async def kinds(self) -> list[str]:
+        c = submission_events.c
+        return list(await self.store.read(lambda tx: tx.execute(select(c.kind).order_by(c.seq)).scalars().all()))
 
     async def conflicts(self) -> list[Mapping[str, Any]]:
         return await self.store.read(conflicts)
@@ -145,7 +87,7 @@ async def test_a_late_event_joins_the_timeline_and_moves_nothing(desk: Desk) -> 
     await desk.hear("e2", "DECIDED")
     assert (await desk.hear("e1", "ACCEPTED", -60)).outcome == "late"
     assert await desk.state() is State.DECIDED
-    assert await desk.timeline() == ["COLLECTED", "DECIDED", "ACCEPTED"]
+    assert await desk.timeline() == ["FORWARDED", "DECIDED", "ACCEPTED"]
 
 
 async def test_an_interrupted_procedure_resumes(desk: Desk) -> None:
@@ -170,7 +112,7 @@ async def test_an_event_told_twice_is_recorded_once(desk: Desk) -> None:
     await desk.open()
     await desk.hear("e1", "RECEIVED")
     assert await desk.hear("e1", "RECEIVED") == Arrival("duplicate")
-    assert await desk.timeline() == ["COLLECTED", "RECEIVED"]
+    assert await desk.timeline() == ["FORWARDED", "RECEIVED"]
     assert await desk.conflicts() == []
 
 
@@ -263,7 +205,7 @@ async def test_a_step_that_nobody_here_knows_is_on_record_and_waits_for_a_person
     arrival = await desk.hear("e1", "unknown:77", reason="李芳")
     assert arrival == Arrival("unknown", state)
     assert await desk.state() is state
-    assert await desk.timeline() == ["COLLECTED", state]
+    assert await desk.timeline() == [state, state]
     row = await desk.store.read(
         lambda tx: tx.execute(select(submission_events).where(submission_events.c.seq == 2)).one()
     )
@@ -278,7 +220,7 @@ async def test_a_step_that_nobody_here_knows_is_recorded_once(desk: Desk) -> Non
     await desk.open()
     await desk.hear("e1", "unknown:77")
     assert await desk.hear("e1", "unknown:77") == Arrival("duplicate")
-    assert await desk.timeline() == ["COLLECTED", "FORWARDED"]
+    assert await desk.timeline() == ["FORWARDED", "FORWARDED"]
     assert len(await desk.conflicts()) == 1
 
 
@@ -287,7 +229,7 @@ async def test_a_case_goes_on_after_a_step_that_nobody_here_knows(desk: Desk) ->
     await desk.hear("e1", "RECEIVED", 1)
     await desk.hear("e2", "unknown:77", 2)
     assert await desk.hear("e3", "ACCEPTED", 3) == Arrival("recorded", State.ACCEPTED)
-    assert await desk.timeline() == ["COLLECTED", "RECEIVED", "RECEIVED", "ACCEPTED"]
+    assert await desk.timeline() == ["FORWARDED", "RECEIVED", "RECEIVED", "ACCEPTED"]
 
 
 async def test_an_unknown_step_of_an_unknown_case_or_from_a_wrong_region_is_a_conflict_like_any(desk: Desk) -> None:
@@ -295,7 +237,7 @@ async def test_an_unknown_step_of_an_unknown_case_or_from_a_wrong_region_is_a_co
     await desk.open()
     assert (await desk.hear("e2", "unknown:77", region="guangdong")).outcome == "conflict"
     assert (await desk.hear("e3", "unknown:77", 3600 * 25)).outcome == "conflict"
-    assert await desk.timeline() == ["COLLECTED"]
+    assert await desk.timeline() == ["FORWARDED"]
 
 
 async def test_a_result_that_nobody_here_knows_is_kept_as_it_came_and_the_case_goes_on(
@@ -325,9 +267,62 @@ async def test_the_gateway_cannot_enter_what_only_the_handling_region_may(state:
     await desk.open()
     with pytest.raises(ValueError, match="for the handling region to say"):
         await desk.store.write(lambda tx: desk.log.ours(tx, desk.case, state, desk.clock(), {}))
-    assert await desk.timeline() == ["COLLECTED"]
+    assert await desk.timeline() == ["FORWARDED"]
 
 
 async def test_a_step_of_a_case_that_does_not_exist_is_an_error(desk: Desk) -> None:
     with pytest.raises(LookupError):
         await desk.store.write(lambda tx: desk.log.ours(tx, "nobody", State.FORWARDED, desk.clock(), {}))
+
+
+# --- what a later report changes in an earlier one, and the links -----------------------------------------------------
+
+
+async def test_a_report_that_contradicts_an_earlier_step_sets_aside_what_was_believed(desk: Desk) -> None:
+    """The refusal happened before the decision and came after it: the decision is for a person, as the stream says."""
+    await desk.open()
+    await desk.hear("e2", "DECIDED", -10)
+    assert (await desk.hear("e1", "NOT_ACCEPTED", -20)).state is State.NOT_ACCEPTED
+    assert await desk.state() is State.NOT_ACCEPTED
+    assert await desk.kinds() == ["step", "step", "step", "event.set_aside"]
+    [kept] = await desk.conflicts()
+    assert (kept["region_event_id"], kept["reason"]) == ("e2", "DECIDED cannot follow NOT_ACCEPTED")
+
+
+async def test_a_report_that_explains_an_impossible_one_ends_the_conflict(desk: Desk) -> None:
+    """The region had withdrawn its refusal by the word that was late: nobody need look any more."""
+    await desk.open()
+    await desk.hear("e1", "EXTENDED", -10)
+    await desk.hear("e2", "EXTENDED", -5)
+    [kept] = await desk.conflicts()
+    assert kept["status"] == "open"
+    await desk.hear("e3", "SPECIAL", -7)
+    assert await desk.kinds() == ["step", "step", "step", "step", "event.reinstated"]
+    [kept] = await desk.conflicts()
+    assert (kept["status"], kept["resolution"], kept["resolved_by"]) == ("resolved", "explained", "gateway")
+
+
+async def test_every_event_is_linked_to_the_one_before_it(desk: Desk, sealer: Sealer) -> None:
+    """Whoever has the stream can see that nothing was left out or put in, without trusting us."""
+    await desk.open()
+    for n, word in enumerate(["RECEIVED", "ACCEPTED", "unknown:7", "DECIDED"]):
+        await desk.hear(f"e{n}", word, n - 60, reason="张三")
+    rows = await desk.store.read(
+        lambda tx: tx.execute(select(submission_events).order_by(submission_events.c.seq)).mappings().all()
+    )
+    head = rows[0]["hash"]
+    for row in rows[1:]:
+        said = open_detail(sealer, desk.case, row["seq"], row["detail"], salt=True)
+        head = linked(head, {name: row[name] for name in LINKED} | {"detail": digest_of(said)})
+        assert row["hash"] == head
+    assert await desk.store.read(lambda tx: tx.execute(select(submissions.c.head)).scalar_one()) == head
+
+
+async def test_a_clock_that_jumps_back_does_not_reorder_a_case(desk: Desk) -> None:
+    await desk.open()
+    before = desk.clock()
+    await desk.hear("e1", "RECEIVED")
+    desk.clock.advance(-3600)
+    await desk.hear("e2", "ACCEPTED")
+    recorded = await desk.store.read(lambda tx: tx.execute(select(submission_events.c.recorded_at)).scalars().all())
+    assert list(recorded) == [before, before, before]

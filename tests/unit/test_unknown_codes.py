@@ -64,7 +64,7 @@ async def test_a_callback_with_a_step_that_nobody_knows_is_answered_as_taken(
     callbacks = Callbacks([said(case, "e1", "unknown:77", clock()), said(case, "e2", "ACCEPTED", clock())])
     answer = await inbox(store, sealer, clock, callbacks=callbacks).callback(REGION, callback("nonce", clock()))
     assert answer == {"code": "0"}
-    assert await store.read(lambda tx: timeline(tx, case)) == [(1, "COLLECTED"), (2, "FORWARDED"), (3, "ACCEPTED")]
+    assert await store.read(lambda tx: timeline(tx, case)) == [(1, "FORWARDED"), (2, "FORWARDED"), (3, "ACCEPTED")]
     assert await store.read(lambda tx: state_of(tx, case)) is State.ACCEPTED
     (kept,) = await store.read(conflicts)
     assert kept["region_event_id"] == "e1"

@@ -1,0 +1,151 @@
+"""Cases: the whole life of a submission: messages after it, clocks, the stream of events, what follows the decision."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+_ENDED = ("COMPLETED", "DELIVERED", "NOT_ACCEPTED", "NOT_WITHIN_POWER", "WITHDRAWN", "RETURNED", "VOID")
+
+
+def _open_cases(ended: tuple[str, ...]) -> None:
+    """Make the index over cases anew that are still somebody's turn."""
+    is_open = sa.text(f"state NOT IN ({', '.join(repr(state) for state in ended)})")
+    op.drop_index("ix_submissions_open", "submissions")
+    columns = ["handling_region", "mapping_version"]
+    op.create_index("ix_submissions_open", "submissions", columns, sqlite_where=is_open, postgresql_where=is_open)
+
+
+def upgrade() -> None:
+    """Make it."""
+    op.create_table(
+        "case_messages",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("submission_id", sa.String(length=29), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("client_reference", sa.String(length=64), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["submission_id"], ["submissions.id"], name=op.f("fk_case_messages_submission_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_case_messages")),
+        sa.UniqueConstraint("submission_id", "kind", "client_reference", name="uq_case_messages_reference"),
+    )
+    with op.batch_alter_table("deliveries", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("kind", sa.String(length=16), server_default="submission", nullable=False))
+        batch_op.add_column(sa.Column("message_id", sa.String(length=40), nullable=True))
+        batch_op.add_column(sa.Column("client_id", sa.String(length=130), server_default="", nullable=False))
+        batch_op.drop_constraint(batch_op.f("uq_deliveries_submission_id"), type_="unique")
+        batch_op.create_unique_constraint("uq_deliveries_message", ["submission_id", "message_id"])
+        batch_op.create_index(
+            "uq_deliveries_submission",
+            ["submission_id"],
+            unique=True,
+            sqlite_where=sa.text("kind = 'submission'"),
+            postgresql_where=sa.text("kind = 'submission'"),
+        )
+        batch_op.create_foreign_key(batch_op.f("fk_deliveries_message_id"), "case_messages", ["message_id"], ["id"])
+
+    with op.batch_alter_table("event_conflicts", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("status", sa.String(length=16), server_default="open", nullable=False))
+        batch_op.add_column(sa.Column("resolution", sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column("resolved_by", sa.String(length=64), nullable=True))
+        batch_op.add_column(sa.Column("resolved_at", sa.BigInteger(), nullable=True))
+        batch_op.create_index("ix_event_conflicts_status", ["status", "recorded_at"], unique=False)
+
+    with op.batch_alter_table("submission_events", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("kind", sa.String(length=32), server_default="step", nullable=False))
+        batch_op.add_column(sa.Column("word", sa.String(length=64), server_default="", nullable=False))
+        batch_op.add_column(sa.Column("effect", sa.String(length=16), server_default="moved", nullable=False))
+        batch_op.add_column(sa.Column("case_state", sa.String(length=32), server_default="", nullable=False))
+        batch_op.add_column(sa.Column("hash", sa.String(length=64), server_default="", nullable=False))
+        batch_op.add_column(sa.Column("client_id", sa.String(length=130), server_default="", nullable=False))
+        batch_op.add_column(sa.Column("position", sa.BigInteger(), nullable=True))
+        batch_op.create_index("ix_submission_events_position", ["position"], unique=True)
+        batch_op.create_index("ix_submission_events_stream", ["client_id", "position"], unique=False)
+        batch_op.create_index(
+            "ix_submission_events_waiting",
+            ["recorded_at", "submission_id", "seq"],
+            unique=False,
+            sqlite_where=sa.text("position IS NULL"),
+            postgresql_where=sa.text("position IS NULL"),
+        )
+
+    with op.batch_alter_table("submission_materials", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("message_id", sa.String(length=40), nullable=True))
+        batch_op.create_foreign_key(
+            batch_op.f("fk_submission_materials_message_id"), "case_messages", ["message_id"], ["id"]
+        )
+
+    with op.batch_alter_table("submissions", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("head", sa.String(length=64), server_default="", nullable=False))
+        batch_op.add_column(sa.Column("parent_id", sa.String(length=29), nullable=True))
+        batch_op.create_index("ix_submissions_parent", ["parent_id"], unique=False)
+
+    _open_cases(_ENDED)
+    op.execute(
+        "UPDATE submission_events SET case_state = state, "
+        "client_id = (SELECT s.client_id FROM submissions AS s WHERE s.id = submission_id)"
+    )
+    op.execute(
+        "UPDATE deliveries SET client_id = (SELECT s.client_id FROM submissions AS s WHERE s.id = submission_id)"
+    )
+
+
+def downgrade() -> None:
+    """Undo it."""
+    _open_cases(_ENDED[:3])
+    op.execute("DELETE FROM deliveries WHERE kind <> 'submission'")
+    op.execute("DELETE FROM submission_materials WHERE message_id IS NOT NULL")
+    op.execute("DELETE FROM submission_events WHERE kind NOT IN ('step', 'unknown')")
+    with op.batch_alter_table("submissions", schema=None) as batch_op:
+        batch_op.drop_index("ix_submissions_parent")
+        batch_op.drop_column("parent_id")
+        batch_op.drop_column("head")
+
+    with op.batch_alter_table("submission_materials", schema=None) as batch_op:
+        batch_op.drop_constraint(batch_op.f("fk_submission_materials_message_id"), type_="foreignkey")
+        batch_op.drop_column("message_id")
+
+    with op.batch_alter_table("submission_events", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_submission_events_waiting",
+            sqlite_where=sa.text("position IS NULL"),
+            postgresql_where=sa.text("position IS NULL"),
+        )
+        batch_op.drop_index("ix_submission_events_stream")
+        batch_op.drop_index("ix_submission_events_position")
+        batch_op.drop_column("position")
+        batch_op.drop_column("client_id")
+        batch_op.drop_column("hash")
+        batch_op.drop_column("case_state")
+        batch_op.drop_column("effect")
+        batch_op.drop_column("word")
+        batch_op.drop_column("kind")
+
+    with op.batch_alter_table("event_conflicts", schema=None) as batch_op:
+        batch_op.drop_index("ix_event_conflicts_status")
+        batch_op.drop_column("resolved_at")
+        batch_op.drop_column("resolved_by")
+        batch_op.drop_column("resolution")
+        batch_op.drop_column("status")
+
+    with op.batch_alter_table("deliveries", schema=None) as batch_op:
+        batch_op.drop_constraint(batch_op.f("fk_deliveries_message_id"), type_="foreignkey")
+        batch_op.drop_index(
+            "uq_deliveries_submission",
+            sqlite_where=sa.text("kind = 'submission'"),
+            postgresql_where=sa.text("kind = 'submission'"),
+        )
+        batch_op.drop_constraint("uq_deliveries_message", type_="unique")
+        batch_op.create_unique_constraint(batch_op.f("uq_deliveries_submission_id"), ["submission_id"])
+        batch_op.drop_column("client_id")
+        batch_op.drop_column("message_id")
+        batch_op.drop_column("kind")
+
+    op.drop_table("case_messages")

@@ -1,0 +1,159 @@
+"""The story of a case: what was said of it, in the order in which it was recorded, and where it stands by that.
+
+Owns: reading a case with its reports under its lock, what is sealed of each, and the hash that links each event to the
+one before it. Leaves to `gateway.domain.submission`: where the reports lead. To `events`: writing. Everything here is
+part of the caller's transaction.
+
+The hash (SHA-256 over the JSON of `linked`, keys sorted) covers a digest of what the event says rather than its
+words, salted with what only readers of the event get: so a case whose words were erased still verifies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, select
+
+from gateway.crypto.at_rest import Sealer
+from gateway.domain.submission import Report, Standing, State, stand
+from gateway.storage.tables import submission_events, submissions
+
+STEP, UNKNOWN = "step", "unknown"
+"""Kinds of events: a step of the case's life; a step whose state nobody here knows. Others are facts beside it."""
+
+SALT = "_salt"
+LINKED = (
+    "submission_id", "seq", "kind", "state", "word", "case_state", "source", "region_event_id", "occurred_at",
+    "recorded_at",
+)  # fmt: skip
+"""What the hash of an event covers beside the digest of what it says."""
+_COLUMNS = (
+    submissions.c.id,
+    submissions.c.client_id,
+    submissions.c.item_code,
+    submissions.c.state,
+    submissions.c.handling_region,
+    submissions.c.handling_code,
+    submissions.c.last_seq,
+    submissions.c.head,
+    submissions.c.parent_id,
+    submissions.c.created_at,
+    submissions.c.updated_at,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A case as it stands after its last event, inside the transaction that recorded it.
+
+    `case` has id, client_id, item_code, handling_region, handling_code, parent_id, created_at and `state`, where the
+    case stood before. `standing` is where it stands now; its steps name their reports, and `detail` tells what one of
+    them said in the canonical words (mappings/vocabulary.toml, [event]).
+    """
+
+    case: Mapping[str, Any]
+    standing: Standing
+    _reports: Mapping[str, Report] = field(repr=False)
+    _sealed: Mapping[str, tuple[int, bytes]] = field(repr=False)
+    _sealer: Sealer = field(repr=False)
+
+    def detail(self, key: str) -> dict[str, Any]:
+        """Return what the report of this key said beyond its state."""
+        seq, sealed = self._sealed[key]
+        return open_detail(self._sealer, str(self.case["id"]), seq, sealed)
+
+    def report(self, key: str) -> Report:
+        """Return the report of this key."""
+        return self._reports[key]
+
+    def seq(self, key: str) -> int:
+        """Return the number in the timeline of the report of this key."""
+        return self._sealed[key][0]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A step that is about to be written: its report, its number, and what is sealed of it."""
+
+    report: Report
+    seq: int
+    sealed: bytes = field(repr=False)
+
+
+Noted = Mapping[str, tuple[int, str]]
+
+
+def locked(tx: Connection, submission_id: str) -> dict[str, Any] | None:
+    """Return the case, locked until the end of the transaction, so that its sequence has no gap and no twin."""
+    query = select(*_COLUMNS).where(submissions.c.id == submission_id).with_for_update(of=submissions)
+    found = tx.execute(query).mappings().first()
+    return dict(found) if found else None
+
+
+def tell(tx: Connection, case: Mapping[str, Any], sealer: Sealer, new: Said | None = None) -> tuple[Story, Noted]:
+    """Read a case's steps, with a new one that is about to be written, and see where they lead.
+
+    Return the story, and for each report that is on record its number and the effect that was noted for it.
+    """
+    c = submission_events.c
+    columns = (c.seq, c.state, c.source, c.region_event_id, c.occurred_at, c.word, c.effect, c.detail)
+    query = select(*columns).where(c.submission_id == case["id"], c.kind == STEP).order_by(c.seq)
+    reports = [new.report] if new else []
+    sealed = {new.report.key: (new.seq, new.sealed)} if new else {}
+    noted: dict[str, tuple[int, str]] = {}
+    for row in tx.execute(query):
+        key = row.region_event_id or own_key(row.seq)
+        reports.append(Report(State(row.state), row.source, row.occurred_at, key, row.word))
+        noted[key] = (row.seq, row.effect)
+        sealed[key] = (row.seq, row.detail)
+    by_key = {report.key: report for report in reports}
+    return Story(dict(case), stand(reports), by_key, sealed, sealer), noted
+
+
+def own_key(seq: int) -> str:
+    """Return the key of a step of ours, which has no id of a region."""
+    return f"#{seq}"
+
+
+# --- what an event says, and its link ------------------------------------------------------------------------------
+
+
+def salted(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an event says with a salt, so that its digest tells nothing to who cannot read it."""
+    return {**detail, SALT: secrets.token_hex(8)}
+
+
+def digest_of(detail: Mapping[str, Any]) -> str:
+    """Return the digest of what an event says, salt included: SHA-256 over its JSON, keys sorted; hex."""
+    return hashlib.sha256(orjson.dumps(dict(detail), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def linked(previous: str, entry: Mapping[str, Any]) -> str:
+    """Return the hash of an event: of the hash before it and of what `entry` holds, times in microseconds; hex."""
+    said = {name: _plain(value) for name, value in entry.items()}
+    return hashlib.sha256(orjson.dumps({**said, "previous": previous}, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def seal_detail(sealer: Sealer, submission_id: str, seq: int, detail: Mapping[str, Any]) -> bytes:
+    """Seal what an event says beyond its state: a region's remark or result may name people."""
+    return sealer.seal(orjson.dumps(dict(detail)), _context(submission_id, seq))
+
+
+def open_detail(sealer: Sealer, submission_id: str, seq: int, sealed: bytes, *, salt: bool = False) -> dict[str, Any]:
+    """Open what an event says beyond its state; with its salt for who is to check the hash."""
+    detail: dict[str, Any] = orjson.loads(sealer.open(sealed, _context(submission_id, seq)))
+    return detail if salt else {name: value for name, value in detail.items() if name != SALT}
+
+
+def _context(submission_id: str, seq: int) -> str:
+    return f"submission_events.detail:{submission_id}:{seq}"
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat(timespec="microseconds") if isinstance(value, datetime) else value
