@@ -134,6 +134,14 @@ class Metrics:
             "pearl_tls_certificate_expiry_timestamp_seconds", "When the public listener's certificate ends.",
             registry=registry,
         )  # fmt: skip
+        self._case_clocks = Gauge(
+            "pearl_case_clocks", "Clocks of open cases that are due soon or overdue.", ["region", "clock", "state"],
+            registry=registry,
+        )  # fmt: skip
+        self._working_days = Gauge(
+            "pearl_working_days_known", "How many days from today on the working days are known for sure.",
+            ["territory"], registry=registry,
+        )  # fmt: skip
         self._store_up = Gauge("pearl_store_up", "1 when the store answered the last look.", registry=registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -198,6 +206,16 @@ class Metrics:
     def tls_expiry(self, seconds: float) -> None:
         """Show when the public listener's certificate ends (seconds since 1970)."""
         self._tls_expiry.set(seconds)
+
+    def case_clocks(self, counts: Mapping[tuple[str, str, str], int]) -> None:
+        """Set how many clocks are `due_soon` or `overdue`, by region, clock and state; the others are none."""
+        self._case_clocks.clear()
+        for labels, count in counts.items():
+            self._case_clocks.labels(*labels).set(count)
+
+    def working_days_known(self, territory: str, days: int) -> None:
+        """Set for how many days from today on the working days of a territory are known."""
+        self._working_days.labels(territory).set(days)
 
     def store_up(self, up: bool) -> None:
         """Set whether the store answered."""

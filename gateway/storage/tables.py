@@ -228,6 +228,36 @@ deliveries = Table(
     Index("ix_deliveries_figures", "state", "region", "created_at"),
 )
 
+TO_BE_TOLD = text("wake_at IS NOT NULL")
+OPEN_AND_TOLD = text("ended_at IS NULL AND told <> 'none'")
+"""Clocks that somebody must look at. In the very words of the index over them."""
+
+case_clocks = Table(
+    "case_clocks",
+    metadata,
+    Column("submission_id", String(29), ForeignKey("submissions.id"), primary_key=True),
+    Column("name", String(32), primary_key=True),
+    Column("region", String(32), nullable=False),  # that handles the case
+    Column("state", String(16), nullable=False),  # running, stopped, met, late, overdue, void
+    Column("started_at", Instant, nullable=False),
+    Column("due_at", Instant),  # the end of the last day; none while it is stopped
+    Column("soon_at", Instant),
+    Column("ended_at", Instant),
+    Column("told", String(16), nullable=False),  # none, due_soon, overdue
+    Column("wake_at", Instant),  # when there is something to tell; none when there is nothing more
+    Column("estimated", Boolean, nullable=False),
+    Column("calendar", String(16), nullable=False),  # the version of the working days that it was reckoned with
+    Index("ix_case_clocks_wake", "wake_at", sqlite_where=TO_BE_TOLD, postgresql_where=TO_BE_TOLD),
+    Index(
+        "ix_case_clocks_told",
+        "region",
+        "name",
+        "told",
+        sqlite_where=OPEN_AND_TOLD,
+        postgresql_where=OPEN_AND_TOLD,
+    ),
+)
+
 daily_sequences = Table(
     "daily_sequences",
     metadata,
