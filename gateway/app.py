@@ -18,6 +18,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from gateway.background import feed_readers, in_background, janitor_of
+from gateway.calendars import CalendarsInUse
 from gateway.certificates.lookup import CertificateLookup
 from gateway.config import Config
 from gateway.domain.calendar import local_day
@@ -60,6 +61,8 @@ from gateway.submissions.intake import Intake
 from gateway.submissions.materials import Materials
 from gateway.submissions.parcels import Parcels
 from gateway.submissions.retry import RetryPolicy
+from gateway.submissions.story import retold
+from gateway.submissions.timekeeping import CaseClocks, Timekeeper
 from gateway.telemetry import Metrics
 from gateway.tls import PublicTls, read_tls
 from gateway.versions import Versions
@@ -88,7 +91,13 @@ class Gateway:
     worker: DeliveryWorker
     versions: Versions
     tls: PublicTls
+    calendars: CalendarsInUse
     stopping: asyncio.Event
+
+    async def reread(self) -> None:
+        """Take the files of TLS and the working days as they are now, or keep those in use."""
+        await self.tls.reload()
+        await self.calendars.reload()
 
     def stop_accepting(self) -> None:
         """Say in /readyz that this process is going away, and claim no more deliveries."""
@@ -135,7 +144,12 @@ async def build_app(
             store, Blobs(open_blob_store(config.store.blobs, config.folder), sealer), sealer, clock,
             config.limits.upload_bytes,
         )  # fmt: skip
-        events = EventLog(sealer)
+        calendars = CalendarsInUse(config.path(config.files.calendar), data.calendars)
+        clocks = CaseClocks(data.items, calendars.now)
+        events = EventLog(sealer, followers=(clocks.keep,))
+        timekeeper = Timekeeper(
+            store=store, clocks=clocks, note=events.note, tell=partial(retold, sealer), clock=clock, metrics=metrics
+        )  # fmt: skip
         inbox = Inbox(store, regions, events, clock, metrics, versions)
         attempts = Attempts(
             store=store, parcels=Parcels(store, sealer, materials), pinned=versions.pinned, events=events,
@@ -229,8 +243,12 @@ async def build_app(
             feed_readers(inbox, regions, stopping),
             janitor_of(store, versions, identity.refusals, clock, stopping),
         )
-        await down.enter_async_context(in_background(worker, logout_worker, feeds, janitor, stopping))
-        yield Gateway(public, admin, worker, versions, tls, stopping)
+        await down.enter_async_context(
+            in_background(
+                worker, logout_worker, feeds, janitor, stopping, {"clocks": partial(timekeeper.run, stopping)}
+            )
+        )
+        yield Gateway(public, admin, worker, versions, tls, calendars, stopping)
 
 
 # --- the pieces ----------------------------------------------------------------------------------------------------

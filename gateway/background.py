@@ -1,4 +1,4 @@
-"""Work that goes on beside the requests: deliveries, logouts, feeds, forgetting, reloads when a signal asks.
+"""Work that goes on beside the requests: deliveries, logouts, feeds, clocks, forgetting, reloads when a signal asks.
 
 Owns: starting it, beginning again when a bug ended it, and letting it finish on the way out. Leaves the work itself to
 the objects that are handed in.
@@ -42,14 +42,20 @@ Feeds = Sequence[Work]
 
 @asynccontextmanager
 async def in_background(
-    worker: DeliveryWorker, logouts: LogoutWorker, feeds: Feeds, janitor: Work, stopping: asyncio.Event
+    worker: DeliveryWorker,
+    logouts: LogoutWorker,
+    feeds: Feeds,
+    janitor: Work,
+    stopping: asyncio.Event,
+    more: Mapping[str, Work] = {},
 ) -> AsyncIterator[None]:
-    """Run worker, feeds and janitor beside the requests; on the way out, let the attempts under way finish."""
+    """Run worker, feeds, janitor and `more` beside the requests; on the way out, let attempts under way finish."""
     works = {
         "delivery": worker.run,
         "logout": logouts.run,
         "janitor": janitor,
         **{f"feed {i}": feed for i, feed in enumerate(feeds)},
+        **more,
     }
     tasks = [asyncio.create_task(without_end(name, work, stopping)) for name, work in works.items()]
     try:

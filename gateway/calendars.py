@@ -7,6 +7,7 @@ word of `pearl check`, months before a limit would reach beyond it.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -14,11 +15,15 @@ from pathlib import Path
 from typing import Annotated
 
 import orjson
+import structlog
 from pydantic import Field
 
 from gateway.config import Problems, Settings, parse, read_toml
 from gateway.domain.region import Zone
 from gateway.domain.working_days import SATURDAY, Calendars, WorkingDays
+from gateway.errors import StartRefused
+
+log = structlog.get_logger("calendars")
 
 EARLY = timedelta(days=92)
 """How long before the tables end somebody is told. The mainland publishes the next year in November."""
@@ -93,3 +98,25 @@ def ending(calendars: Calendars, today: date) -> list[str]:
         for zone, left in calendars.days_left(today)
         if left < EARLY.days
     ]
+
+
+class CalendarsInUse:
+    """The working days as they are now: those of the file when it was last read without a mistake."""
+
+    def __init__(self, path: Path, calendars: Calendars) -> None:
+        self._path = path
+        self._calendars = calendars
+
+    def now(self) -> Calendars:
+        """Return the working days."""
+        return self._calendars
+
+    async def reload(self) -> None:
+        """Take the file as it is now; when anything about it is wrong, keep what is in use."""
+        try:
+            self._calendars = await asyncio.to_thread(load_calendars, self._path)
+        except StartRefused as refused:
+            problems = [f"{problem.field}: {problem.reason}" for problem in refused.problems]
+            log.warning("working days not taken; the former stay in use", problems=problems)
+        else:
+            log.info("working days taken", version=self._calendars.version)

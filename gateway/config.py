@@ -195,7 +195,7 @@ class LogoutSettings(Settings):
 
 
 class Files(Settings):
-    """Data files beside the configuration: who may call, what for, which items, which windows, which certificates."""
+    """Data files beside the configuration: who may call and what for, items, windows, certificates, working days."""
 
     clients: Path = Path("clients.toml")
     grants: Path = Path("grants.toml")
@@ -204,6 +204,7 @@ class Files(Settings):
     certificates: Path = Path("certificates.toml")
     transfers: Path = Path("transfers.toml")
     recognition: Path = Path("recognition.toml")
+    calendar: Path = Path("working-days.toml")
 
 
 class RegionSettings(Settings):

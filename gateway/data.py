@@ -1,4 +1,4 @@
-"""The data files of a deployment: clients, items, certificate types, grants, bases, recognition, windows.
+"""The data files of a deployment: clients, items, certificate types, grants, bases, recognition, windows, working days.
 
 Owns: reading them all, in the order in which they refer to each other, and hearing every problem in one go. A file that
 is broken does not make its neighbours complain about names that they rightly use.
@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from gateway.calendars import load_calendars
 from gateway.catalogue import load_items
 from gateway.certificates.types import CertificateType, load_types
 from gateway.config import Config, Problems, load_config, read_toml
 from gateway.domain.item import Item
+from gateway.domain.working_days import Calendars
 from gateway.errors import StartRefused
 from gateway.identity.clients import ClientEntry, load_clients
 from gateway.mapping.library import read_sets
@@ -37,6 +39,7 @@ class Data:
     bases: tuple[Basis, ...]
     recognition: Recognition
     windows: WindowRegistry
+    calendars: Calendars
 
 
 class _Anything(Collection[str]):
@@ -75,6 +78,7 @@ def load_data(config: Config, registered: Mapping[str, str] | None = None) -> Da
     bases: tuple[Basis, ...] = ()
     recognition = Recognition({})
     windows = WindowRegistry([])
+    calendars = Calendars("", {})
     with problems.collect():
         grants = load_grants(config.path(files.grants), known)
     with problems.collect():
@@ -83,8 +87,10 @@ def load_data(config: Config, registered: Mapping[str, str] | None = None) -> Da
         recognition = load_recognition(config.path(files.recognition), regions, _services(clients, registered))
     with problems.collect():
         windows = load_windows(config.path(files.windows), regions=regions, items=known.items)
+    with problems.collect():
+        calendars = load_calendars(config.path(files.calendar))
     problems.refuse()
-    return Data(clients or {}, items or {}, types or {}, grants, bases, recognition, windows)
+    return Data(clients or {}, items or {}, types or {}, grants, bases, recognition, windows, calendars)
 
 
 def _names(loaded: Mapping[str, V] | None) -> Collection[str]:

@@ -2,7 +2,7 @@
 
 Owns: the process. On SIGTERM or SIGINT it says "going away" in /readyz, stops accepting, lets requests and deliveries
 under way finish for a bounded time, and closes. What is cut off is safe in its row: the next process asks first. On
-SIGHUP it takes the mappings and the files of TLS as they are now, or stays with those in use when anything is wrong.
+SIGHUP it takes the mappings, the files of TLS and the working days as they are now, or stays with those in use.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ async def serve(
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reread.set)  # before it could end a start
     async with (
         build_app(config, clock=clock, observe=observe) as gateway,
-        reloading(gateway.versions, gateway.tls.reload, reread),
+        reloading(gateway.versions, gateway.reread, reread),
         listening(config, gateway) as bound,
     ):
         _settle_memory()

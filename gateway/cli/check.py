@@ -8,7 +8,9 @@ import aiohttp
 from prometheus_client import CollectorRegistry
 
 from gateway.app import utc_now
+from gateway.calendars import ending
 from gateway.config import Config, Problems
+from gateway.domain.calendar import local_day
 from gateway.errors import GatewayError
 from gateway.opening import data_and_regions, own_keys, registered_clients
 from gateway.regions import Region
@@ -17,7 +19,10 @@ from gateway.tls import read_tls
 
 
 async def check_all(config: Config) -> str:
-    """Read and open everything that a start would, without a call to any region. Raises StartRefused, listing all."""
+    """Read and open everything that a start would, without a call to any region. Raises StartRefused, listing all.
+
+    Return what there is; then, a line each, what is right today and will not be for long.
+    """
     problems = Problems()
     with problems.collect():
         own_keys(config)
@@ -29,10 +34,11 @@ async def check_all(config: Config) -> str:
             data, regions, _ = data_and_regions(config, session, utc_now, Metrics(CollectorRegistry()), known)
     problems.refuse()
     clients = {*data.clients, *(known or ())}
-    return (
+    summary = (
         f"{len(regions)} regions, {sum(len(region.packs) for region in regions.values())} mapping packs, "
         f"{len(data.items)} items, {len(clients)} clients, {len(data.types)} certificate types: nothing is wrong."
     )
+    return "\n".join([summary, *ending(data.calendars, local_day(utc_now()))])
 
 
 async def check_live(config: Config) -> tuple[list[str], bool]:

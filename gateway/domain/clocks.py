@@ -105,7 +105,8 @@ class Step:
 class Clock:
     """One clock of a case at one moment. Days are local; `due_on` is None while it is stopped or nobody set a day.
 
-    `estimated`: the working days up to `due_on` are not all known yet. `ended_at` is when it stopped mattering.
+    `soon_on` is None, too, when it is due on the day on which it began. `estimated`: the working days up to `due_on`
+    are not all known yet. `ended_at` is when it stopped mattering.
     """
 
     name: ClockName
@@ -397,13 +398,13 @@ class _Desk:
             state=_state(timer, due, today, stopped=stopped),
             started_at=timer.started_at,
             due_on=due,
-            soon_on=None if due is None else self._soon(begun, due),
+            soon_on=None if due is None or due <= begun else self._soon(begun, due),
             ended_at=timer.ended_at,
             estimated=due is not None and by.reckoned and not self._days.knows(begun, due),
         )
 
     def _soon(self, begun: date, due: date) -> date:
-        """Return from when on it is due soon; on the day itself where the limit leaves nothing before it."""
+        """Return from when on it is due soon: the last day itself where the limit leaves none before it."""
         early = (self._days.back(due, lead) for lead in _WARNINGS)
         return next((day for day in early if day > begun), due)
 

@@ -27,6 +27,7 @@ DATA_FILES = {
     "recognition.toml": "recognition.toml",
     "certificate-types.toml": "certificates.toml",
     "clients.toml": "clients.toml",
+    "working-days.toml": "working-days.toml",
 }
 """Seed file → its name in the sandbox's folder."""
 DELIVERY = {"lease_seconds": 20, "first_delay_seconds": 0.5, "breaker_seconds": 3}

@@ -1,4 +1,4 @@
-"""What may be seen of a case: its state, who holds it, its timeline; people masked.
+"""What may be seen of a case: its state, who holds it, its timeline and its clocks; people masked.
 
 Owns: reading cases back for the caller who filed them. A case of somebody else does not exist for this caller.
 """
@@ -22,6 +22,7 @@ from gateway.storage.tables import deliveries, region_numbers, submission_events
 from gateway.submissions.materials import owner_of
 from gateway.submissions.parcels import open_body
 from gateway.submissions.story import open_detail
+from gateway.submissions.timekeeping import ClockView, clocks_shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class CaseView:
     delivery: Mapping[str, Any]
     region_numbers: Sequence[Mapping[str, str | None]]
     timeline: Sequence[TimelineEntry]
+    clocks: Sequence[ClockView]
 
 
 class Cases:
@@ -112,6 +114,7 @@ class Cases:
             delivery=_delivery(tx, row["id"]),
             region_numbers=_numbers(tx, row["id"]),
             timeline=self._timeline(tx, row["id"]),
+            clocks=clocks_shown(tx, row["id"], row["handling_code"]),
         )
 
     def _timeline(self, tx: Connection, submission_id: str) -> list[TimelineEntry]:

@@ -116,6 +116,12 @@ def tell(tx: Connection, case: Mapping[str, Any], sealer: Sealer, new: Said | No
     return Story(dict(case), stand(reports), by_key, sealed, sealer), noted
 
 
+def retold(sealer: Sealer, tx: Connection, submission_id: str) -> Story | None:
+    """Return the story of a case as it is on record, locked; None when there is no such case."""
+    case = locked(tx, submission_id)
+    return None if case is None else tell(tx, case, sealer)[0]
+
+
 def own_key(seq: int) -> str:
     """Return the key of a step of ours, which has no id of a region."""
     return f"#{seq}"

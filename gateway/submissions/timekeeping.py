@@ -127,7 +127,7 @@ def _row(story: Story, clock: Clock, version: str, held: Mapping[str, Any] | Non
 def _wake_at(clock: Clock, told: str) -> datetime | None:
     if clock.ended_at is not None or told == OVERDUE:
         return None
-    return clock.due_at if told == DUE_SOON else clock.soon_at
+    return clock.due_at if told == DUE_SOON else clock.soon_at or clock.due_at
 
 
 def _upsert(tx: Connection) -> Any:

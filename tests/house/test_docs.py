@@ -28,6 +28,7 @@ from pydantic_core import PydanticUndefined
 import gateway
 from gateway import windows
 from gateway.app import utc_now
+from gateway.calendars import CalendarFile, YearEntry
 from gateway.catalogue import FieldEntry, ItemEntry, MaterialEntry, OfficeEntry
 from gateway.certificates.request import HolderNamed, LookupRequest
 from gateway.certificates.types import TypeEntry
@@ -190,6 +191,7 @@ def names_of(*models: type[BaseModel]) -> set[str]:
         ("certificates.toml", [TypeEntry]),
         ("transfers.toml", [Basis]),
         ("recognition.toml", [Line]),
+        ("working-days.toml", [YearEntry, CalendarFile]),
     ],
 )
 def test_every_key_of_a_data_file_is_explained(heading: str, models: list[type[BaseModel]]) -> None:

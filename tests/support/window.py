@@ -34,6 +34,7 @@ from gateway.errors import GatewayError, NotFound
 from gateway.storage.sqlite import SqliteStore
 from gateway.storage.tables import metadata
 from gateway.submissions.application import Application
+from gateway.submissions.timekeeping import ClockView
 from gateway.telemetry import Metrics
 from gateway.web.middlewares import edge
 from gateway.web.pages import Pages
@@ -138,6 +139,8 @@ class FakeServices:
     openings_of: dict[str, str] = field(default_factory=lambda: {"guangdong": "first", "hongkong": "first"})
     turned_while_redeemed: dict[str, str] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
+    clocks: list[ClockView] = field(default_factory=list)
+    kinds: dict[int, str] = field(default_factory=dict)
     states: list[tuple[str, str, dict[str, Any]]] = field(default_factory=lambda: [("COLLECTED", "gateway", {})])
 
     def visible(self, caller: Caller) -> Sequence[Item]:
@@ -174,7 +177,14 @@ class FakeServices:
     def _case(self, number: int) -> SimpleNamespace:
         application = list({a.reference: a for a in self.applications}.values())[number - 1]
         timeline = [
-            SimpleNamespace(seq=i, state=s, source=src, occurred_at=NOW + timedelta(seconds=i), detail=detail)
+            SimpleNamespace(
+                seq=i,
+                kind=self.kinds.get(i, "step"),
+                state=s,
+                source=src,
+                occurred_at=NOW + timedelta(seconds=i),
+                detail=detail,
+            )
             for i, (s, src, detail) in enumerate(self.states, start=1)
         ]
         return SimpleNamespace(
@@ -183,7 +193,7 @@ class FakeServices:
             applicant_name=mask_name(application.applicant.name),
             document_number=mask_number(application.applicant.document.number),
             region_numbers=[{"region": "foshan", "number": "FS2026030200001", "short_number": "00001"}],
-            timeline=timeline,
+            timeline=timeline, clocks=self.clocks,
         )  # fmt: skip
 
     async def show(self, caller: Caller, submission_id: str) -> Any:

@@ -274,13 +274,17 @@ def test_steps_that_were_left_out_meet_their_clocks_all_the_same() -> None:
 
 @pytest.mark.parametrize(
     ("limit", "soon"),
-    [(0, "2026-03-03"), (1, "2026-03-04"), (2, "2026-03-04"), (3, "2026-03-04"), (4, "2026-03-05"), (5, "2026-03-06")],
+    [(1, "2026-03-04"), (2, "2026-03-04"), (3, "2026-03-04"), (4, "2026-03-05"), (5, "2026-03-06")],
 )
 def test_a_clock_is_due_soon_two_working_days_before_and_one_at_least(limit: int, soon: str) -> None:
     """Accepted on Tuesday 3; a limit of one day leaves nothing before its last day."""
     found = clocks(*ACCEPTED, limits=Limits(limit, 20, Unit.WORKING))[C.PROMISED]
     assert str(found.soon_on) == soon
     assert found.soon_at == at(f"{soon} 00:00")
+
+
+def test_what_is_due_on_the_spot_is_never_due_soon() -> None:
+    assert clocks(*ACCEPTED, limits=Limits(0, 20, Unit.WORKING))[C.PROMISED].soon_on is None
 
 
 def test_a_limit_that_reaches_beyond_what_is_known_is_estimated() -> None:
@@ -381,8 +385,7 @@ def test_whatever_is_said_every_clock_makes_sense(
     for clock in clocks_of(steps, begun_at=BEGUN, limits=Limits(3, 9, unit), days=days, now=now):
         if clock.due_on is not None:
             assert local_day(clock.started_at) <= clock.due_on
-            assert clock.soon_on is not None
-            assert clock.soon_on <= clock.due_on
+            assert clock.soon_on is None or local_day(clock.started_at) < clock.soon_on <= clock.due_on
             assert unit is Unit.CALENDAR or days.is_working_day(clock.due_on)
         open_states = {ClockState.RUNNING, ClockState.STOPPED, ClockState.OVERDUE}
         assert clock.ended_at is not None or clock.state in open_states

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import gateway.web
-from tests.support.window import FILING, FOSHAN, HONGKONG, NUMBER, PDF, RESIDENCE, Browser, browser, case_id, filled
+from gateway.submissions.timekeeping import ClockView
+from tests.support.window import (
+    FILING,
+    FOSHAN,
+    HONGKONG,
+    NOW,
+    NUMBER,
+    PDF,
+    RESIDENCE,
+    Browser,
+    browser,
+    case_id,
+    filled,
+)
 
 WEB = Path(gateway.web.__file__).parent
 
@@ -159,3 +174,33 @@ async def test_a_chosen_language_stays(clerk: Browser) -> None:
     await clerk.get("/window?lang=zh-CN")
     _status, page = await clerk.get(FOSHAN)
     assert '<html lang="zh-CN">' in page
+
+
+def view(name: str, state: str, **more: Any) -> ClockView:
+    known = {"due_on": date(2026, 3, 9), "due_soon": False, "ended_at": None, "estimated": False, "remark": None}
+    return ClockView(name=name, state=state, started_at=NOW, **{**known, **more})
+
+
+async def test_a_case_shows_its_time_limits_and_what_has_become_of_them(clerk: Browser) -> None:
+    case = await hand_in(clerk)
+    clerk.fakes.clocks += [
+        view("collection", "met", ended_at=NOW),
+        view("acceptance", "overdue", estimated=True, remark="silence_counts_as_acceptance"),
+        view("supplement", "overdue", ended_at=NOW),
+        view("decision_promised", "running", due_soon=True),
+        view("decision_statutory", "stopped", due_on=None),
+    ]
+    _status, page = await clerk.get(case)
+    assert re.findall(r'data-clock="(\w+)"', page) == ["met", "overdue", "missed", "due_soon", "stopped"]
+    assert "Decision, as promised" in page
+    assert page.count("the holidays are not published yet") == 1
+    assert page.count("silence may count as acceptance") == 1
+
+
+async def test_a_clock_that_is_due_stands_in_the_timeline_as_what_it_is(clerk: Browser) -> None:
+    """It is no step: the state of the case would say nothing."""
+    case = await hand_in(clerk)
+    clerk.fakes.states.append(("FORWARDED", "gateway", {"clock": "acceptance", "due_on": "2026-03-09"}))
+    clerk.fakes.kinds[2] = "clock.overdue"
+    _status, page = await clerk.get(case)
+    assert re.search(r"Overdue</span>\s+Answer whether it is accepted 2026-03-09", page)

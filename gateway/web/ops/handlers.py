@@ -19,7 +19,7 @@ from gateway.lines import Line
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.storage.migrations import newest
-from gateway.submissions import queue
+from gateway.submissions import queue, timekeeping
 from gateway.telemetry import Metrics
 
 _WORDS = {
@@ -44,11 +44,12 @@ def routes(
     async def show_metrics(_request: web.Request) -> web.Response:
         try:
             async with asyncio.timeout(_PATIENCE):
-                figures = await store.read(lambda tx: queue.figures(tx, clock()))
+                figures, due = await store.read(lambda tx: (queue.figures(tx, clock()), timekeeping.figures(tx)))
         except (GatewayError, TimeoutError):
             metrics.store_up(False)  # the other figures are what an operator needs most just now
         else:
             metrics.store_up(True)
+            metrics.case_clocks(due)
             for region in lines.keys() | figures.keys():  # a disabled region's deliveries are still there
                 counts, oldest = figures.get(region, ({}, 0.0))
                 metrics.queue(region, {**dict.fromkeys((*queue.UNSETTLED, "dead"), 0), **counts}, oldest)

@@ -68,6 +68,8 @@ class CaseView(CaseSummary, Protocol):
     @property
     def region_numbers(self) -> Sequence[Any]: ...  # noqa: D102 - region, number, short_number
     @property
+    def clocks(self) -> Sequence[Any]: ...  # noqa: D102 - name, state, due_on, due_soon, ended_at, estimated, remark
+    @property
     def timeline(self) -> Sequence[Any]: ...  # noqa: D102 - seq, state, source, occurred_at, detail
 
 

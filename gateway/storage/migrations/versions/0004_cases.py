@@ -24,6 +24,39 @@ def _open_cases(ended: tuple[str, ...]) -> None:
 def upgrade() -> None:
     """Make it."""
     op.create_table(
+        "case_clocks",
+        sa.Column("submission_id", sa.String(length=29), nullable=False),
+        sa.Column("name", sa.String(length=32), nullable=False),
+        sa.Column("region", sa.String(length=32), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=True),
+        sa.Column("soon_at", sa.BigInteger(), nullable=True),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.Column("told", sa.String(length=16), nullable=False),
+        sa.Column("wake_at", sa.BigInteger(), nullable=True),
+        sa.Column("estimated", sa.Boolean(), nullable=False),
+        sa.Column("calendar", sa.String(length=16), nullable=False),
+        sa.ForeignKeyConstraint(["submission_id"], ["submissions.id"], name=op.f("fk_case_clocks_submission_id")),
+        sa.PrimaryKeyConstraint("submission_id", "name", name=op.f("pk_case_clocks")),
+    )
+    with op.batch_alter_table("case_clocks", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_case_clocks_told",
+            ["region", "name", "told"],
+            unique=False,
+            sqlite_where=sa.text("ended_at IS NULL AND told <> 'none'"),
+            postgresql_where=sa.text("ended_at IS NULL AND told <> 'none'"),
+        )
+        batch_op.create_index(
+            "ix_case_clocks_wake",
+            ["wake_at"],
+            unique=False,
+            sqlite_where=sa.text("wake_at IS NOT NULL"),
+            postgresql_where=sa.text("wake_at IS NOT NULL"),
+        )
+
+    op.create_table(
         "case_messages",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("submission_id", sa.String(length=29), nullable=False),
@@ -149,3 +182,16 @@ def downgrade() -> None:
         batch_op.drop_column("kind")
 
     op.drop_table("case_messages")
+    with op.batch_alter_table("case_clocks", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_case_clocks_wake",
+            sqlite_where=sa.text("wake_at IS NOT NULL"),
+            postgresql_where=sa.text("wake_at IS NOT NULL"),
+        )
+        batch_op.drop_index(
+            "ix_case_clocks_told",
+            sqlite_where=sa.text("ended_at IS NULL AND told <> 'none'"),
+            postgresql_where=sa.text("ended_at IS NULL AND told <> 'none'"),
+        )
+
+    op.drop_table("case_clocks")
