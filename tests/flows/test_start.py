@@ -163,6 +163,10 @@ def _break_recognition(layout: Layout) -> None:
     rewrite(layout.folder / "recognition.toml", {'least = "A1"': 'least = "high"', '"hongkong"': '"hongkonk"'})
 
 
+def _break_calendar(layout: Layout) -> None:
+    rewrite(layout.folder / "working-days.toml", {"[[macau]]": "[[macao]]"})
+
+
 def _break_windows(layout: Layout) -> None:
     rewrite(layout.folder / "windows.toml", {'regions = ["guangdong", "foshan", "hongkong"]': 'regions = ["atlantis"]'})
 
@@ -221,6 +225,7 @@ BREAKS: dict[Callable[[Layout], None], tuple[tuple[str, ...], ...]] = {
     _break_transfers: (("transfers.toml", "kind"),),
     _break_recognition: (("recognition.toml", "least"), ("recognition.toml", "regions")),
     _break_windows: (("windows.toml", "regions"),),
+    _break_calendar: (("working-days.toml", "macau"),),
     _break_settings: (("regions.guangdong", "paas_idd"), ("regions.guangdong", "paas_id")),
     _break_limits: (("regions.foshan", "poll_seconds"),),
     _break_secret_names: (("hongkong.secrets.kek_privat_key",), ("hongkong.secrets.kek_private_key",)),

@@ -57,6 +57,9 @@ async def test_an_application_reaches_its_region_and_its_result_comes_back(world
     assert said_by(case, region) == FROM_REGION
     assert [entry["seq"] for entry in case["timeline"]] == [1, 2, 3, 4, 5, 6]
     assert case["holder"] == "nobody"
+    clocks = {clock["name"]: clock["state"] for clock in case["clocks"]}
+    assert clocks.keys() >= {"collection", "acceptance", "decision_promised", "decision_statutory"}
+    assert set(clocks.values()) == {"met"}
     assert case["delivery"] == {"state": "delivered", "attempts": 1, "code": "ok", "text": None}
     assert await taken(world, region, submission_id) == (1, 1)
 

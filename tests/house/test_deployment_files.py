@@ -22,7 +22,14 @@ from gateway.telemetry import Metrics
 
 HOUSE = Path(__file__).resolve().parents[2]
 DOCKER = HOUSE / "docker"
-SAMPLES: Mapping[str, Any] = {"str": "x", "int": 1, "float": 1.0, "bool": True, "dict[str, int]": {"x": 1}}
+SAMPLES: Mapping[str, Any] = {
+    "str": "x",
+    "int": 1,
+    "float": 1.0,
+    "bool": True,
+    "dict[str, int]": {"x": 1},
+    "Mapping[tuple[str, str, str], int]": {("x", "y", "z"): 1},
+}
 OF_PROMETHEUS = {"up": {"job", "instance"}}
 """Series that Prometheus makes itself about each target, and their labels."""
 GRAMMAR = {"and", "or", "unless", "bool", "offset"}
