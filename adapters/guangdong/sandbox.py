@@ -17,9 +17,13 @@ from adapters.guangdong.sandbox_cases import Courier, Intake
 from adapters.guangdong.sandbox_certificates import CertificateDesk
 from adapters.guangdong.sandbox_codes import MODES as CODE_MODES
 from adapters.guangdong.sandbox_codes import CodeIssuer
+from adapters.guangdong.sandbox_items import MODES as ITEM_MODES
+from adapters.guangdong.sandbox_items import ItemList
+from adapters.guangdong.sandbox_messages import Mailroom
 from adapters.guangdong.sandbox_signature import Clock, Gatekeeper, only_signed
 from adapters.guangdong.sandbox_signon import HOSTILE, SignOn
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, authority_app
+from gateway.sandbox.courses import ORDERS
 
 _SECRETS = ("paas_id", "paas_token", "client_id", "client_secret", "item_codes")
 
@@ -29,12 +33,15 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
     missing = [name for name in _SECRETS if name not in settings.secrets]
     if missing:
         raise ValueError(f"the authority of Guangdong lacks the secrets {', '.join(missing)}")
-    app = authority_app(settings, modes={**HOSTILE, **CODE_MODES})
+    app = authority_app(settings, modes={**ORDERS, **ITEM_MODES, **HOSTILE, **CODE_MODES})
     courier = _courier(settings, app, clock)
+    intake = _intake(settings, app, courier, clock)
     app.middlewares.append(only_signed(_gatekeeper(settings, clock)))
     app.add_routes(_sign_on(settings, clock).routes())
     app.add_routes(CodeIssuer(_here(settings.people), clock).routes())
-    app.add_routes(_intake(settings, app, courier, clock).routes())
+    app.add_routes(intake.routes())
+    app.add_routes(Mailroom(intake).routes())
+    app.add_routes(ItemList(settings.items, app[MISBEHAVIOUR], clock).routes())
     app.add_routes(CertificateDesk(_here(settings.certificates)).routes())
     app.on_startup.append(courier.start)
     app.on_cleanup.append(courier.stop)  # runs after the scaffolding has ended the background work

@@ -1,7 +1,7 @@
 """What the simulated authority of Guangdong demands of a case (办件): every field of README.md, "Submissions".
 
 Owns: the record's fields, their check digits (GB 11643, GB 32100) and the list of everything wrong with a record.
-Leaves to others: keeping cases, answering, and moving them on.
+Leaves to others: keeping cases, answering, moving them on, and the records of what is said later (`sandbox_messages`).
 """
 
 from __future__ import annotations
@@ -10,14 +10,25 @@ import re
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"\S")]
 Region = Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+Moment = Annotated[str, AfterValidator(lambda text: _moment(text))]
+"""Beijing's wall time, yyyyMMddHHmmss."""
+
 Phone = Annotated[str, StringConstraints(pattern=r"^\+?[0-9][0-9 -]{5,20}$")]
 
 _RIC_FORM = re.compile(r"[0-9]{17}[0-9X]")
@@ -39,18 +50,30 @@ class Known:
     submission_id: str | None
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """A record as it comes in: nothing but its fields, each of its own type."""
+
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _never_null(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("null is no value: leave an optional field out")
+        return value
 
-class FormField(_Record):
+
+R = TypeVar("R", bound=Record)
+
+
+class FormField(Record):
     """One field of the form (表单信息)."""
 
     bdxbm: Text
     bdxz: Annotated[str, StringConstraints(max_length=20_000)]
 
 
-class Material(_Record):
+class Material(Record):
     """One material (材料信息), uploaded before: its size in bytes and SHA-256 must be those of what we have."""
 
     clbm: Text
@@ -70,7 +93,7 @@ class Material(_Record):
         return value
 
 
-class Case(_Record):
+class Case(Record):
     """A case as it is filed. Optional fields are left out, never null."""
 
     wwbh: Identifier
@@ -84,7 +107,7 @@ class Case(_Record):
     sqrxb: Literal["1", "2"] | None = None
     csrq: str | None = None
     lxrsj: Phone | None = None
-    sbsj: str
+    sbsj: Moment
     tjfs: Literal["0", "1"]
     xzqhdm: Region
     gxdxzqhdm: Region
@@ -97,13 +120,6 @@ class Case(_Record):
     def asks_for_refusal(self) -> bool:
         """Whether the applicant's name says that this case shall not be accepted: how a test orders a refusal."""
         return "不予受理" in self.sqrmc
-
-    @field_validator("qxbm", "sqrxb", "csrq", "lxrsj", "ckbh", "blrgh", mode="before")
-    @classmethod
-    def _never_null(cls, value: object) -> object:
-        if value is None:
-            raise ValueError("leave an optional field out instead of sending null")
-        return value
 
     @field_validator("wwbh")
     @classmethod
@@ -141,21 +157,20 @@ class Case(_Record):
             raise ValueError("not a past day as yyyyMMdd")
         return value
 
-    @field_validator("sbsj")
-    @classmethod
-    def _moment(cls, value: str) -> str:
-        if not (re.fullmatch(r"[0-9]{14}", value) and _parsed(value, "%Y%m%d%H%M%S")):
-            raise ValueError("not a time as yyyyMMddHHmmss")
-        return value
 
-
-def read_case(body: bytes, known: Known) -> Case | list[dict[str, str]]:
-    """Return the case, or everything that is wrong with it as `{"field", "reason"}`; reasons quote no values."""
+def read_record(kind: type[R], body: bytes, known: Known) -> R | list[dict[str, str]]:
+    """Return the record, or everything that is wrong with it as `{"field", "reason"}`; reasons quote no values."""
     try:
-        return Case.model_validate_json(body, context=known)
+        return kind.model_validate_json(body, context=known)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
         return [{"field": _path(one["loc"]), "reason": one["msg"].removeprefix("Value error, ")} for one in found]
+
+
+def _moment(text: str) -> str:
+    if not (re.fullmatch(r"[0-9]{14}", text) and _parsed(text, "%Y%m%d%H%M%S")):
+        raise ValueError("not a time as yyyyMMddHHmmss")
+    return text
 
 
 def document_fits(kind: str, number: str, today: date) -> bool:

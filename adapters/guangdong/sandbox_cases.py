@@ -2,7 +2,8 @@
 
 Owns: the intake of materials and cases, each case once, and the course of a case, pushed as signed events until they
 are acknowledged; all of it in the notebook, so that a restart goes on where it stopped. Leaves to others: what a case
-must look like (`sandbox_case`), and signatures. The notebook holds numbers and digests, never a person's data.
+must look like (`sandbox_case`), what a step says (`sandbox_steps`), what is said of a case later (`sandbox_messages`),
+and signatures. The notebook holds numbers and digests, never a person's data.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -20,13 +21,13 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from adapters.guangdong.sandbox_case import Case, Known, read_case
+from adapters.guangdong.sandbox_case import Case, Known, read_record
 from adapters.guangdong.sandbox_signature import Clock, signed_headers
+from adapters.guangdong.sandbox_steps import CODES, said
 from gateway.sandbox.authority import Misbehaviour, Notebook, in_background
+from gateway.sandbox.courses import REFUSED, Plan, ordered
 
 BEIJING = timezone(timedelta(hours=8))
-COURSE = ("SB", "SL1", "SPCL", "BJ")
-REFUSAL = ("SB", "SL0")
 REPEATS = 5
 """How often an event is sent again after its first sending was not acknowledged."""
 
@@ -34,12 +35,6 @@ USUAL_PACE = 0.3
 """The pace (`AuthoritySettings.pace`) at which the pause between two sendings is the README's one second."""
 
 _REPLY = ("wwbh", "sblsh", "sblsh_short", "jssj")
-_DETAILS: dict[str, dict[str, str]] = {
-    "SL1": {"blrgh": "GD0007"},
-    "SL0": {"blrgh": "GD0007", "bz": "不予受理"},
-    "SPCL": {"blrgh": "GD0012"},
-    "BJ": {"bjjgdm": "6", "bjjgms": "办结"},
-}
 _log = logging.getLogger(__name__)
 
 
@@ -59,41 +54,69 @@ class Courier:
     misbehaviour: Misbehaviour
     clock: Clock
     session: aiohttp.ClientSession | None = None
+    busy: set[str] = field(default_factory=set)
 
     async def start(self, app: web.Application) -> None:
         """Open the way to the gateway and go on with every case that is not finished."""
         self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5))
-        for case in self.notebook.entries("cases").values():
-            in_background(app, self.carry_through(case))
+        for wwbh in self.notebook.entries("cases"):
+            self.go_on(app, wwbh)
 
     async def stop(self, _app: web.Application) -> None:
         """Close the way to the gateway; to be called when no background work is left."""
         if self.session is not None:
             await self.session.close()
 
-    async def carry_through(self, case: dict[str, Any]) -> None:
-        """Take the case from where it stands to its end, one event after the other."""
-        for number, state in enumerate(REFUSAL if case["refused"] else COURSE, start=1):
-            event_id = f"{case['sblsh']}-{number:02d}"
-            written = self.notebook.get("events", event_id)
-            if written is None or not _is_closed(written):
-                await asyncio.sleep(self.pace)
-                await self._deliver(written or self._enter(case, state, event_id))
+    def go_on(self, app: web.Application, wwbh: str) -> None:
+        """Take the case on in the background, unless somebody is at it already."""
+        if wwbh not in self.busy:
+            self.busy.add(wwbh)
+            in_background(app, self._carry_through(wwbh))
 
-    def _enter(self, case: dict[str, Any], state: str, event_id: str) -> dict[str, Any]:
-        """Write the step down before telling anybody."""
+    def plan(self, wwbh: str) -> Plan:
+        """Return what the case has behind and before it."""
+        return Plan.read(self._page(wwbh).get("plan"))
+
+    def replan(self, wwbh: str, plan: Plan, **changes: Any) -> None:
+        """Write down how the case goes on from now."""
+        self.notebook.put("cases", wwbh, {**self._page(wwbh), "plan": plan.written(), **changes})
+
+    async def _carry_through(self, wwbh: str) -> None:
+        """Take the case from where it stands as far as it goes now, one event after the other."""
+        try:
+            for number in range(1, self.plan(wwbh).taken + 1):
+                await self._deliver(self.notebook.get("events", self._event_id(wwbh, number)))
+            while self.plan(wwbh).next:
+                await asyncio.sleep(self.pace)
+                await self._deliver(self._enter(wwbh))
+        finally:
+            self.busy.discard(wwbh)
+
+    def _event_id(self, wwbh: str, number: int) -> str:
+        return f"{self._page(wwbh)['sblsh']}-{number:02d}"
+
+    def _page(self, wwbh: str) -> dict[str, Any]:
+        page: dict[str, Any] = self.notebook.get("cases", wwbh) or {}
+        return page
+
+    def _enter(self, wwbh: str) -> dict[str, Any]:
+        """Write the step down before telling anybody. What was said meanwhile may have changed which one it is."""
+        case, plan = self._page(wwbh), self.plan(wwbh)
+        step, plan = str(plan.next), plan.step()
         numbers = {name: case[name] for name in ("wwbh", "sblsh", "sblsh_short")}
-        moment = f"{beijing(self.clock):%Y%m%d%H%M%S}"
-        event = {"sjbh": event_id, **numbers, "ztdm": state, "fssj": moment, **_DETAILS.get(state, {})}
-        case["state"] = state
-        self.notebook.put("cases", case["wwbh"], case)
-        return self._write({"event": event, "acknowledged": False, "sendings": 0})
+        told = said(step, case.get("asked_for", ()), beijing(self.clock))
+        event = {"sjbh": self._event_id(wwbh, plan.taken), **numbers, **told}
+        entry = self._write({"event": event, "acknowledged": False, "sendings": 0})
+        self.replan(wwbh, plan, state=CODES[step])
+        return entry
 
     def _write(self, entry: dict[str, Any]) -> dict[str, Any]:
         self.notebook.put("events", entry["event"]["sjbh"], entry)
         return entry
 
-    async def _deliver(self, entry: dict[str, Any]) -> None:
+    async def _deliver(self, entry: dict[str, Any] | None) -> None:
+        if entry is None or _is_closed(entry):
+            return
         while not _is_closed(entry):
             if entry["sendings"]:
                 await asyncio.sleep(self.pace / USUAL_PACE)
@@ -103,7 +126,7 @@ class Courier:
         if entry["acknowledged"] and self.misbehaviour.due("duplicate_callback"):
             await self._send(entry["event"])
 
-    async def _send(self, event: dict[str, str]) -> bool:
+    async def _send(self, event: dict[str, Any]) -> bool:
         """Send once, with a nonce of its own, and say whether the gateway took it (2xx)."""
         if self.session is None:
             raise RuntimeError("the courier was not started")
@@ -144,30 +167,30 @@ class Intake:
     async def _take_material(self, request: web.Request) -> web.Response:
         body, digest = await request.read(), request.match_info["digest"]
         if hashlib.sha256(body).hexdigest() != digest:
-            return _refusal(422, "the digest does not fit the bytes")
+            return refusal(422, "the digest does not fit the bytes")
         # Digest and size are all that a case is later held against, so the bytes themselves are not kept.
         self.notebook.put("materials", digest, len(body))
         return web.json_response({"code": "200", "data": {"wjzy": digest}})
 
     async def _take_case(self, request: web.Request) -> web.Response:
         body = await request.read()
-        case = read_case(body, self._known(request))
+        case = read_record(Case, body, self.known(request.headers.get("x-pearl-submission-id")))
         if not isinstance(case, Case):
-            return _refusal(422, "the case cannot be taken", errors=case)
+            return refusal(422, "the case cannot be taken", errors=case)
         entry = self.notebook.get("cases", case.wwbh)
         if entry is None:
             entry = self._open(case, body)
-            in_background(request.app, self.courier.carry_through(entry))
+            self.courier.go_on(request.app, case.wwbh)
         self.notebook.count("arrivals", case.wwbh)
         return _case_reply(entry)
 
     async def _show_case(self, request: web.Request) -> web.Response:
         entry = self.notebook.get("cases", request.match_info["wwbh"])
-        return _refusal(404, "no such case here") if entry is None else _case_reply(entry)
+        return refusal(404, "no such case here") if entry is None else _case_reply(entry)
 
-    def _known(self, request: web.Request) -> Known:
-        header = request.headers.get("x-pearl-submission-id")
-        return Known(self.items, self._material_size, beijing(self.clock).date(), header)
+    def known(self, number: str | None) -> Known:
+        """Return what a record is held against; `number` is what the header says of it."""
+        return Known(self.items, self._material_size, beijing(self.clock).date(), number)
 
     def _material_size(self, digest: str) -> int | None:
         size: int | None = self.notebook.get("materials", digest)
@@ -181,7 +204,8 @@ class Intake:
             "sblsh_short": f"GD{number:08d}",
             "jssj": f"{now:%Y%m%d%H%M%S}",
             "state": "TAKEN",
-            "refused": case.asks_for_refusal,
+            "plan": Plan(REFUSED if case.asks_for_refusal else ordered(self.courier.misbehaviour)).written(),
+            "asked_for": [material.clbm for material in case.clxx[:1]] or ["ID"],
             "digest": hashlib.sha256(body).hexdigest(),
         }
         self.notebook.put("cases", case.wwbh, entry)
@@ -192,5 +216,6 @@ def _case_reply(entry: dict[str, Any]) -> web.Response:
     return web.json_response({"code": "200", "message": "ok", "data": {name: entry[name] for name in _REPLY}})
 
 
-def _refusal(status: int, message: str, **more: Any) -> web.Response:
+def refusal(status: int, message: str, **more: Any) -> web.Response:
+    """Return a no, with what is wrong."""
     return web.json_response({"code": str(status), "message": message, **more}, status=status)

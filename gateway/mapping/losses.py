@@ -221,7 +221,7 @@ def _lost_codes(rule: Rule, setting: Setting) -> Iterator[_Actual]:
     if column is None:
         return
     if rule.runs(OURS_TO_THEIRS):
-        codes = setting.tables[rule.field.table].codes
+        codes = rule.field.values or setting.tables[rule.field.table].codes
         yield from (_Actual(name, OURS_TO_THEIRS, code) for code in codes if code not in column.writes)
     if rule.runs(THEIRS_TO_OURS):
         written = set(column.writes.values())

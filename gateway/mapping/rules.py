@@ -412,7 +412,7 @@ class _Reader:
             raise Wrong(f"there is no table {name}{closest(name, self._setting.tables)}")
         if column not in table.columns:
             raise Wrong(f"table {name} has no column {column}{closest(column, table.columns)}")
-        if field.table != name:
+        if field.table != name and not (field.values and set(field.values) == set(table.codes)):
             raise Wrong(f"the vocabulary wants table {field.table} here" if field.table else "is not a code of a table")
         if "as" in written:
             raise Wrong("as does not go with a table: the table says how it is written")

@@ -1,8 +1,9 @@
 """The TIF profile: JSON over REST with `x-tif-*` signatures, pushed status events.
 
 Owns: the signature and its extension over body, method and path; cases, materials, certificates, city codes and
-callbacks on that wire. Leaves to `tif_sign_on` the sign-on of unified identity (统一身份认证, tyrz), and to mapping
-packs what stands in a document. Source: adapters/guangdong/README.md, which lists what a real connection must confirm.
+callbacks on that wire. Leaves to `tif_sign_on` the sign-on of unified identity (统一身份认证, tyrz), to `tif_messages`
+what is said of a case later, to `tif_catalogue` the items, and to mapping packs what stands in a document. Source:
+adapters/guangdong/README.md, which lists what a real connection must confirm.
 
 A refused signature (HTTP 401 on our own message) is `RegionUnreachable`: the message was certainly not taken, and
 it is an operator's problem (a wrong secret, a clock astray), after whose repair the same message goes through.
@@ -210,7 +211,7 @@ class TifSubmissions:
         region = self._client.wire.region
         with nothing_taken_yet(region):
             for material in order.materials:
-                await self._upload(material)
+                await upload(self._client, self._prefix, material)
         document = as_object(order.document)
         marked = {"x-pearl-submission-id": order.submission_id}
         answer = await self._client.post(f"{self._prefix}/cases", document, marked)
@@ -223,21 +224,21 @@ class TifSubmissions:
             return None
         return self._receipt(answer, submission_id, None)
 
-    async def _upload(self, material: Material) -> None:
-        content = await read_material(material, self._client.wire.region)
-        typed = {"Content-Type": material.media_type}
-        path = f"{self._prefix}/materials/{material.sha256}"
-        data = self._client.data(await self._client.call("PUT", path, body=content, headers=typed))
-        if str(data.get("wjzy")).lower() != material.sha256:
-            raise self._client.wire.uncertain(
-                "acknowledged another file than the one sent", f"material {material.code}"
-            )
-
     def _receipt(self, answer: Answer, submission_id: str, sent: RegionDocument | None) -> dict[str, Any]:
         receipt = self._client.data(answer, sent)
         if receipt.get("wwbh") != submission_id:
             raise self._client.wire.uncertain("answered for another submission", "wwbh differs")
         return receipt
+
+
+async def upload(client: TifClient, prefix: str, material: Material) -> None:
+    """Hand one file over, which cases and supplements then name by its digest. Raises RegionError."""
+    content = await read_material(material, client.wire.region)
+    typed = {"Content-Type": material.media_type}
+    path = f"{prefix}/materials/{material.sha256}"
+    data = client.data(await client.call("PUT", path, body=content, headers=typed))
+    if str(data.get("wjzy")).lower() != material.sha256:
+        raise client.wire.uncertain("acknowledged another file than the one sent", f"material {material.code}")
 
 
 # --- status events -----------------------------------------------------------------------------------------------

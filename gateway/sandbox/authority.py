@@ -38,7 +38,8 @@ class AuthoritySettings:
 
     `gateway_url` is where callbacks go. `state` is a file of its own for the notebook. `pace` is the pause in seconds
     between two steps of a case. `secrets` holds shared secrets and PEM keys by the names that the region's README
-    lists. `people` and `certificates` are synthetic seed rows (`gateway/sandbox/seed/`).
+    lists. `people` and `certificates` are synthetic seed rows (`gateway/sandbox/seed/`), `items` those that this region
+    handles.
     """
 
     region: str
@@ -48,6 +49,7 @@ class AuthoritySettings:
     people: Sequence[Mapping[str, Any]]
     certificates: Sequence[Mapping[str, Any]]
     pace: float = 0.3
+    items: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(slots=True)
@@ -208,7 +210,7 @@ async def _control(request: web.Request) -> web.StreamResponse:
 
 async def _ledger(request: web.Request) -> web.Response:
     """Everything the authority has in its books, for the curious and for tests."""
-    books = ("cases", "arrivals", "events")
+    books = ("cases", "arrivals", "events", "messages")
     return web.json_response({book: request.app[NOTEBOOK].entries(book) for book in books})
 
 

@@ -206,22 +206,24 @@ def _authority(
 ) -> AuthoritySettings:
     keys = folder / "keys" / region
     secrets = {name: (keys / file).read_bytes() for name, file in wish["authority"]["secrets"].items()}
-    own_url = ports.authority_url(region)
+    own_url, items = ports.authority_url(region), _items(region)
     values = {name: str(_filled(value, own_url)).encode() for name, value in wish["authority"]["values"].items()}
     return AuthoritySettings(
         region=region,
         gateway_url=ports.public_url,
         state=folder / "authorities" / f"{region}.db",
-        secrets={**secrets, **values, "item_codes": json.dumps(_item_codes(region)).encode()},
+        secrets={**secrets, **values, "item_codes": json.dumps([item["code"] for item in items]).encode()},
         people=people,
         certificates=_toml(SEED / "certificates.toml")["certificate"],
         pace=pace,
+        items=items,
     )
 
 
-def _item_codes(region: str) -> list[str]:
+def _items(region: str) -> list[Mapping[str, Any]]:
+    """Return the seeded items that a region handles."""
     items = _toml(SEED / "items.toml")["item"]
-    return [item["code"] for item in items if any(office["region"] == region for office in item["office"])]
+    return [item for item in items if any(office["region"] == region for office in item["office"])]
 
 
 def _toml(path: Path) -> dict[str, Any]:
