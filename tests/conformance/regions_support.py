@@ -31,13 +31,14 @@ from yarl import URL
 from gateway.config import HOUSE, Config, RegionSettings, load_config, parse, read_toml
 from gateway.domain.calendar import local_day
 from gateway.domain.identifiers import case_number
-from gateway.errors import SignOnFailed
+from gateway.errors import RegionCannotBeAsked, SignOnFailed
 from gateway.identity.returns import as_query
 from gateway.lines import Line, guard
 from gateway.ports import (
     Adapter,
     Callback,
     CallbackReading,
+    CaseMessage,
     Kit,
     Material,
     SignOnReturn,
@@ -71,6 +72,9 @@ FILES: Mapping[str, tuple[str, str, bytes]] = {
     "M01": ("备案表", "application/pdf", b"%PDF-1.4\n% a synthetic form\n%%EOF\n"),
     "M02": ("居住证", "image/jpeg", b"\xff\xd8\xff\xe0 a synthetic picture \x00\xff\xd9"),
 }
+SECRET = "陈小明不再需要"
+"""Words of somebody, which nothing that is said of a failure may repeat."""
+
 PERSON: Mapping[str, Any] = {
     "kind": "person",
     "name": "陈小明",
@@ -110,6 +114,8 @@ class Authority:
     app: web.Application
     waiting: tuple[int, str] | None = None
     """Which request from now on (1 is the next) meets which fault."""
+    requests: int = 0
+    """How many requests have come in."""
 
     def order(self, mode: str, *, seconds: float = 60.0) -> None:
         """Misbehave in this way until `behave`."""
@@ -136,6 +142,7 @@ class Authority:
 
     def count(self) -> None:
         """Note that a request comes in."""
+        self.requests += 1
         if self.waiting is not None:
             number, mode = self.waiting
             self.waiting = (number - 1, mode) if number > 1 else None
@@ -348,6 +355,19 @@ async def ask(region: Region, submission_id: str) -> dict[str, Any] | None:
     return None if found is None else region.pack("receipt").to_canonical(found)
 
 
+async def holds(place: Place, submission_id: str, region: Region | None = None) -> bool | None:
+    """Say whether the region has this submission, in its own words; None where its wire has no such question.
+
+    Such a region must say so without a question on the wire, instead of guessing (RegionCannotBeAsked).
+    """
+    before = place.authority.requests
+    try:
+        return await ask(region or place.region, submission_id) is not None
+    except RegionCannotBeAsked:
+        assert place.authority.requests == before, "something was asked, and the answer thrown away"
+        return None
+
+
 async def events_until(place: Place, state: str) -> list[dict[str, Any]]:
     """Return the canonical events as they come in, pushed or polled, until one says `state`."""
     source = _pushed(place) if place.region.adapter.callbacks else _polled(place)
@@ -376,6 +396,65 @@ async def _polled(place: Place) -> AsyncIterator[dict[str, Any]]:
         for document in page.events:
             yield place.region.pack("event").to_canonical(document)
         await asyncio.sleep(0.01)  # a feed tells nobody that it has grown: asking again is what polling is
+
+
+# --- messages about a case ---------------------------------------------------------------------------------------
+
+
+async def case_at(place: Place, state: str, course: str = "") -> dict[str, Any]:
+    """Submit something, let it come to this state, and return the canonical receipt.
+
+    `course` is what the authority is told to do with it (`gateway.sandbox.courses.ORDERS`).
+    """
+    if course:
+        place.authority.once(course)
+    receipt = await submit(place.region, order(place, application(place)))
+    await events_of(place, receipt["submission_id"], state)
+    return receipt
+
+
+async def events_of(place: Place, submission_id: str, state: str) -> list[dict[str, Any]]:
+    """Return the canonical events of one case, pushed (those not fetched before) or polled (all), until `state`."""
+    source = _pushed(place) if place.region.adapter.callbacks else _polled(place)
+    seen: dict[str, dict[str, Any]] = {}
+    async with asyncio.timeout(PATIENCE):
+        async for event in source:
+            if event["submission_id"] == submission_id:
+                seen[event["event_id"]] = event
+                if event["state"] == state:
+                    break
+    return list(seen.values())
+
+
+def message(
+    place: Place, kind: str, receipt: Mapping[str, Any], files: Sequence[str] = (), **changed: Any
+) -> CaseMessage:
+    """Say something about a case in the region's form, under a new number; `files` are codes of FILES."""
+    materials = [_described(code, *FILES[code]) for code in files]
+    number, now = f"KYM{secrets.token_hex(10)}", utc_now().strftime("%Y-%m-%dT%H:%M:%SZ")
+    case = {"submission_id": receipt["submission_id"], "number": receipt["number"]}
+    document = {"id": number, **case, **_said(place, kind, now, materials), **changed}
+    theirs = place.region.pack(kind).to_region(document)
+    return CaseMessage(number, kind, case["submission_id"], case["number"], theirs, [_material(m) for m in materials])
+
+
+def _said(place: Place, kind: str, now: str, materials: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return every field that the vocabulary has for a kind of message, but for the numbers."""
+    match kind:
+        case "supplement":
+            origin = {"window": "GZ-07", "operator": "W0123"}
+            corrected = {"destination": "广州市"}
+            return {
+                "submitted_at": now, "origin": origin, "form": corrected, "materials": materials, "complete": True
+            }  # fmt: skip
+        case "withdrawal":
+            return {"asked_at": now, "reason": SECRET, "operator": "W0123"}
+        case "rating":
+            chosen = {"role": "handling", "score": 4, "indicators": ["510", "517"], "channel": "hall"}
+            return {"item": {"code": place.item}, **chosen, "words": SECRET, "rated_at": now, "by_default": False}
+        case "complaint":
+            return {"text": SECRET, "made_at": now, "contact": "13800000001"}
+    raise AssertionError(f"the suite does not know what to say as {kind}")
 
 
 # --- certificates ------------------------------------------------------------------------------------------------

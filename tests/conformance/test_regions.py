@@ -32,6 +32,7 @@ from gateway.errors import (
     InvalidRequest,
     NotFound,
     NotOffered,
+    RegionCannotBeAsked,
     RegionError,
     RegionRefused,
     RegionUncertain,
@@ -44,8 +45,10 @@ from gateway.identity.broker import Broker, BrokerSettings
 from gateway.identity.health import Health
 from gateway.identity.switches import ClosedRegions
 from gateway.ports import (
+    MESSAGE_KINDS,
     Callback,
     CallbackReading,
+    CaseMessage,
     IdentityProvider,
     SignOnReturn,
     SignOnStart,
@@ -69,6 +72,7 @@ from tests.conformance.regions_support import (
     application,
     ask,
     events_until,
+    holds,
     look_up,
     offering,
     opened,
@@ -125,6 +129,10 @@ def outgoing(region: Region, public_url: str) -> dict[str, Callable[[], Awaitabl
         calls["probe"] = probe
     if adapter.submissions:
         calls["submissions"] = lambda: ask(region, "no-such-case")
+    if messages := adapter.messages:
+        calls["messages"] = lambda: messages.holds(CaseMessage("no-such-message", "complaint", "no-such-case", "0", {}))
+    if catalogue := adapter.catalogue:
+        calls["catalogue"] = catalogue.items
     if feed := adapter.feed:
         calls["feed"] = lambda: feed.poll("")
     if provider := adapter.sign_on:
@@ -134,8 +142,9 @@ def outgoing(region: Region, public_url: str) -> dict[str, Callable[[], Awaitabl
 
 async def _nobody_is_there(region: Region, public_url: str) -> None:
     """Make every outgoing call. An answer that no region gave may also be refused before the region is asked of it."""
+    instead = {"sign_on": SignOnFailed, "submissions": RegionCannotBeAsked, "messages": RegionCannotBeAsked}
     for name, call in outgoing(region, public_url).items():
-        with pytest.raises((RegionUnreachable, SignOnFailed) if name == "sign_on" else RegionUnreachable):
+        with pytest.raises((RegionUnreachable, instead.get(name, RegionUnreachable))):
             await call()
 
 
@@ -248,10 +257,12 @@ def test_declaration_adapter_and_packs_agree(place: Place) -> None:
     """
     declared = place.manifest.capabilities.model_dump()
     assert {name: getattr(place.region.adapter, name) is not None for name in CAPABILITIES} == declared
-    assert place.region.adapter.catalogue is None
+    messages = place.region.adapter.messages
+    assert messages is None or frozenset() < messages.kinds <= set(MESSAGE_KINDS)
     needed = {message for name in CAPABILITIES if declared[name] for message in PACKS_OF.get(name, ())}
     tells = "found" in place.manifest.certificates.status.values()
     needed |= {"certificate"} if tells else set()
+    needed |= messages.kinds if messages else set()
     assert place.region.packs.keys() >= needed
 
 
@@ -366,11 +377,14 @@ async def test_the_same_submission_again_is_the_same_case(place: Place) -> None:
 
 @offering("submissions")
 async def test_a_region_tells_whether_it_holds_a_submission(place: Place) -> None:
+    """One whose wire has no such question says so, before and after, and asks nothing (`holds`)."""
     sent = order(place, application(place))
-    assert await ask(place.region, sent.submission_id) is None
+    can_be_asked = await holds(place, sent.submission_id) is not None
     receipt = await submit(place.region, sent)
-    assert await ask(place.region, sent.submission_id) == receipt
-    assert await ask(place.region, application(place)["id"]) is None
+    if can_be_asked:
+        assert await ask(place.region, sent.submission_id) == receipt
+    assert await holds(place, sent.submission_id) is (True if can_be_asked else None)
+    assert await holds(place, application(place)["id"]) is (False if can_be_asked else None)
 
 
 @offering("submissions")
@@ -382,7 +396,7 @@ async def test_an_item_that_the_region_does_not_know_is_a_definite_no(place: Pla
     assert not refused.value.retryable
     said = f"{refused.value} {refused.value.detail} {refused.value.problems}"
     assert not [value for value in _private(document["applicant"]) if value in said]
-    assert await ask(place.region, document["id"]) is None
+    assert not await holds(place, document["id"])
     assert place.authority.book("cases") == {}
 
 
@@ -400,9 +414,9 @@ async def test_a_lost_answer_is_uncertain_until_the_region_is_asked(place: Place
     with pytest.raises(RegionUncertain):
         await submit(place.region, sent)
     place.authority.behave()
-    found = await ask(place.region, sent.submission_id)
-    assert found is not None
-    assert found == await submit(place.region, sent)
+    if await holds(place, sent.submission_id) is not None:
+        assert await ask(place.region, sent.submission_id) == await submit(place.region, sent)
+    assert (await submit(place.region, sent))["submission_id"] == sent.submission_id
     assert list(place.authority.book("cases")) == [sent.submission_id]
 
 
@@ -414,10 +428,10 @@ async def test_a_region_that_is_ill_neither_takes_nor_denies(place: Place, mode:
     place.authority.order(mode)
     with pytest.raises(RegionUncertain if mode == "garbage" else EITHER):
         await submit(place.region, sent)
-    with pytest.raises(EITHER):
+    with pytest.raises((*EITHER, RegionCannotBeAsked)):
         await ask(place.region, sent.submission_id)
     place.authority.behave()
-    assert await ask(place.region, sent.submission_id) is None
+    assert not await holds(place, sent.submission_id)
     assert (await submit(place.region, sent))["submission_id"] == sent.submission_id
 
 
@@ -426,19 +440,19 @@ async def test_a_region_that_is_slow_is_uncertain_and_not_waited_for(place: Plac
     """Past the time-out nobody knows whether the message was taken; asking and sending again stay possible."""
     async with opened(place.config, place.id, timeout_seconds=0.5) as impatient:
         sent = order(place, application(place, materials=[]))
-        assert await ask(impatient, sent.submission_id) is None
+        assert not await holds(place, sent.submission_id, impatient)
         place.authority.order("slow")
         with pytest.raises(RegionUncertain):
             await submit(impatient, sent)
         place.authority.behave()
-    assert await ask(place.region, sent.submission_id) is None
+    assert not await holds(place, sent.submission_id)
     assert (await submit(place.region, sent))["submission_id"] == sent.submission_id
 
 
 async def _light(place: Place) -> SubmissionOrder:
     """Return a submission without materials, after a first question: no step comes before the message itself."""
     sent = order(place, application(place, materials=[]))
-    assert await ask(place.region, sent.submission_id) is None
+    assert not await holds(place, sent.submission_id)
     return sent
 
 
@@ -468,7 +482,7 @@ async def _submit_and_judge(place: Place, sent: SubmissionOrder) -> None:
     except RegionUncertain:
         place.authority.behave()
         taken = sent.submission_id in place.authority.book("cases")
-        assert (await ask(place.region, sent.submission_id) is not None) == taken
+        assert await holds(place, sent.submission_id) in (taken, None)
 
 
 # --- status ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,255 @@
+"""What can be said of a case after it was handed over, and what can be applied for: every region that declares either.
+
+Like `test_regions`, this suite knows no region by name: `messages` and `catalogue` in region.toml are what is held
+against it. All promises about one region share one place, so nothing here may depend on being alone in it.
+
+What a simulated authority must offer for this, besides its wire:
+
+- the orders of `gateway.sandbox.courses.ORDERS` (`authority_app(settings, modes={**ORDERS, …})`), each good for the
+  next case that comes in; this suite orders `course_supplement`. `courses.Plan` keeps what a case has before it;
+- in the notebook, book `messages`: one page for each message that was taken, by our number of it, without anybody's
+  words in it; and book `arrivals`: how often it came, under the same number, as for cases;
+- a complete supplement leads on to SUPPLEMENTED and in the end to COMPLETED, a withdrawal to WITHDRAWN;
+- a definite no to a message about a case that it does not have, to a withdrawal after the decision, and to a second
+  rating of the same role under another number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from gateway.errors import RegionCannotBeAsked, RegionRefused, RegionUncertain, RegionUnreachable
+from gateway.ports import CaseMessage, CaseMessages
+from gateway.regions import Region
+from tests.conformance.regions_support import (
+    SECRET,
+    Place,
+    case_at,
+    events_of,
+    inhabited,
+    message,
+    offering,
+    opened,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+EITHER = (RegionUnreachable, RegionUncertain)
+"""What a fault may become: never a definite no."""
+
+ENDS_WITH = {"supplement": "COMPLETED", "withdrawal": "WITHDRAWN"}
+"""Messages that move a case, and where they lead."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, keys: Path
+) -> AsyncIterator[Place]:
+    """Return the region named by the parameter, opened once for all tests of this file."""
+    ground = tmp_path_factory.mktemp(request.param)
+    (ground / "keys").symlink_to(keys)
+    async with inhabited(ground, request.param) as inhabited_place:
+        yield inhabited_place
+
+
+@pytest.fixture(autouse=True)
+def behaves_again(request: pytest.FixtureRequest) -> None:
+    """Whatever one test ordered is over when the next one begins."""
+    place: Place = request.getfixturevalue("place")
+    place.authority.behave()
+
+
+def messages_of(region: Region) -> CaseMessages:
+    assert region.adapter.messages is not None
+    return region.adapter.messages
+
+
+async def sayable(place: Place, kind: str, **changed: object) -> CaseMessage:
+    """Return a message of this kind about a case of which it can be said now."""
+    if kind in ENDS_WITH:
+        return message(place, kind, await case_at(place, "SUPPLEMENT_NOTICE", "course_supplement"), **changed)
+    return message(place, kind, await case_at(place, "COMPLETED"), **changed)
+
+
+async def holds(place: Place, said: CaseMessage) -> bool | None:
+    """Say whether the region has this message; None where its wire has no such question, and none was asked."""
+    before = place.authority.requests
+    try:
+        return await messages_of(place.region).holds(said)
+    except RegionCannotBeAsked:
+        assert place.authority.requests == before, "something was asked, and the answer thrown away"
+        return None
+
+
+def taken(place: Place, said: CaseMessage) -> bool:
+    """Say whether the authority has it in its books."""
+    return said.message_id in place.authority.book("messages")
+
+
+# --- messages about a case ---------------------------------------------------------------------------------------
+
+
+@offering("messages")
+async def test_every_kind_of_message_is_taken_and_acted_on_once(place: Place) -> None:
+    """At least once on the wire, exactly once in effect; with every field of the vocabulary, and files where it can."""
+    region = messages_of(place.region)
+    for kind in sorted(region.kinds):
+        said = await sayable(place, kind, **({"files": ["M01", "M02"]} if kind == "supplement" else {}))
+        assert not await holds(place, said)
+        for _ in range(2):
+            await region.send(said)
+        assert taken(place, said)
+        assert place.authority.book("arrivals")[said.message_id] == 2
+        assert await holds(place, said) in (True, None)
+        await _one_effect(place, said)
+
+
+async def _one_effect(place: Place, said: CaseMessage) -> None:
+    """Hold what the authority reports of the case against what was said of it."""
+    if said.kind not in ENDS_WITH:
+        return
+    events = await events_of(place, said.submission_id, ENDS_WITH[said.kind])
+    states = [event["state"] for event in events]
+    expected = ["SUPPLEMENTED", "ACCEPTED", "DECIDED", "COMPLETED"] if said.kind == "supplement" else ["WITHDRAWN"]
+    assert states[-len(expected) :] == expected
+    assert {event["number"] for event in events} == {said.number}
+
+
+@offering("messages")
+async def test_what_a_notice_asks_for_comes_with_it(place: Place) -> None:
+    """A person must be told once, and everything: which materials, and until when, or in words at least."""
+    place.authority.once("course_supplement")
+    receipt = await case_at(place, "RECEIVED")
+    notice = (await events_of(place, receipt["submission_id"], "SUPPLEMENT_NOTICE"))[-1]
+    assert notice.get("reason") or notice.get("materials")
+    assert all(wanted["code"] for wanted in notice.get("materials", ()))
+
+
+@offering("messages")
+async def test_a_message_whose_answer_is_lost_is_uncertain_until_the_region_is_asked(place: Place) -> None:
+    region = messages_of(place.region)
+    for kind in sorted(region.kinds):
+        said = await sayable(place, kind)
+        place.authority.order("lost_answer")
+        with pytest.raises(RegionUncertain):
+            await region.send(said)
+        place.authority.behave()
+        assert await holds(place, said) in (True, None)
+        await region.send(said)
+        assert taken(place, said)
+        await _one_effect(place, said)
+
+
+@offering("messages")
+async def test_whichever_request_of_a_supplement_fails_it_comes_out_once(place: Place) -> None:
+    """A fault at every single request: what is said of the outcome is true, and a repeat heals it."""
+    region = messages_of(place.region)
+    if "supplement" not in region.kinds:
+        return
+    for number in range(1, 20):
+        said = await sayable(place, "supplement", files=["M01"])
+        place.authority.fail_at(number, "lost_answer")
+        try:
+            await region.send(said)
+        except RegionUnreachable:
+            assert not taken(place, said), "it was taken, whatever the error says"
+        except RegionUncertain:
+            assert await holds(place, said) in (taken(place, said), None)
+        failed = place.authority.has_failed
+        place.authority.behave()
+        await region.send(said)
+        await _one_effect(place, said)
+        if not failed:
+            return
+    pytest.fail("a supplement takes fewer requests than this")
+
+
+@offering("messages")
+async def test_a_region_that_is_ill_neither_takes_a_message_nor_denies_it(place: Place) -> None:
+    """An error page is no word of the region: it must not pass for "refused", nor for "no such message here"."""
+    region = messages_of(place.region)
+    said = await sayable(place, min(region.kinds))
+    for mode in ("down", "garbage"):
+        place.authority.order(mode)
+        with pytest.raises(RegionUncertain if mode == "garbage" else EITHER):
+            await region.send(said)
+        with pytest.raises((*EITHER, RegionCannotBeAsked)):
+            await region.holds(said)
+        place.authority.behave()
+        assert not await holds(place, said)
+    await region.send(said)
+    assert taken(place, said)
+
+
+@offering("messages")
+async def test_a_message_about_a_case_that_is_not_there_is_a_definite_no(place: Place) -> None:
+    """Sending it again would give the same answer, so nobody does; and the refusal repeats nobody's words."""
+    receipt = await case_at(place, "COMPLETED")
+    for kind in sorted(messages_of(place.region).kinds):
+        said = message(place, kind, {**receipt, "submission_id": f"{receipt['submission_id'][:-1]}Z", "number": "0"})
+        await _refused(place, said)
+
+
+@offering("messages")
+async def test_what_is_said_too_late_or_twice_is_a_definite_no(place: Place) -> None:
+    """A decision stands; and a role is rated once, whoever tries again under another number."""
+    receipt = await case_at(place, "COMPLETED")
+    kinds = messages_of(place.region).kinds
+    if "withdrawal" in kinds:
+        await _refused(place, message(place, "withdrawal", receipt))
+    if "rating" in kinds:
+        for role in ("handling", "collecting"):
+            await messages_of(place.region).send(message(place, "rating", receipt, role=role))
+            await _refused(place, message(place, "rating", receipt, role=role))
+
+
+async def _refused(place: Place, said: CaseMessage) -> None:
+    with pytest.raises(RegionRefused) as refused:
+        await messages_of(place.region).send(said)
+    assert not refused.value.retryable
+    assert SECRET not in f"{refused.value} {refused.value.detail} {refused.value.problems}"
+    assert not await holds(place, said)
+    assert not taken(place, said)
+
+
+# --- items -------------------------------------------------------------------------------------------------------
+
+
+@offering("catalogue")
+async def test_every_item_of_a_catalogue_can_be_read(place: Place) -> None:
+    """And the items that the region takes cases for are among them, each once."""
+    catalogue = place.region.adapter.catalogue
+    assert catalogue is not None
+    items = [place.region.pack("item").to_canonical(document) for document in await catalogue.items()]
+    codes = [item["code"] for item in items]
+    assert len(set(codes)) == len(codes)
+    assert place.item in codes
+    assert all(item["name"] and item["department"]["name"] for item in items)
+
+
+@offering("catalogue")
+async def test_a_catalogue_that_cannot_be_read_is_not_an_empty_one(place: Place) -> None:
+    """An empty or half a list would say "these items are gone"."""
+    catalogue = place.region.adapter.catalogue
+    assert catalogue is not None
+    await catalogue.items()  # whatever must be fetched once, such as a key, is there
+    for mode in ("down", "garbage", "lost_answer"):
+        place.authority.order(mode)
+        with pytest.raises(EITHER if mode == "down" else RegionUncertain):
+            await catalogue.items()
+        place.authority.behave()
+    assert await catalogue.items()
+
+
+@offering("catalogue")
+async def test_a_catalogue_that_is_slow_is_not_waited_for(place: Place) -> None:
+    async with opened(place.config, place.id, timeout_seconds=0.3) as impatient:
+        assert impatient.adapter.catalogue is not None
+        place.authority.order("slow")
+        with pytest.raises(EITHER):
+            await impatient.adapter.catalogue.items()
+        place.authority.behave()
