@@ -234,6 +234,7 @@ def _applicant_problems(applicant: Record, today: date) -> Iterable[str]:
 
 
 _CASE_NO = Rule("CaseNo", _pattern(r"[A-Za-z0-9._-]{1,64}", "1 to 64 letters, digits, dots, dashes are wanted"))
+_MESSAGE_NO = Rule("MessageNo", _pattern(r"[A-Za-z0-9._-]{1,64}", "1 to 64 letters, digits, dots, dashes are wanted"))
 _MEDIA_TYPE = Rule("MediaType", _pattern(r"[\w.+-]{1,60}/[\w.+-]{1,60}", "a media type is wanted"))
 _HEX = _pattern(r"[0-9A-Fa-f]{64}", "64 hexadecimal digits are wanted")
 _REGION = _pattern(r"\d{12}", "12 digits are wanted")
@@ -293,6 +294,43 @@ MATERIAL = Rule(
     ),
 )
 CASE_QUERY = Rule("CaseQuery", children=(_CASE_NO,))
+MESSAGE_QUERY = Rule("MessageQuery", children=(_MESSAGE_NO,))
+_TIME = Check(_is_local_time, "RFC 3339 with +08:00 is wanted")
+_YES_OR_NO = _one_of("true", "false")
+_NUMBERS = (_MESSAGE_NO, _CASE_NO, Rule("AcceptNo", _text(64)))
+SUPPLEMENT = Rule(
+    "Supplement",
+    children=(
+        *_NUMBERS,
+        Rule("SubmitTime", _TIME),
+        _WINDOW,
+        Rule("Form", children=(_FIELD,), least=0),
+        Rule("Materials", children=(_LISTED_MATERIAL,)),
+        Rule("Complete", _YES_OR_NO),
+    ),
+)
+WITHDRAWAL = Rule(
+    "Withdrawal",
+    children=(*_NUMBERS, Rule("AskedAt", _TIME), Rule("Reason", _text(2000)), Rule("Operator", _text(64), least=0)),
+)
+RATING = Rule(
+    "Rating",
+    children=(
+        *_NUMBERS,
+        Rule("ItemCode", _text(64)),
+        Rule("Role", _one_of("COLLECTING", "HANDLING")),
+        Rule("Score", _one_of("1", "2", "3", "4", "5")),
+        Rule("Indicators", children=(Rule("Indicator", _text(64), least=0, most=None),), least=0),
+        Rule("Words", _text(500), least=0),
+        Rule("Channel", _one_of("1", "2", "3", "4", "5", "6", "7")),
+        Rule("RatedAt", _TIME),
+        Rule("ByDefault", _YES_OR_NO),
+    ),
+)
+COMPLAINT = Rule(
+    "Complaint",
+    children=(*_NUMBERS, Rule("Text", _text(2000)), Rule("MadeAt", _TIME), Rule("Contact", _text(200), least=0)),
+)
 EVENT_QUERY = Rule(
     "EventQuery",
     children=(

@@ -1,19 +1,23 @@
 """The wire of the simulated Foshan: SOAP 1.1 envelopes, XML signatures, freshness and faults.
 
-Owns: turning bytes into one verified message element, and an answer or a refusal into bytes. Leaves the meaning of an
-element to `sandbox_rules.py` and `sandbox.py`. Written from `README.md` alone; shares no code with `adapter.py`.
+Owns: turning bytes into one verified message element, values into elements, and an answer or a refusal into bytes.
+Leaves the meaning of an element to the other `sandbox_*`. Written from `README.md` alone; shares no code with
+`adapter.py`.
 """
 
 from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from lxml import etree
+from lxml.builder import ElementMaker
 from signxml.algorithms import CanonicalizationMethod, DigestAlgorithm, SignatureConstructionMethod, SignatureMethod
 from signxml.exceptions import SignXMLException
 from signxml.signer import XMLSigner
@@ -25,6 +29,10 @@ DS = "http://www.w3.org/2000/09/xmldsig#"
 TOLERANCE = timedelta(seconds=300)
 """How far the clocks may stand apart (README, Secrets and settings)."""
 
+E = ElementMaker(namespace=NAMESPACE, nsmap={"e": NAMESPACE})
+"""Makes elements of the exchange's namespace."""
+
+_CHINA = timezone(timedelta(hours=8))
 _EXCLUSIVE = CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0
 _TRANSFORMS = [SignatureConstructionMethod.enveloped.value, _EXCLUSIVE.value]
 _PARTS = (["SignedInfo", "SignatureValue"], ["SignedInfo", "SignatureValue", "KeyInfo"])
@@ -200,3 +208,22 @@ def _check_fresh(moment: str, now: datetime) -> None:
         raise FaultError("schema", "timestamp: RFC 3339 in UTC with seconds and Z is wanted")
     if abs(now - sent) > TOLERANCE:
         raise FaultError("stale", f"timestamp: more than {TOLERANCE.seconds} s away from the clock here")
+
+
+def local(moment: datetime) -> str:
+    """Return a moment as answers and events have it: RFC 3339 with +08:00, in seconds."""
+    return moment.astimezone(_CHINA).isoformat(timespec="seconds")
+
+
+def filled(parent: etree._Element, values: Mapping[str, Any]) -> etree._Element:
+    """Write values as `sandbox_rules.Record` describes them, in their order."""
+    for name, value in values.items():
+        if name.startswith("@"):
+            parent.set(name[1:], str(value))
+        elif name == "text":
+            parent.text = str(value)
+        else:
+            for each in value if isinstance(value, list) else [value]:
+                child = etree.SubElement(parent, f"{{{NAMESPACE}}}{name}")
+                filled(child, each if isinstance(each, Mapping) else {"text": each})
+    return parent

@@ -1,8 +1,9 @@
 """The SOAP exchange profile: SOAP 1.1, one signed message element in a body, pinned keys.
 
-Owns: sealing and opening of messages (identifier, time, enveloped XML signature), faults, and the five operations of
-the exchange. Leaves to mapping packs: the bare elements, which arrive and leave as XML bytes; `messageId`,
-`timestamp`, `inReplyTo` and `Signature` belong to the wire, are added here and are gone again before a pack reads.
+Owns: sealing and opening of messages (identifier, time, enveloped XML signature), faults, and the operations of the
+exchange for cases, events and certificates. Leaves to `soap_messages` what is said of a case later, and to mapping
+packs the bare elements, which arrive and leave as XML bytes; `messageId`, `timestamp`, `inReplyTo` and `Signature`
+belong to the wire, are added here and are gone again before a pack reads.
 Source: adapters/foshan/README.md (W3C XML Signature 1.1, SOAP 1.1), with what a real connection must confirm.
 
 An answer counts only as far as its signature reaches: data are taken from what the verifier returned, never from the
@@ -268,7 +269,7 @@ class SoapSubmissions:
         """Upload what is needed, then hand the case over; the receipt is a `CaseReceipt`. Raises RegionError."""
         with nothing_taken_yet(self._client.wire.region):
             for material in order.materials:
-                await self._upload(order.submission_id, material)
+                await upload(self._client, order.submission_id, material)
         receipt = await self._client.call("SubmitCase", as_xml(order.document), "CaseReceipt")
         return bare(self._own(receipt, order.submission_id))
 
@@ -278,22 +279,22 @@ class SoapSubmissions:
         answer = self._own(await self._client.call("QueryCase", query, "CaseReceipt", "NoSuchCase"), submission_id)
         return None if answer.tag == self._client.name("NoSuchCase") else bare(answer)
 
-    async def _upload(self, submission_id: str, material: Material) -> None:
-        content = await read_material(material, self._client.wire.region)
-        text = await asyncio.to_thread(lambda: base64.b64encode(content).decode())
-        element = self._client.element(
-            "Material", CaseNo=submission_id, Digest=material.sha256, MediaType=material.media_type, Content=text
-        )
-        receipt = await self._client.call("UploadMaterial", element, "MaterialReceipt")
-        if self._client.text(receipt, "Digest").lower() != material.sha256:
-            raise self._client.wire.uncertain(
-                "acknowledged another file than the one sent", f"material {material.code}"
-            )
-
     def _own(self, answer: etree._Element, submission_id: str) -> etree._Element:
         if self._client.text(answer, "CaseNo") != submission_id:
             raise self._client.wire.uncertain("answered for another submission", "CaseNo differs")
         return answer
+
+
+async def upload(client: SoapClient, submission_id: str, material: Material) -> None:
+    """Hand one file of a case over, which the case and its supplements then name by its digest. Raises RegionError."""
+    content = await read_material(material, client.wire.region)
+    text = await asyncio.to_thread(lambda: base64.b64encode(content).decode())
+    element = client.element(
+        "Material", CaseNo=submission_id, Digest=material.sha256, MediaType=material.media_type, Content=text
+    )
+    receipt = await client.call("UploadMaterial", element, "MaterialReceipt")
+    if client.text(receipt, "Digest").lower() != material.sha256:
+        raise client.wire.uncertain("acknowledged another file than the one sent", f"material {material.code}")
 
 
 class SoapFeed:
