@@ -1,7 +1,7 @@
 """Our side of Hong Kong (香港特別行政區): iAM Smart (智方便) sign-on, cases, events and certificate matching.
 
-Owns: which of the profile's parts the region offers. Leaves to `gateway.protocols.iamsmart` and
-`gateway.protocols.iamsmart_sign_on`: the wire. The contract is README.md beside this file.
+Owns: which of the profile's parts the region offers. Leaves to `gateway.protocols.iamsmart` and the `iamsmart_*` beside
+it: the wire. The contract is README.md beside this file.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from gateway.protocols.iamsmart import (
     IamSmartSubmissions,
     open_client,
 )
+from gateway.protocols.iamsmart_messages import IamSmartMessages
 from gateway.protocols.iamsmart_sign_on import open_sign_on
 
 ROLES = {
@@ -32,6 +33,7 @@ def open_adapter(kit: Kit) -> Adapter:
     return Adapter(
         sign_on=open_sign_on(kit, client, ROLES),
         submissions=IamSmartSubmissions(client),
+        messages=IamSmartMessages(client),
         callbacks=IamSmartCallbacks(client.signer, client.kek, f"/callbacks/{kit.region}/events"),
         certificates=IamSmartMatching(client),
         probe=client.wire.probe,

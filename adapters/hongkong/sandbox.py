@@ -18,12 +18,14 @@ from aiohttp import web
 
 from adapters.hongkong.sandbox_cases import Callbacks, Cases
 from adapters.hongkong.sandbox_corporate import Corporate
+from adapters.hongkong.sandbox_later import Later
 from adapters.hongkong.sandbox_messages import MatchRequest, read
 from adapters.hongkong.sandbox_sign_on import HOSTILE as SIGN_ON_ATTACKS
 from adapters.hongkong.sandbox_sign_on import SignOn
 from adapters.hongkong.sandbox_wire import HOSTILE as WIRE_ATTACKS
 from adapters.hongkong.sandbox_wire import Client, Clock, Door, Gatekeeper, KeyRing, kek
-from gateway.sandbox.authority import MISBEHAVIOUR, AuthoritySettings, authority_app
+from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, authority_app
+from gateway.sandbox.courses import ORDERS
 
 CEK_LIFETIME = 600.0  # s, unless the secret `cek_lifetime_seconds` says otherwise
 CONSENT_MARK = "CNS"
@@ -39,7 +41,7 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
     Secrets: `client_id`, `client_secret`, `kek_public_key` (PEM), `item_codes` (JSON list), and optionally
     `cek_lifetime_seconds`. Raises KeyError for a missing secret and ValueError for a key that is not RSA-2048.
     """
-    app = authority_app(settings, modes={**SIGN_ON_ATTACKS, **WIRE_ATTACKS})
+    app = authority_app(settings, modes={**ORDERS, **SIGN_ON_ATTACKS, **WIRE_ATTACKS})
     wrong = app[MISBEHAVIOUR]
     client = Client(settings.secrets["client_id"].decode(), settings.secrets["client_secret"])
     public = kek(settings.secrets["kek_public_key"])
@@ -49,6 +51,8 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
     corporate = Corporate(sign_on, clock)
     cases = Cases(app, settings, Callbacks(settings.gateway_url, client, public, clock), clock)
     certificates = Certificates(settings, clock)
+    later = Later(app[NOTEBOOK], cases).works()
+    app.add_routes(web.post(f"/api/v1/cases/{path}", door.to(work)) for path, work in later.items())
     app.add_routes(
         [
             web.get("/api/v1/auth/getQR", sign_on.page),

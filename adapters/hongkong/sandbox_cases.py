@@ -1,8 +1,9 @@
 """Cases (個案) at the simulated authority of Hong Kong: documents, submission, progress and the events pushed back.
 
-Owns: the notebook's books `documents`, `cases`, `arrivals` and `events`, and the way of a case. Leaves to
-`sandbox_messages`: what a case must look like. No book holds personal data: a case is kept as its number, its state
-and the digest of what was submitted.
+Owns: the notebook's books `documents`, `cases`, `arrivals` and `events`, and taking a case along its course. Leaves to
+`sandbox_messages`: what a case must look like; to `sandbox_steps`: what a step says; to `sandbox_later`: what is said
+of a case afterwards. No book holds personal data: a case is kept as its number, its state and the digest of what was
+submitted.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import aiohttp
@@ -19,8 +21,10 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from adapters.hongkong.sandbox_messages import Case, CaseQuery, Register, Upload, read
+from adapters.hongkong.sandbox_steps import WORDS, said
 from adapters.hongkong.sandbox_wire import NO_CASE, SUCCESS, Client, Clock, Refusal, seal_json, wrap
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, in_background
+from gateway.sandbox.courses import REFUSED, Plan, ordered
 
 REPEATS = 5  # of an event that was not acknowledged
 REPEAT_PAUSE = 1.0  # s, at the usual pace
@@ -29,16 +33,7 @@ CALLBACK_TIMEOUT = 10  # s
 REJECTION_MARK = "不予受理"
 """An applicant with this in the name is rejected: a way to see a rejection."""
 
-_WAY = ("RECEIVED", "ACCEPTED", "DECIDED", "COMPLETED")
-_WAY_OUT = ("RECEIVED", "REJECTED")
-
-_SAYS: Mapping[str, Mapping[str, Any]] = {
-    "RECEIVED": {},
-    "ACCEPTED": {"officer": "HK-0023"},
-    "REJECTED": {"officer": "HK-0023", "remarks": "不予受理:不屬本部門職權範圍"},
-    "DECIDED": {"officer": "HK-0031", "result": {"code": "APPROVED", "text": "批准"}},
-    "COMPLETED": {"officer": "HK-0031", "remarks": "個案已辦結"},
-}
+HONG_KONG_TIME = timezone(timedelta(hours=8))
 
 
 class Callbacks:
@@ -84,7 +79,8 @@ class Cases:
         self._pace = settings.pace
         self._callbacks = callbacks
         self._clock = clock
-        self._register = Register(frozenset(json.loads(settings.secrets["item_codes"])), self._document_size)
+        self._busy: set[str] = set()
+        self.register = Register(frozenset(json.loads(settings.secrets["item_codes"])), self._document_size)
 
     def upload(self, plain: bytes) -> dict[str, Any]:
         """Keep that a document was uploaded; nobody here reads it, so its bytes are not kept."""
@@ -94,11 +90,11 @@ class Cases:
 
     def submit(self, plain: bytes) -> dict[str, Any]:
         """Take a case, or answer as before when it was taken already."""
-        case = read(Case, plain, self._register)
+        case = read(Case, plain, self.register)
         self._book.count("arrivals", case.ref_no)
         if self._book.get("cases", case.ref_no) is None:
             self._book.put("cases", case.ref_no, self._opened(case))
-            in_background(self._app, self._proceed(case.ref_no))
+            self.go_on(case.ref_no)
         return self._receipt(case.ref_no)
 
     def query(self, plain: bytes) -> dict[str, Any]:
@@ -107,9 +103,22 @@ class Cases:
 
     async def resume(self, _: web.Application) -> None:
         """Go on with the cases that a stop of this program interrupted."""
-        for ref_no, case in self._book.entries("cases").items():
-            if not case["finished"]:
-                in_background(self._app, self._proceed(ref_no))
+        for ref_no in self._book.entries("cases"):
+            self.go_on(ref_no)
+
+    def go_on(self, ref_no: str) -> None:
+        """Take the case on in the background, unless somebody is at it already."""
+        if ref_no not in self._busy:
+            self._busy.add(ref_no)
+            in_background(self._app, self._proceed(ref_no))
+
+    def plan(self, ref_no: str) -> Plan:
+        """Return what the case has behind and before it."""
+        return Plan.read(self.case(ref_no).get("plan"))
+
+    def replan(self, ref_no: str, plan: Plan) -> None:
+        """Write down how the case goes on from now."""
+        self._change(ref_no, plan=plan.written())
 
     def _document_size(self, digest: str) -> int | None:
         size = self._book.get("documents", digest)
@@ -122,50 +131,65 @@ class Cases:
             "caseNo": f"HK{self._book.count('numbers', 'case'):010d}",
             "state": "SUBMITTED",
             "digest": hashlib.sha256(canonical.encode()).hexdigest(),
-            "receivedAt": self._now(),
+            "receivedAt": self.now(),
             "serviceCode": case.service_code,
-            "rejected": REJECTION_MARK in case.applicant.name,
-            "finished": False,
+            "plan": Plan(self._course(case)).written(),
+            "asked_for": [document.code for document in case.documents[:1]] or ["ID"],
         }
 
+    def _course(self, case: Case) -> tuple[str, ...]:
+        return REFUSED if REJECTION_MARK in case.applicant.name else ordered(self._misbehaviour)
+
     def _receipt(self, ref_no: str) -> dict[str, Any]:
-        case = self._case(ref_no)
+        case = self.case(ref_no)
         return {"refNo": ref_no, "caseNo": case["caseNo"], "receivedAt": case["receivedAt"]}
 
-    def _case(self, ref_no: str) -> dict[str, Any]:
+    def case(self, ref_no: str) -> dict[str, Any]:
+        """Return the page of a case. Raises Refusal (D40400) for one that was never taken."""
         case: dict[str, Any] | None = self._book.get("cases", ref_no)
         if case is None:
             raise Refusal(NO_CASE)
         return case
 
     async def _proceed(self, ref_no: str) -> None:
-        case = self._case(ref_no)
-        for number, status in enumerate(_WAY_OUT if case["rejected"] else _WAY, 1):
-            event_id = f"{case['caseNo']}-{number}"
-            entry = self._book.get("events", event_id)
-            if entry is None:
+        """Push what was not heard yet, then take the steps that can be taken now."""
+        try:
+            for number in range(1, self.plan(ref_no).taken + 1):
+                await self._push(self._event_id(ref_no, number))
+            while self.plan(ref_no).next:
                 await asyncio.sleep(self._pace)
-                entry = self._write_event(event_id, ref_no, status)
-            if not _settled(entry):
-                await self._push(event_id, entry)
-        self._change(ref_no, finished=True)
+                await self._push(self._write_event(ref_no))
+        finally:
+            self._busy.discard(ref_no)
 
-    def _write_event(self, event_id: str, ref_no: str, status: str) -> dict[str, Any]:
-        """Write the event before it is sent: whatever happens next, it keeps its id."""
-        self._change(ref_no, state=status)
+    def _event_id(self, ref_no: str, number: int) -> str:
+        return f"{self.case(ref_no)['caseNo']}-{number}"
+
+    def _write_event(self, ref_no: str) -> str:
+        """Write the event before it is sent: whatever happens next, it keeps its id. Return that id.
+
+        What was said during the pause may have changed which step it is.
+        """
+        case, plan = self.case(ref_no), self.plan(ref_no)
+        word, plan = WORDS[str(plan.next)], plan.step()
+        event_id = self._event_id(ref_no, plan.taken)
+        today = datetime.fromtimestamp(self._clock(), HONG_KONG_TIME)
         event = {
             "eventID": event_id,
             "refNo": ref_no,
-            "caseNo": self._case(ref_no)["caseNo"],
-            "status": status,
-            "occurredAt": self._now(),
-            **_SAYS[status],
+            "caseNo": case["caseNo"],
+            "status": word,
+            "occurredAt": self.now(),
+            **said(word, case.get("asked_for", ()), today),
         }
-        entry = {"event": event, "acknowledged": False, "sent": 0}
-        self._book.put("events", event_id, entry)
-        return entry
+        self._book.put("events", event_id, {"event": event, "acknowledged": False, "sent": 0})
+        self._change(ref_no, plan=plan.written(), state=word)
+        return event_id
 
-    async def _push(self, event_id: str, entry: dict[str, Any]) -> None:
+    async def _push(self, event_id: str) -> None:
+        entry: dict[str, Any] | None = self._book.get("events", event_id)
+        if entry is None or _settled(entry):
+            return
         twice = self._misbehaviour.due("duplicate_callback")
         while not _settled(entry):
             if entry["sent"]:
@@ -178,9 +202,10 @@ class Cases:
             await self._callbacks.send(entry["event"])  # the fault that was asked for
 
     def _change(self, ref_no: str, **changes: Any) -> None:
-        self._book.put("cases", ref_no, {**self._case(ref_no), **changes})
+        self._book.put("cases", ref_no, {**self.case(ref_no), **changes})
 
-    def _now(self) -> int:
+    def now(self) -> int:
+        """Return the present in milliseconds since 1970."""
         return int(self._clock() * 1000)
 
 

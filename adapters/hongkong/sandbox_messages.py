@@ -280,6 +280,47 @@ class CaseQuery(Message):
     ref_no: str
 
 
+class CaseMessage(Message):
+    """What every message about a case has: its own number, and the two numbers of its case."""
+
+    message_id: RefNo = Field(alias="messageID")
+    ref_no: RefNo
+    case_no: Short
+
+
+class Supplement(CaseMessage):
+    """`/api/v1/cases/supplement`."""
+
+    submit_time: Moment
+    counter: Short | None = None
+    officer: Short | None = None
+    form_fields: list[FormField] = Field(default_factory=list, max_length=500)
+    documents: list[Document] = Field(max_length=200)
+    complete: bool
+
+
+class Withdrawal(CaseMessage):
+    """`/api/v1/cases/withdraw`."""
+
+    request_time: Moment
+    reason: Text
+    officer: Short | None = None
+
+
+class Complaint(CaseMessage):
+    """`/api/v1/cases/complain`."""
+
+    text: Annotated[str, Field(min_length=1, max_length=2000)]
+    made_time: Moment
+    contact: Text | None = None
+
+
+class MessageQuery(Message):
+    """`/api/v1/cases/messages/query`."""
+
+    message_id: str = Field(alias="messageID")
+
+
 class Requester(Message):
     """On whose behalf a certificate is matched: organisation, person, item and case."""
 

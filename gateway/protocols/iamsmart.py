@@ -1,8 +1,9 @@
 """The iAM Smart (智方便) profile: HMAC-signed headers, content under a key that the authority hands out.
 
 Owns: the header signature, the content encryption (CEK under KEK) with its cache, and cases, callbacks and matching in
-that envelope. Leaves to `iamsmart_sign_on` the sign-on of a relying party, to mapping packs what stands in a document.
-Source: adapters/hongkong/README.md, which lists what a real connection must confirm.
+that envelope. Leaves to `iamsmart_sign_on` the sign-on of a relying party, to `iamsmart_messages` what is said of
+a case later, to mapping packs what stands in a document. Source: adapters/hongkong/README.md, which lists what a real
+connection must confirm.
 
 Result codes become outcomes in one table (`IamSmartClient._judge`). A refused signature (D20006) and a message that
 the authority could not decrypt (D30002 twice, D30004) are `RegionUnreachable`: certainly not taken, an operator's
@@ -292,7 +293,7 @@ class IamSmartSubmissions:
         """Upload what is needed, then hand the case over. Raises RegionError."""
         with nothing_taken_yet(self._client.wire.region):
             for material in order.materials:
-                await self._upload(material)
+                await upload(self._client, material)
         reply = await self._client.post("/api/v1/cases/submit", as_object(order.document))
         return self._receipt(reply, order.submission_id)
 
@@ -301,20 +302,20 @@ class IamSmartSubmissions:
         reply = await self._client.post("/api/v1/cases/query", {"refNo": submission_id}, ("M00000", "D40400"))
         return None if reply.code == "D40400" else self._receipt(reply, submission_id)
 
-    async def _upload(self, material: Material) -> None:
-        content = await read_material(material, self._client.wire.region)
-        data = await asyncio.to_thread(lambda: base64.b64encode(content).decode())
-        document = {"sha256": material.sha256, "mimeType": material.media_type, "data": data}
-        reply = await self._client.post("/api/v1/documents/upload", document)
-        if str(reply.content.get("sha256")).lower() != material.sha256:
-            raise self._client.wire.uncertain(
-                "acknowledged another file than the one sent", f"material {material.code}"
-            )
-
     def _receipt(self, reply: Reply, submission_id: str) -> dict[str, Any]:
         if reply.content.get("refNo") != submission_id:
             raise self._client.wire.uncertain("answered for another submission", "refNo differs")
         return reply.content
+
+
+async def upload(client: IamSmartClient, material: Material) -> None:
+    """Hand one file over, which cases and supplements then name by its digest. Raises RegionError."""
+    content = await read_material(material, client.wire.region)
+    data = await asyncio.to_thread(lambda: base64.b64encode(content).decode())
+    document = {"sha256": material.sha256, "mimeType": material.media_type, "data": data}
+    reply = await client.post("/api/v1/documents/upload", document)
+    if str(reply.content.get("sha256")).lower() != material.sha256:
+        raise client.wire.uncertain("acknowledged another file than the one sent", f"material {material.code}")
 
 
 # --- status events -----------------------------------------------------------------------------------------------
