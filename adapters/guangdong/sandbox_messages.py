@@ -83,6 +83,15 @@ class Complaint(Message):
     lxfs: Text | None = None
 
 
+_KINDS: Mapping[str, type[Message]] = {
+    "supplements": Supplement,
+    "withdrawals": Withdrawal,
+    "ratings": Rating,
+    "complaints": Complaint,
+}
+"""Where each kind is handed in."""
+
+
 class Refusal(Exception):
     """Why a message that is well written is not taken; the text quotes nothing of it."""
 
@@ -96,8 +105,7 @@ class Mailroom:
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of README.md, "Messages"."""
         root = "/ebus/pearl/v1"
-        kinds = {"supplements": Supplement, "withdrawals": Withdrawal, "ratings": Rating, "complaints": Complaint}
-        posts = [web.post(f"{root}/{name}", self._taking(kind)) for name, kind in kinds.items()]
+        posts = [web.post(f"{root}/{name}", self._taking(kind)) for name, kind in _KINDS.items()]
         return [*posts, web.get(f"{root}/messages/{{xxbh}}", self._show)]
 
     def _taking(self, kind: type[Message]) -> Callable[[web.Request], Any]:

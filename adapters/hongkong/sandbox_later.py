@@ -8,7 +8,7 @@ data: a message is kept as its number, its kind and its digest.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from adapters.hongkong.sandbox_cases import Cases
@@ -17,6 +17,7 @@ from adapters.hongkong.sandbox_wire import NO_CASE, REFUSED, Refusal
 from gateway.sandbox.authority import Notebook
 
 Work = Callable[[bytes], dict[str, Any]]
+_KINDS: Mapping[str, type[CaseMessage]] = {"supplement": Supplement, "withdraw": Withdrawal, "complain": Complaint}
 
 
 class Later:
@@ -28,8 +29,7 @@ class Later:
 
     def works(self) -> dict[str, Work]:
         """Return what is done at each path below `/api/v1/cases/`."""
-        kinds = {"supplement": Supplement, "withdraw": Withdrawal, "complain": Complaint}
-        return {**{path: self._taking(kind) for path, kind in kinds.items()}, "messages/query": self._query}
+        return {**{path: self._taking(kind) for path, kind in _KINDS.items()}, "messages/query": self._query}
 
     def _taking(self, kind: type[CaseMessage]) -> Work:
         def take(plain: bytes) -> dict[str, Any]:

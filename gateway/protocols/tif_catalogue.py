@@ -47,11 +47,11 @@ class TifCatalogue:
     async def _page(self, number: int) -> tuple[list[RegionDocument], int]:
         query = {"pageNo": str(number), "pageSize": str(ITEMS_A_PAGE)}
         data = self._client.data(await self._client.call("GET", self._path, query=query))
-        total, rows = data.get("total"), data.get("rows")
-        if not _is_count(total) or not isinstance(rows, list) or any(not isinstance(row, dict) for row in rows):
+        total, rows = _count(data.get("total")), data.get("rows")
+        if total is None or not isinstance(rows, list) or any(not isinstance(row, dict) for row in rows):
             raise self._client.wire.uncertain("sent a list of items that cannot be read", f"page {number}")
-        return rows, int(total)
+        return rows, total
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_ITEMS
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value <= MAX_ITEMS else None

@@ -16,7 +16,7 @@ What a simulated authority must offer for this, besides its wire:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -68,11 +68,11 @@ def messages_of(region: Region) -> CaseMessages:
     return region.adapter.messages
 
 
-async def sayable(place: Place, kind: str, **changed: object) -> CaseMessage:
+async def sayable(place: Place, kind: str, files: Sequence[str] = ()) -> CaseMessage:
     """Return a message of this kind about a case of which it can be said now."""
     if kind in ENDS_WITH:
-        return message(place, kind, await case_at(place, "SUPPLEMENT_NOTICE", "course_supplement"), **changed)
-    return message(place, kind, await case_at(place, "COMPLETED"), **changed)
+        return message(place, kind, await case_at(place, "SUPPLEMENT_NOTICE", "course_supplement"), files)
+    return message(place, kind, await case_at(place, "COMPLETED"), files)
 
 
 async def holds(place: Place, said: CaseMessage) -> bool | None:
@@ -98,7 +98,7 @@ async def test_every_kind_of_message_is_taken_and_acted_on_once(place: Place) ->
     """At least once on the wire, exactly once in effect; with every field of the vocabulary, and files where it can."""
     region = messages_of(place.region)
     for kind in sorted(region.kinds):
-        said = await sayable(place, kind, **({"files": ["M01", "M02"]} if kind == "supplement" else {}))
+        said = await sayable(place, kind, ["M01", "M02"] if kind == "supplement" else [])
         assert not await holds(place, said)
         for _ in range(2):
             await region.send(said)
