@@ -195,6 +195,8 @@ case_messages = Table(
 )
 
 THE_SUBMISSION = text("kind = 'submission'")
+OUTSTANDING = text("due IS NOT NULL")
+"""A delivery that some worker is to take. In the very words of the index over such deliveries."""
 
 deliveries = Table(
     "deliveries",
@@ -224,7 +226,8 @@ deliveries = Table(
         sqlite_where=THE_SUBMISSION,
         postgresql_where=THE_SUBMISSION,
     ),
-    Index("ix_deliveries_work", "region", "due"),
+    Index("ix_deliveries_turns", "region", "client_id", "due", sqlite_where=OUTSTANDING, postgresql_where=OUTSTANDING),
+    Index("ix_deliveries_case", "submission_id", "created_at"),
     Index("ix_deliveries_figures", "state", "region", "created_at"),
 )
 
@@ -256,6 +259,15 @@ case_clocks = Table(
         sqlite_where=OPEN_AND_TOLD,
         postgresql_where=OPEN_AND_TOLD,
     ),
+)
+
+delivery_pauses = Table(
+    "delivery_pauses",
+    metadata,
+    Column("region", String(32), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("paused_by", String(64), nullable=False),
+    Column("since", Instant, nullable=False),
 )
 
 daily_sequences = Table(

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,23 +20,21 @@ from sqlalchemy import Connection
 from gateway.domain.submission import State
 from gateway.errors import (
     GatewayError,
-    MappingFailed,
     RegionBusy,
     RegionRefused,
     RegionResting,
     RegionSettling,
     RegionUncertain,
-    RegionUnreachable,
 )
 from gateway.evidence import Exchange, record
 from gateway.evidence.record import Outcome
 from gateway.mapping.library import PackSet
-from gateway.ports import Clock, RegionDocument, SubmissionOrder, SubmissionTarget
+from gateway.ports import Clock, RegionDocument
 from gateway.regions import Region
 from gateway.storage import Store
 from gateway.submissions import queue
-from gateway.submissions.conflicts import LONGEST_NUMBER
-from gateway.submissions.events import EventLog, remember_number
+from gateway.submissions.carriers import Answer, Carrier, Errand, carriers
+from gateway.submissions.events import EventLog
 from gateway.submissions.parcels import Parcel, Parcels
 from gateway.submissions.queue import Claim
 from gateway.submissions.retry import Next, RetryPolicy
@@ -52,6 +48,8 @@ StepObserver = Callable[[str, Claim], None]
 Pinned = Callable[[Region, str], Awaitable[PackSet]]
 """Finds the mappings of a region that a case is pinned to, by their version."""
 
+MESSAGE_FAILED = "message.failed"
+"""The fact that a message about the case was given up: a person must look."""
 NOT_TRIED = (RegionSettling, RegionResting, RegionBusy)
 """Attempts that never came to talking to the region: they leave no evidence of an exchange."""
 
@@ -62,27 +60,6 @@ def unobserved(_step: str, _claim: Claim) -> None:
 
 class LeaseLost(GatewayError):
     """Another worker holds the row: this one does nothing more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Errand:
-    """What one attempt is made with: the case, where it goes, and the mappings that it is pinned to."""
-
-    claimed: Claim
-    region: Region
-    target: SubmissionTarget
-    packs: PackSet
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one attempt learned, and the times for the evidence."""
-
-    receipt: Mapping[str, Any]
-    raw: bytes
-    how: str
-    forwarded_at: datetime
-    answered_at: datetime
 
 
 class Attempts:
@@ -101,7 +78,7 @@ class Attempts:
         observe: StepObserver = unobserved,
     ) -> None:
         self._store = store
-        self._parcels = parcels
+        self._carriers = carriers(parcels, events)
         self._pinned = pinned
         self._events = events
         self._retry = retry
@@ -131,88 +108,73 @@ class Attempts:
         return None
 
     async def _carry(self, claimed: Claim, region: Region) -> None:
-        target = region.adapter.submissions
-        if target is None:
-            raise RegionUnreachable("The region takes no submissions.", region=region.id)
-        errand = Errand(claimed, region, target, await self._pinned(region, claimed.mapping_version))
-        answer = await self._ask_first(errand) if claimed.doubtful else None
+        carrier = self._carriers[claimed.kind != queue.SUBMISSION]
+        errand = Errand(claimed, region, await self._pinned(region, claimed.mapping_version))
+        answer = await self._ask_first(carrier, errand) if claimed.doubtful else None
         if answer is None:
-            answer = await self._send(errand)
+            answer = await self._send(carrier, errand)
         self._step("answered", claimed)
         try:
-            await self._settle_delivered(claimed, answer)
+            await self._settle_delivered(carrier, claimed, answer)
         except GatewayError as error:
             # The region has the case, whatever became of our note of it: ask next time, never send.
             text = "The region's receipt could not be written down."
             raise RegionUncertain(text, detail=str(error), code="delivery.unwritten", region=region.id) from error
 
-    async def _ask_first(self, errand: Errand) -> Answer | None:
+    async def _ask_first(self, carrier: Carrier, errand: Errand) -> Answer | None:
         """Ask the region whether it holds the case. None: it certainly does not, so it may be sent."""
         region = errand.region
         self._check_believable(errand.claimed, region)
         begun = self._clock()
         try:
-            found = await errand.target.ask(errand.claimed.submission_id)
+            found = await carrier.ask(errand)
         except RegionRefused as error:
             # It refuses the question, which says nothing about the case.
             text = f"Region {region.id} does not answer whether it has the case."
             raise RegionUncertain(text, detail=error.public, region=region.id, code="region.mute") from error
-        return None if found is None else self._read(errand, found, "reconciled", begun)
+        if found is None:
+            return None
+        return Answer(carrier.read(errand, found), _bytes(found), "reconciled", begun, self._clock())
 
     def _check_believable(self, claimed: Claim, region: Region) -> None:
         """Refuse to ask while the region may still be at work on the message: "unknown here" would mean nothing."""
         if claimed.lost_at is not None and self._clock() < _settled(claimed.lost_at, region):
             raise RegionSettling("The region may still be at work on it.", region=region.id)
 
-    async def _send(self, errand: Errand) -> Answer:
+    async def _send(self, carrier: Carrier, errand: Errand) -> Answer:
         claimed = errand.claimed
-        parcel = await self._parcels.pack(claimed.submission_id, errand.packs)
+        parcel = await carrier.pack(errand)
         begun = self._clock()
         if not await self._store.write(lambda tx: self._note_sending(tx, claimed, parcel, begun)):
             raise LeaseLost("Another worker holds the delivery.")
         self._step("sending", claimed)
-        receipt = await errand.target.submit(SubmissionOrder(parcel.submission_id, parcel.document, parcel.materials))
-        return self._read(errand, receipt, "sent", begun)
+        receipt = await carrier.send(errand, parcel)
+        return Answer(carrier.read(errand, receipt), _bytes(receipt), "sent", begun, self._clock())
 
     def _note_sending(self, tx: Connection, claimed: Claim, parcel: Parcel, now: datetime) -> bool:
         """Write down what is about to leave, before it does: if we die now, this is all that is known of it."""
         if not queue.note_sending(tx, claimed, now):
             return False
-        if parcel.mapping_version != claimed.mapping_version:
+        if claimed.kind == queue.SUBMISSION and parcel.mapping_version != claimed.mapping_version:
             queue.pin(tx, claimed.submission_id, parcel.mapping_version)  # what leaves is what it is pinned to
         parts = {
             "document": _bytes(parcel.document),
             **{f"material.{m.code}": m.sha256.encode() for m in parcel.materials},
         }
-        record(tx, _exchange(claimed, "submission.send", "done", "leaving", now, parts=parts), now=now)
+        record(tx, _exchange(claimed, f"{claimed.kind}.send", "done", "leaving", now, parts=parts), now=now)
         return True
-
-    def _read(self, errand: Errand, receipt: RegionDocument, how: str, begun: datetime) -> Answer:
-        """Read the receipt. One that cannot be read proves nothing: the delivery stays in doubt."""
-        region = errand.region
-        try:
-            canonical = _heard(errand, receipt)
-        except GatewayError as error:
-            text = f"The receipt of region {region.id} cannot be read."
-            raise RegionUncertain(text, detail=str(error.problems), region=region.id) from error
-        if max(len(canonical["number"]), len(canonical.get("short_number") or "")) > LONGEST_NUMBER:
-            text = f"Region {region.id} gave a number of more than {LONGEST_NUMBER} characters."
-            raise RegionUncertain(text, region=region.id)
-        return Answer(canonical, _bytes(receipt), how, begun, self._clock())
 
     # --- settling ----------------------------------------------------------------------------------------------
 
-    async def _settle_delivered(self, claimed: Claim, answer: Answer) -> None:
+    async def _settle_delivered(self, carrier: Carrier, claimed: Claim, answer: Answer) -> None:
         now = self._clock()
 
         def unit(tx: Connection) -> bool:
             done = {"state": "delivered", "settled_at": now, "last_code": "ok", "last_text": None}
             if not queue.settle(tx, claimed, done):
                 return False
-            receipt = answer.receipt
-            remember_number(tx, claimed.submission_id, claimed.region, receipt["number"], receipt.get("short_number"))
-            detail = {"number": receipt["number"], "how": answer.how, "attempt": claimed.attempt}
-            self._events.ours(tx, claimed.submission_id, State.FORWARDED, now, detail)
+            carrier.delivered(tx, claimed, answer, now)
+            queue.wake_next(tx, claimed.submission_id, now)
             record(tx, _delivered(claimed, answer), now=now)
             return True
 
@@ -236,9 +198,9 @@ class Attempts:
             if not queue.settle(tx, claimed, values):
                 return False
             if then is Next.DEAD:
-                self._events.ours(tx, claimed.submission_id, State.DELIVERY_FAILED, now, _reason(claimed, error))
+                self._given_up(tx, claimed, error, now)
             if not isinstance(error, NOT_TRIED):
-                record(tx, _exchange(claimed, "submission.deliver", "failed", error.stable_code, now), now=now)
+                record(tx, _exchange(claimed, f"{claimed.kind}.deliver", "failed", error.stable_code, now), now=now)
             return True
 
         log.warning(
@@ -246,6 +208,15 @@ class Attempts:
             fields=error.fields(), detail=error.detail,
         )  # fmt: skip
         await self._settle(claimed, unit, then)
+
+    def _given_up(self, tx: Connection, claimed: Claim, error: GatewayError, now: datetime) -> None:
+        """Say in the timeline that a person must look. A message that is given up does not hold up the next one."""
+        if claimed.kind == queue.SUBMISSION:
+            self._events.ours(tx, claimed.submission_id, State.DELIVERY_FAILED, now, _reason(claimed, error))
+        else:
+            detail = {"kind": claimed.kind, "message": claimed.message_id, **_reason(claimed, error)}
+            self._events.note(tx, claimed.submission_id, MESSAGE_FAILED, now, detail)
+            queue.wake_next(tx, claimed.submission_id, now)
 
     def _next_due(self, claimed: Claim, region: Region, then: Next, now: datetime) -> datetime:
         """Return when to try again: after the back-off, and not before the region can have settled."""
@@ -267,18 +238,6 @@ class Attempts:
         self._observe(step, claimed)
 
 
-def _heard(errand: Errand, receipt: RegionDocument) -> dict[str, Any]:
-    """Read a receipt as the case was written. A region may answer in a new form where it took the old one."""
-    try:
-        return errand.packs.need("receipt").to_canonical(receipt)
-    except MappingFailed:
-        in_use = errand.region.packs.now()
-        if in_use.version != errand.packs.version:
-            with suppress(MappingFailed):  # the first refusal is the one to tell
-                return in_use.need("receipt").to_canonical(receipt)
-        raise
-
-
 def _settled(since: datetime, region: Region) -> datetime:
     """Return when the region's "unknown here" can be believed, for a message that may have left until `since`."""
     return since + timedelta(seconds=region.limits.settle_seconds)
@@ -297,7 +256,7 @@ def _reason(claimed: Claim, error: GatewayError) -> dict[str, Any]:
 def _delivered(claimed: Claim, answer: Answer) -> Exchange:
     parts = {"receipt": answer.raw}
     return _exchange(
-        claimed, "submission.deliver", "done", answer.how, answer.forwarded_at, answer.answered_at, parts=parts
+        claimed, f"{claimed.kind}.deliver", "done", answer.how, answer.forwarded_at, answer.answered_at, parts=parts
     )
 
 

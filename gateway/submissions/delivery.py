@@ -59,6 +59,8 @@ class DeliveryWorker:
         self._clock = clock
         self._owner = secrets.token_hex(8)
         self._wake = {region: asyncio.Event() for region in regions}
+        self._served = dict.fromkeys(regions, "")
+        """The agency that was served last, by region: the turn of the others comes next."""
         self._stopping = asyncio.Event()
         self._under_way: set[asyncio.Task[None]] = set()
         self.patience_seconds = timing.shutdown.total_seconds()
@@ -102,14 +104,18 @@ class DeliveryWorker:
 
     async def _claim(self, region: Region, room: int) -> list[Claim]:
         claiming = partial(
-            queue.claim, region=region.id, owner=self._owner, limit=room, now=self._clock(), lease=self._timing.lease
-        )
+            queue.claim, region=region.id, owner=self._owner, limit=room, now=self._clock(), lease=self._timing.lease,
+            after=self._served[region.id],
+        )  # fmt: skip
         try:
-            return await self._store.write(claiming)
+            claims = await self._store.write(claiming)
         except GatewayError as error:  # the store is away: deliveries wait, and so do we
             log.warning("cannot claim", region=region.id, code=error.stable_code, detail=error.detail)
         except Exception:  # one region's trouble is not the others': look again next time
             log.exception("claiming failed unexpectedly", region=region.id)
+        else:
+            self._served[region.id] = claims[-1].client_id if claims else self._served[region.id]
+            return claims
         return []
 
     def _start(self, claimed: Claim, region: Region, running: set[asyncio.Task[None]]) -> None:

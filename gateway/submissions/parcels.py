@@ -14,21 +14,26 @@ import orjson
 from sqlalchemy import Connection, select
 
 from gateway.crypto.at_rest import Sealer
+from gateway.errors import Unavailable
 from gateway.mapping.library import PackSet
 from gateway.ports import Material, RegionDocument
 from gateway.storage import Store
-from gateway.storage.tables import blobs, submission_materials, submissions
+from gateway.storage.tables import blobs, case_messages, region_numbers, submission_materials, submissions
 from gateway.submissions.materials import Blob, Materials
 
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One submission, ready to be sent, and the version of the mappings that it is written with."""
+    """One submission or message, ready to be sent, and the version of the mappings that it is written with.
+
+    `number` is the region's own number of the case; a submission has none yet.
+    """
 
     submission_id: str
     document: RegionDocument
     materials: Sequence[Material]
     mapping_version: str
+    number: str = ""
 
 
 class Parcels:
@@ -45,17 +50,45 @@ class Parcels:
         document = packs.need("submission").to_region(body)
         return Parcel(submission_id, document, [self._material(code, blob) for code, blob in files], packs.version)
 
+    async def pack_message(self, message_id: str, packs: PackSet, region: str) -> Parcel:
+        """Return a message about a case in the region's form. Raises MappingFailed, Unavailable."""
+        row, number, files = await self._store.read(lambda tx: self._load_message(tx, message_id, region))
+        body = {**open_message(self._sealer, message_id, row["body"]), "number": number}
+        document = packs.need(row["kind"]).to_region(body)
+        materials = [self._material(code, blob) for code, blob in files]
+        return Parcel(row["submission_id"], document, materials, packs.version, number)
+
+    def is_complete(self, tx: Connection, message_id: str) -> bool:
+        """Say whether a supplement is the last one: everything that was asked for is there."""
+        query = select(case_messages.c.body).where(case_messages.c.id == message_id)
+        return bool(open_message(self._sealer, message_id, tx.execute(query).scalar_one()).get("complete"))
+
     def _load(self, tx: Connection, submission_id: str) -> tuple[Mapping[str, Any], list[tuple[str, Blob]]]:
         query = select(submissions.c.body).where(submissions.c.id == submission_id)
         body = open_body(self._sealer, submission_id, tx.execute(query).scalar_one())
+        return body, self._files(tx, submission_id, None)
+
+    def _load_message(
+        self, tx: Connection, message_id: str, region: str
+    ) -> tuple[Mapping[str, Any], str, list[tuple[str, Blob]]]:
+        row = dict(tx.execute(select(case_messages).where(case_messages.c.id == message_id)).mappings().one())
+        c = region_numbers.c
+        query = select(c.number).where(c.submission_id == row["submission_id"], c.region == region)
+        number = tx.execute(query).scalar_one_or_none()
+        if number is None:
+            raise Unavailable("The region has given no number yet.", detail=f"message {message_id}")
+        return row, number, self._files(tx, row["submission_id"], message_id)
+
+    def _files(self, tx: Connection, submission_id: str, message_id: str | None) -> list[tuple[str, Blob]]:
+        """Return what came with the submission itself, or with one message about it."""
+        c = submission_materials.c
         joined = (
-            select(submission_materials.c.code, *blobs.c)
-            .join(blobs, blobs.c.id == submission_materials.c.blob_id)
-            .where(submission_materials.c.submission_id == submission_id)
-            .order_by(submission_materials.c.position)
+            select(c.code, *blobs.c)
+            .join(blobs, blobs.c.id == c.blob_id)
+            .where(c.submission_id == submission_id, c.message_id.is_not_distinct_from(message_id))
+            .order_by(c.position)
         )
-        rows = [dict(row) for row in tx.execute(joined).mappings()]
-        return body, [(row["code"], self._materials.read_row(row)) for row in rows]
+        return [(row["code"], self._materials.read_row(dict(row))) for row in tx.execute(joined).mappings()]
 
     def _material(self, code: str, blob: Blob) -> Material:
         return Material(code, blob.name, blob.media_type, blob.size, blob.sha256, _opener(self._materials, blob.id))
@@ -73,4 +106,15 @@ def seal_body(sealer: Sealer, submission_id: str, body: Mapping[str, Any]) -> by
 def open_body(sealer: Sealer, submission_id: str, sealed: bytes) -> dict[str, Any]:
     """Open a canonical submission from its row."""
     body: dict[str, Any] = orjson.loads(sealer.open(sealed, f"submissions.body:{submission_id}"))
+    return body
+
+
+def seal_message(sealer: Sealer, message_id: str, body: Mapping[str, Any]) -> bytes:
+    """Seal a canonical message about a case for its row."""
+    return sealer.seal(orjson.dumps(dict(body), option=orjson.OPT_SORT_KEYS), f"case_messages.body:{message_id}")
+
+
+def open_message(sealer: Sealer, message_id: str, sealed: bytes) -> dict[str, Any]:
+    """Open a canonical message about a case from its row."""
+    body: dict[str, Any] = orjson.loads(sealer.open(sealed, f"case_messages.body:{message_id}"))
     return body

@@ -1,8 +1,9 @@
 """The delivery row is the queue: claiming, settling and releasing, each one transaction.
 
-Owns: leases and fencing. A claim is fenced by owner and attempt: a worker that lost its lease can settle nothing.
-Leaves to `delivery`: talking to the region. A row that is found in state `sending` after its lease belongs to a worker
-that died: nobody knows what the region got, so the new attempt is a doubtful one and begins with a question.
+Owns: leases and fencing, and that the messages about a case go out one after another. A claim is fenced by owner and
+attempt: a worker that lost its lease can settle nothing. Leaves to `delivery`: talking to the region. To `turns`: whose
+deliveries come next. A row that is found in state `sending` after its lease belongs to a worker that died: nobody
+knows what the region got, so the new attempt is a doubtful one and begins with a question.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, func, or_, select, update
 
 from gateway.errors import RegionCannotBeAsked
-from gateway.storage.tables import deliveries, submissions
+from gateway.storage.tables import OUTSTANDING, deliveries, delivery_pauses, submissions
+from gateway.submissions.turns import agencies_due, in_turn
 from gateway.versions import UNPINNED
 
 UNSETTLED = ("pending", "sending", "in_doubt")
+SUBMISSION = "submission"
+"""The kind of delivery that hands the case itself over; the others are messages about it."""
 _NOT_THERE = ("region.refused", "mapping.failed")
 """Why a dead delivery's case is certainly not at its region: it said no, or nothing could be sent."""
 _PIN = (
@@ -50,21 +54,45 @@ class Claim:
     """Uncertain outcomes before this attempt, deaths of workers included."""
     mapping_version: str
     lost_at: datetime | None = None
+    kind: str = SUBMISSION
+    message_id: str | None = None
+    client_id: str = ""
 
 
-def claim(tx: Connection, *, region: str, owner: str, limit: int, now: datetime, lease: timedelta) -> list[Claim]:
-    """Take up to `limit` due deliveries of a region for this worker. Replicas never take the same one."""
+def claim(
+    tx: Connection, *, region: str, owner: str, limit: int, now: datetime, lease: timedelta, after: str = ""
+) -> list[Claim]:
+    """Take up to `limit` due deliveries of a region for this worker. Replicas never take the same one.
+
+    Agencies take turns, beginning behind `after`: one that has handed in a hundred thousand cases does not keep the
+    others waiting. A region in maintenance gets nothing.
+    """
+    if is_paused(tx, region):
+        return []
+    taken: list[Claim] = []
+    for share, agency in in_turn(agencies_due(tx, region, now), after, limit):
+        taken += _claim_of(tx, region, agency, owner, min(share, limit - len(taken)), now, lease)
+        if len(taken) >= limit:
+            break
+    return taken
+
+
+def _claim_of(
+    tx: Connection, region: str, agency: str, owner: str, limit: int, now: datetime, lease: timedelta
+) -> list[Claim]:
+    """Take up to `limit` due deliveries of one agency: the oldest first."""
     c = deliveries.c
     free = or_(c.state.in_(("pending", "in_doubt")), and_(c.state == "sending", c.lease_until < now))
-    # The index on `due` finds the rows: what is settled or dead has none.
-    query = select(deliveries, _PIN).where(c.region == region, c.due <= now, free).order_by(c.due).limit(limit)
-    rows = tx.execute(query.with_for_update(skip_locked=True)).mappings().all()
-    return [_take(tx, dict(row), owner, now, lease) for row in rows]
+    query = select(deliveries, _PIN).where(c.region == region, c.client_id == agency, c.due <= now, free, OUTSTANDING)
+    oldest = query.order_by(c.due).limit(limit).with_for_update(skip_locked=True, of=deliveries)
+    taken = [_taken(dict(row), owner, now, lease) for row in tx.execute(oldest).mappings()]
+    _mark(tx, [claimed.delivery_id for claimed in taken], owner, now + lease)
+    return taken
 
 
-def _take(tx: Connection, row: Mapping[str, Any], owner: str, now: datetime, lease: timedelta) -> Claim:
+def _taken(row: Mapping[str, Any], owner: str, now: datetime, lease: timedelta) -> Claim:
     lost = row["state"] == "sending"
-    taken = Claim(
+    return Claim(
         delivery_id=row["id"],
         submission_id=row["submission_id"],
         region=row["region"],
@@ -77,17 +105,26 @@ def _take(tx: Connection, row: Mapping[str, Any], owner: str, now: datetime, lea
         failures=row["failures"] + 1 if lost else row["failures"],
         mapping_version=row["mapping_version"],
         lost_at=row["lease_until"] if lost else None,
+        kind=row["kind"],
+        message_id=row["message_id"],
+        client_id=row["client_id"],
     )
+
+
+def _mark(tx: Connection, ids: list[str], owner: str, lease_until: datetime) -> None:
+    """Write down that these are taken; one that was found in state `sending` has had one more uncertain outcome."""
+    if not ids:
+        return
+    c = deliveries.c
     values = {
+        "failures": c.failures + case((c.state == "sending", 1), else_=0),
+        "attempt": c.attempt + 1,
         "state": "sending",
         "owner": owner,
-        "attempt": taken.attempt,
-        "failures": taken.failures,
-        "lease_until": taken.lease_until,
-        "due": taken.lease_until,
+        "lease_until": lease_until,
+        "due": lease_until,
     }
-    tx.execute(update(deliveries).where(deliveries.c.id == taken.delivery_id).values(values))
-    return taken
+    tx.execute(update(deliveries).where(c.id.in_(ids)).values(values))
 
 
 def note_sending(tx: Connection, claimed: Claim, now: datetime) -> bool:
@@ -113,6 +150,21 @@ def settle(tx: Connection, claimed: Claim, values: Mapping[str, Any]) -> bool:
     return _fenced(tx, claimed, {"due": None, **values, "lease_until": None, "owner": None})
 
 
+def wake_next(tx: Connection, submission_id: str, now: datetime) -> str | None:
+    """Let the next message about a case go out, if the one before it has been settled. Return its region.
+
+    Messages wait without a `due` until the region has the case, and for each other: a withdrawal never overtakes the
+    supplement that was handed in before it.
+    """
+    c = deliveries.c
+    mine = select(c.id, c.region, c.state, c.due).where(c.submission_id == submission_id, c.state.in_(UNSETTLED))
+    first = tx.execute(mine.order_by(c.created_at, c.id).limit(1)).one_or_none()
+    if first is None or first.due is not None:
+        return None
+    tx.execute(update(deliveries).where(c.id == first.id).values(due=now))
+    return str(first.region)
+
+
 def _fenced(tx: Connection, claimed: Claim, values: Mapping[str, Any]) -> bool:
     c = deliveries.c
     mine = and_(c.id == claimed.delivery_id, c.owner == claimed.owner, c.attempt == claimed.attempt)
@@ -122,7 +174,9 @@ def _fenced(tx: Connection, claimed: Claim, values: Mapping[str, Any]) -> bool:
 def unsettled(tx: Connection, limit: int) -> list[dict[str, Any]]:
     """Return the deliveries that are under way or need a person, oldest first: ids, states and reasons, no person."""
     c = deliveries.c
-    columns = (c.submission_id, c.region, c.state, c.attempt, c.due, c.last_code, c.last_text, c.created_at)
+    columns = (
+        c.submission_id, c.kind, c.region, c.state, c.attempt, c.due, c.last_code, c.last_text, c.created_at,
+    )  # fmt: skip
     query = select(*columns).where(c.state.in_((*UNSETTLED, "dead"))).order_by(c.created_at).limit(limit)
     return [{str(name): value for name, value in row.items()} for row in tx.execute(query).mappings()]
 
@@ -159,3 +213,12 @@ def figures(tx: Connection, now: datetime) -> dict[str, tuple[dict[str, int], fl
         waiting = 0.0 if state == "dead" or oldest is None else (now - oldest).total_seconds()
         found[region] = (counts, max(age, waiting))
     return found
+
+
+# --- maintenance ---------------------------------------------------------------------------------------------------
+
+
+def is_paused(tx: Connection, region: str) -> bool:
+    """Say whether a region is in maintenance: nothing is claimed for it, what is under way finishes."""
+    c = delivery_pauses.c
+    return tx.execute(select(c.region).where(c.region == region)).first() is not None

@@ -114,7 +114,7 @@ def test_the_list_for_programs_holds_the_same_and_nothing_of_the_person(office: 
     """Ids, states and reasons: neither the sealed case nor the reference to the applicant."""
     rows = office.listed()
     assert [row["state"] for row in rows] == ["dead", "in_doubt", "pending"]
-    columns = {"submission_id", "region", "state", "attempt", "due", "last_code", "last_text", "created_at"}
+    columns = {"submission_id", "kind", "region", "state", "attempt", "due", "last_code", "last_text", "created_at"}
     assert [row.keys() for row in rows] == [columns] * 3
     assert rows[0]["last_code"] == "region.refused"
     assert rows[0]["due"] == ""

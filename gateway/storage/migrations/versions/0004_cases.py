@@ -24,6 +24,14 @@ def _open_cases(ended: tuple[str, ...]) -> None:
 def upgrade() -> None:
     """Make it."""
     op.create_table(
+        "delivery_pauses",
+        sa.Column("region", sa.String(length=32), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("paused_by", sa.String(length=64), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("region", name=op.f("pk_delivery_pauses")),
+    )
+    op.create_table(
         "case_clocks",
         sa.Column("submission_id", sa.String(length=29), nullable=False),
         sa.Column("name", sa.String(length=32), nullable=False),
@@ -73,7 +81,16 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("kind", sa.String(length=16), server_default="submission", nullable=False))
         batch_op.add_column(sa.Column("message_id", sa.String(length=40), nullable=True))
         batch_op.add_column(sa.Column("client_id", sa.String(length=130), server_default="", nullable=False))
+        batch_op.drop_index(batch_op.f("ix_deliveries_work"))
         batch_op.drop_constraint(batch_op.f("uq_deliveries_submission_id"), type_="unique")
+        batch_op.create_index("ix_deliveries_case", ["submission_id", "created_at"], unique=False)
+        batch_op.create_index(
+            "ix_deliveries_turns",
+            ["region", "client_id", "due"],
+            unique=False,
+            sqlite_where=sa.text("due IS NOT NULL"),
+            postgresql_where=sa.text("due IS NOT NULL"),
+        )
         batch_op.create_unique_constraint("uq_deliveries_message", ["submission_id", "message_id"])
         batch_op.create_index(
             "uq_deliveries_submission",
@@ -176,7 +193,12 @@ def downgrade() -> None:
             postgresql_where=sa.text("kind = 'submission'"),
         )
         batch_op.drop_constraint("uq_deliveries_message", type_="unique")
+        batch_op.drop_index(
+            "ix_deliveries_turns", sqlite_where=sa.text("due IS NOT NULL"), postgresql_where=sa.text("due IS NOT NULL")
+        )
+        batch_op.drop_index("ix_deliveries_case")
         batch_op.create_unique_constraint(batch_op.f("uq_deliveries_submission_id"), ["submission_id"])
+        batch_op.create_index(batch_op.f("ix_deliveries_work"), ["region", "due"], unique=False)
         batch_op.drop_column("client_id")
         batch_op.drop_column("message_id")
         batch_op.drop_column("kind")
@@ -195,3 +217,4 @@ def downgrade() -> None:
         )
 
     op.drop_table("case_clocks")
+    op.drop_table("delivery_pauses")
