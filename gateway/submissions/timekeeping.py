@@ -12,11 +12,11 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol
 
 import structlog
-from sqlalchemy import Connection, Update, and_, case, delete, func, null, select, update
+from sqlalchemy import Connection, Update, and_, bindparam, case, delete, func, null, select, update
 
 from gateway.calendars import ending
 from gateway.domain.calendar import local_day
@@ -28,7 +28,7 @@ from gateway.domain.working_days import Calendars
 from gateway.errors import GatewayError
 from gateway.ports import Clock as Now
 from gateway.storage import Store
-from gateway.storage.store import insert_into
+from gateway.storage.store import INSERTS
 from gateway.storage.tables import OPEN_AND_TOLD, OPEN_CASE, case_clocks, submissions
 from gateway.telemetry import Metrics
 from gateway.waiting import wait
@@ -87,7 +87,7 @@ class CaseClocks:
             tx.execute(delete(case_clocks).where(c.submission_id == story.case["id"], c.name.in_(gone)))
         changed = [row for name, row in rows.items() if row != held.get(name)]
         if changed:
-            tx.execute(_upsert(tx), changed)
+            tx.execute(_upsert(tx.dialect.name), changed)
 
     def _of(self, story: Story, now: datetime) -> list[Clock]:
         row = story.case
@@ -100,9 +100,13 @@ class CaseClocks:
         )
 
 
+_OF_CASE = select(case_clocks).where(case_clocks.c.submission_id == bindparam("case"))
+"""Built once: every step of every case runs it."""
+
+
 def _rows(tx: Connection, submission_id: str) -> list[dict[str, Any]]:
-    query = select(case_clocks).where(case_clocks.c.submission_id == submission_id)
-    return [{str(name): value for name, value in row.items()} for row in tx.execute(query).mappings()]
+    found = tx.execute(_OF_CASE, {"case": submission_id}).mappings()
+    return [{str(name): value for name, value in row.items()} for row in found]
 
 
 def _row(story: Story, clock: Clock, version: str, held: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -130,8 +134,10 @@ def _wake_at(clock: Clock, told: str) -> datetime | None:
     return clock.due_at if told == DUE_SOON else clock.soon_at or clock.due_at
 
 
-def _upsert(tx: Connection) -> Any:
-    insert = insert_into(tx, case_clocks)
+@cache
+def _upsert(dialect: str) -> Any:
+    """Return the statement that writes clocks, new or not, in this dialect; built once."""
+    insert = INSERTS[dialect](case_clocks)
     keys = ("submission_id", "name")
     written = {column.name: insert.excluded[column.name] for column in case_clocks.c if column.name not in keys}
     return insert.on_conflict_do_update(index_elements=keys, set_=written)
@@ -265,21 +271,21 @@ class Timekeeper:
     async def reckon_anew(self) -> int:
         """Reckon every open case with the working days as they are now, once after each change and each start.
 
-        This also gives clocks to cases from before there were any. Return how many cases were looked at.
+        This also gives clocks to cases from before there were any. Return how many cases that were.
         """
         version = self._clocks.calendars().version
         if version == self._reckoned:
             return 0
-        found = await self._store.read(lambda tx: list(tx.execute(select(submissions.c.id).where(OPEN_CASE)).scalars()))
-        for batch in _batches(found):
-            await self._store.write(partial(self._reckon, submission_ids=batch, version=version))
+        stale = await self._store.read(partial(_reckoned_otherwise, version=version))
+        for batch in _batches(stale):
+            await self._store.write(partial(self._reckon, submission_ids=batch))
         self._reckoned = version
-        return len(found)
+        if stale:
+            log.info("clocks reckoned anew", cases=len(stale), version=version)
+        return len(stale)
 
-    def _reckon(self, tx: Connection, submission_ids: Sequence[str], version: str) -> None:
-        c = case_clocks.c
-        current = select(c.submission_id).where(c.submission_id.in_(submission_ids), c.calendar == version)
-        for submission_id in sorted(set(submission_ids) - set(tx.execute(current).scalars())):
+    def _reckon(self, tx: Connection, submission_ids: Sequence[str]) -> None:
+        for submission_id in submission_ids:
             story = self._tell(tx, submission_id)
             if story is not None:
                 self._clocks.keep(tx, story, self._clock())
@@ -294,6 +300,13 @@ class Timekeeper:
             self._warned = today
             for sentence in ending(calendars, today):
                 log.warning("working days end", what=sentence)
+
+
+def _reckoned_otherwise(tx: Connection, version: str) -> list[str]:
+    """Return the open cases without a clock that was reckoned with this version, in the order in which to lock them."""
+    c = case_clocks.c
+    reckoned = select(c.name).where(c.submission_id == submissions.c.id, c.calendar == version)
+    return sorted(tx.execute(select(submissions.c.id).where(OPEN_CASE, ~reckoned.exists())).scalars())
 
 
 def _claim(now: datetime) -> Update:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.calendars import ending, load_calendars
+from gateway.calendars import CalendarsInUse, ending, load_calendars
 from gateway.domain.region import Zone
 from gateway.domain.working_days import Unit, WorkingDays
 from gateway.errors import StartRefused
@@ -184,3 +184,15 @@ def test_a_comment_or_another_order_is_no_other_version(tmp_path: Path) -> None:
     other = load_calendars(written(tmp_path, "# new\n", more[0], "2027-02-08, 2027-01-01", more[1])).version
     third = load_calendars(written(tmp_path, more[0], "2027-01-01", more[1])).version
     assert one == other != third
+
+
+async def test_a_file_is_taken_anew_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    in_use = CalendarsInUse(path, load_calendars(path))
+    first = in_use.now().version
+    path.write_text(path.read_text(encoding="utf-8") + YEAR.format(zone="macau"), encoding="utf-8")
+    await in_use.reload()
+    assert in_use.now().version == first
+    written(tmp_path, YEAR.format(zone="macau").replace("2026", "2027"))
+    await in_use.reload()
+    assert in_use.now().by_zone[Zone.MACAU].years == {2026, 2027}
