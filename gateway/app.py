@@ -38,6 +38,9 @@ from gateway.identity.registry import ClientRegistry, honours, stands
 from gateway.identity.revocations import WatchedStore
 from gateway.identity.service import IdentityService
 from gateway.identity.verified import VerifiedTokens
+from gateway.items.approvals import Approvals
+from gateway.items.blocks import ItemBlocks
+from gateway.items.puller import Puller, Schedule
 from gateway.lines import SIGN_ON
 from gateway.mapping.library import Library
 from gateway.opening import (
@@ -158,13 +161,20 @@ async def build_app(
         worker = DeliveryWorker(
             store=store, regions=regions, lines=lines, attempts=attempts, timing=_timing(config), clock=clock
         )  # fmt: skip
+        blocks = ItemBlocks(store, regions, clock, metrics)
+        puller = Puller(
+            store=store, regions=regions, items=data.items, blocks=blocks, schedule=_schedule(config), clock=clock,
+            metrics=metrics,
+        )  # fmt: skip
+        approvals = Approvals(store, data.items, regions, blocks, clock)
+        await blocks.refresh()
         mandates = Mandates(
             store, sealer, references, clock, Rules(longest=timedelta(days=config.sign_on.mandate_days)), data.items
         )  # fmt: skip
         intake = Intake(
             store=store, items=data.items, regions=regions, grants=data.grants, bases=data.bases,
             materials=materials, mandates=mandates, events=events, sealer=sealer, references=references, clock=clock,
-            nudge=worker.nudge,
+            nudge=worker.nudge, refuse_blocked=blocks.refuse_blocked,
         )  # fmt: skip
         cases = Cases(store, sealer)
         certificates = CertificateLookup(
@@ -194,12 +204,12 @@ async def build_app(
         certificate_of = _certificate_of(config)
         authenticate = _authenticator(identity, certificate_of)
         agencies = ApiServices(
-            authenticate=authenticate, items=data.items, types=data.types, grants=data.grants,
+            authenticate=authenticate, items=data.items, block_of=blocks.of, types=data.types, grants=data.grants,
             intake=intake, cases=cases, materials=materials, certificates=certificates, codes=codes,
             mandates=MandateDesk(mandates, data.items, data.grants, clock), store=store, clock=clock,
         )  # fmt: skip
         clerks = WindowServices(
-            items=data.items,
+            items=data.items, block_of=blocks.of,
             visible=lambda caller: data.grants.visible_items(caller.client_id, data.items.values(), local_day(clock())),
             region_names={region.id: region.names for region in regions.values()},
             submit=intake.accept, upload=materials.upload, show=cases.show, recent=cases.recent,
@@ -235,7 +245,8 @@ async def build_app(
         admin.add_routes(
             routes.admin(
                 store=store, lines=lines, metrics=metrics, clock=clock, accepting=lambda: not stopping.is_set(),
-                versions=versions, switches=identity.switches, health=identity.health,
+                versions=versions, switches=identity.switches, health=identity.health, approvals=approvals,
+                puller=puller,
             )
         )  # fmt: skip
 
@@ -243,11 +254,12 @@ async def build_app(
             feed_readers(inbox, regions, stopping),
             janitor_of(store, versions, identity.refusals, clock, stopping),
         )
-        await down.enter_async_context(
-            in_background(
-                worker, logout_worker, feeds, janitor, stopping, {"clocks": partial(timekeeper.run, stopping)}
-            )
-        )
+        watches = {
+            "clocks": partial(timekeeper.run, stopping),
+            "catalogues": partial(puller.run, stopping),
+            "blocked items": partial(blocks.keep_fresh, stopping),
+        }
+        await down.enter_async_context(in_background(worker, logout_worker, feeds, janitor, stopping, watches))
         yield Gateway(public, admin, worker, versions, tls, calendars, stopping)
 
 
@@ -261,6 +273,12 @@ def _retry(config: Config) -> RetryPolicy:
         first=timedelta(seconds=delivery.first_delay_seconds),
         longest=timedelta(seconds=delivery.longest_delay_seconds),
         patience=timedelta(seconds=delivery.patience_seconds),
+    )
+
+
+def _schedule(config: Config) -> Schedule:
+    return Schedule(
+        well=timedelta(seconds=config.items.pull_seconds), failed=timedelta(seconds=config.items.retry_seconds)
     )
 
 

@@ -14,9 +14,10 @@ from pydantic import Field
 from gateway.config import Problems, Settings, parse, read_toml
 from gateway.domain.identifiers import item_code_problem, region_code_problem
 from gateway.domain.identity import Assurance
-from gateway.domain.item import FormField, Item, MaterialRule, Office
+from gateway.domain.item import DueRule, FormField, Item, MaterialRule, Office, Part
 from gateway.domain.languages import said_in
 
+Kind = Literal["paper", "scan", "ecert", "promise"]
 Names = Annotated[dict[Literal["zh-CN", "zh-HK", "en", "pt"], str], Field(min_length=1)]
 
 
@@ -27,9 +28,10 @@ class FieldEntry(Settings):
     label: Names
     kind: Literal["text", "date", "region", "number", "choice"] = "text"
     required: bool = False
-    sensitive: bool = False
+    sensitivity: Literal["none", "personal", "sensitive"] = "none"
     may_cross: bool = True
     choices: dict[str, Names] = Field(default_factory=dict)
+    source: Literal["form", "idp", "ecert"] = "form"
 
 
 class MaterialEntry(Settings):
@@ -40,6 +42,9 @@ class MaterialEntry(Settings):
     required: bool = False
     deferrable: bool = False
     certificate_type: str | None = None
+    kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("scan",)
+    due_rule: Literal["before_decision"] | Annotated[int, Field(ge=1, le=365)] | None = None
+    """Working days after acceptance; of a deferrable material, before the decision unless said otherwise."""
 
 
 class OfficeEntry(Settings):
@@ -49,6 +54,17 @@ class OfficeEntry(Settings):
     code: str
     promised_days: int = Field(ge=0)
     statutory_days: int = Field(ge=0)
+    limit_unit: Literal["G", "Z"] = "G"
+
+
+class PartEntry(Settings):
+    """`[[item.part]]`: what one place does of an item that several handle together."""
+
+    code: str = Field(pattern=r"^[A-Z0-9_-]{1,64}$")
+    name: Names
+    regions: list[str] = Field(min_length=1)
+    after: list[str] = Field(default_factory=list)
+    promised_days: int = Field(ge=0)
     limit_unit: Literal["G", "Z"] = "G"
 
 
@@ -63,6 +79,8 @@ class ItemEntry(Settings):
     field: list[FieldEntry] = Field(default_factory=list)
     material: list[MaterialEntry] = Field(default_factory=list)
     office: list[OfficeEntry] = Field(min_length=1)
+    tolerance: bool = False
+    part: list[PartEntry] = Field(default_factory=list)
 
 
 class CatalogueFile(Settings):
@@ -98,8 +116,40 @@ def _wrong(entry: ItemEntry, regions: frozenset[str]) -> Iterator[str]:
     for field in entry.field:
         if (field.kind == "choice") != bool(field.choices):
             yield f"field {field.id}: choices belong to kind `choice`, and only there"
-    for names in ([f.id for f in entry.field], [m.code for m in entry.material], [o.region for o in entry.office]):
+    for material in entry.material:
+        yield from _wrong_material(material, entry)
+    yield from _wrong_parts(entry, regions)
+    lists: tuple[list[str], ...] = (
+        [str(mode) for mode in entry.modes],
+        [field.id for field in entry.field],
+        [material.code for material in entry.material],
+        [office.region for office in entry.office],
+        [part.code for part in entry.part],
+    )
+    for names in lists:
         yield from (f"{name} stands more than once" for name in {n for n in names if names.count(n) > 1})
+
+
+def _wrong_material(material: MaterialEntry, entry: ItemEntry) -> Iterator[str]:
+    if material.deferrable and not entry.tolerance:
+        yield f"material {material.code}: deferrable belongs to an item with tolerance = true"
+    if material.due_rule is not None and not material.deferrable:
+        yield f"material {material.code}: due_rule belongs to a deferrable material"
+    if material.kinds == ("ecert",) and material.certificate_type is None:
+        yield f"material {material.code}: nothing but a certificate will do, so certificate_type must say which"
+
+
+def _wrong_parts(entry: ItemEntry, regions: frozenset[str]) -> Iterator[str]:
+    """Say what is wrong with the parts. One may come only after those that stand before it: so none waits for ever."""
+    before: set[str] = set()
+    for part in entry.part:
+        for region in part.regions:
+            if region not in regions:
+                yield f"part {part.code}: {region!r} is no enabled region; enabled: {', '.join(sorted(regions))}"
+        yield from (
+            f"part {part.code}: {name} is no part that stands before it" for name in part.after if name not in before
+        )
+        before.add(part.code)
 
 
 def _item(entry: ItemEntry) -> Item:
@@ -110,10 +160,26 @@ def _item(entry: ItemEntry) -> Item:
         modes=tuple(entry.modes),
         min_assurance=Assurance[entry.min_assurance],
         fields=tuple(_field(field) for field in entry.field),
-        materials=tuple(
-            MaterialRule(m.code, _names(m.name), m.required, m.deferrable, m.certificate_type) for m in entry.material
-        ),
+        materials=tuple(map(_material, entry.material)),
         offices=tuple(Office(o.region, o.code, o.promised_days, o.statutory_days, o.limit_unit) for o in entry.office),
+        tolerance=entry.tolerance,
+        parts=tuple(
+            Part(p.code, _names(p.name), tuple(p.regions), tuple(p.after), p.promised_days, p.limit_unit)
+            for p in entry.part
+        ),
+    )
+
+
+def _material(entry: MaterialEntry) -> MaterialRule:
+    due: DueRule | None = (entry.due_rule or "before_decision") if entry.deferrable else None
+    return MaterialRule(
+        code=entry.code,
+        name=_names(entry.name),
+        required=entry.required,
+        deferrable=entry.deferrable,
+        certificate_type=entry.certificate_type,
+        kinds=entry.kinds,
+        due_rule=due,
     )
 
 
@@ -123,9 +189,10 @@ def _field(entry: FieldEntry) -> FormField:
         label=_names(entry.label),
         kind=entry.kind,
         required=entry.required,
-        sensitive=entry.sensitive,
+        sensitivity=entry.sensitivity,
         may_cross=entry.may_cross,
         choices={choice: _names(label) for choice, label in entry.choices.items()},
+        source=entry.source,
     )
 
 

@@ -194,6 +194,14 @@ class LogoutSettings(Settings):
         return self
 
 
+class ItemSettings(Settings):
+    """How often regions are asked which items they publish, in seconds; each time a tenth sooner or later by chance."""
+
+    pull_seconds: float = Field(3600, ge=1)
+    retry_seconds: float = Field(300, ge=1)
+    """After a pull that failed."""
+
+
 class Files(Settings):
     """Data files beside the configuration: who may call and what for, items, windows, certificates, working days."""
 
@@ -227,6 +235,7 @@ class Config(Settings):
     delivery: DeliverySettings = DeliverySettings()
     sign_on: SignOnSettings = SignOnSettings()
     logout: LogoutSettings = LogoutSettings()
+    items: ItemSettings = ItemSettings()
     files: Files = Files()
     regions: dict[str, RegionSettings] = Field(min_length=1)
     adapters: Path = HOUSE / "adapters"

@@ -142,6 +142,21 @@ class Metrics:
             "pearl_working_days_known", "How many days from today on the working days are known for sure.",
             ["territory"], registry=registry,
         )  # fmt: skip
+        self._item_changes = Counter(
+            "pearl_item_changes_total", "What pulls found in the regions' catalogues, by kind.",
+            ["region", "kind"], registry=registry,
+        )  # fmt: skip
+        self._items_blocked = Gauge(
+            "pearl_items_blocked", "Items that nothing is routed to at this region.", ["region"], registry=registry
+        )
+        self._items_unreadable = Gauge(
+            "pearl_items_unreadable", "Published entries that could not be read at the last pull.",
+            ["region"], registry=registry,
+        )  # fmt: skip
+        self._item_snapshot_age = Gauge(
+            "pearl_item_snapshot_age_seconds", "How long ago the region's catalogue was pulled.",
+            ["region"], registry=registry,
+        )  # fmt: skip
         self._store_up = Gauge("pearl_store_up", "1 when the store answered the last look.", registry=registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -198,6 +213,22 @@ class Metrics:
     def unknown_code(self, region: str, message: str, field: str) -> None:
         """Count one code that no table knows; `field` is a name of the vocabulary, so that there are not many."""
         self._unknown_codes.labels(region, message, field).inc()
+
+    def item_change(self, region: str, kind: str) -> None:
+        """Count one thing that a pull found; the kind is a word of `gateway.items.snapshots.KINDS`."""
+        self._item_changes.labels(region, kind).inc()
+
+    def items_blocked(self, region: str, count: int) -> None:
+        """Set how many items nothing is routed to at a region."""
+        self._items_blocked.labels(region).set(count)
+
+    def items_unreadable(self, region: str, count: int) -> None:
+        """Set how many published entries could not be read."""
+        self._items_unreadable.labels(region).set(count)
+
+    def item_snapshot_age(self, region: str, seconds: float) -> None:
+        """Set how old the snapshot of a region's catalogue is; +Inf when there never was one."""
+        self._item_snapshot_age.labels(region).set(seconds)
 
     def signing_key(self, kid: str, algorithm: str, role: str, written: float) -> None:
         """Show since when a signing key is there (seconds since 1970), and what it does."""

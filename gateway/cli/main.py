@@ -22,13 +22,14 @@ from gateway import __version__
 from gateway.cli.check import check_all, check_live
 from gateway.cli.clients import clients
 from gateway.cli.deliveries import retry, unsettled
+from gateway.cli.items import items
 from gateway.cli.keys import keys
 from gateway.cli.mappings import mappings
 from gateway.cli.recognition import recognition
 from gateway.cli.refusals import refusals_in_words
 from gateway.cli.regions import regions
 from gateway.config import Config
-from gateway.data import load_data, read_config
+from gateway.data import read_config
 from gateway.opening import opened_store
 from gateway.sandbox.command import run_authorities, run_sandbox
 from gateway.sandbox.layout import Choices, lay_out
@@ -52,6 +53,7 @@ def main() -> None:
 
 
 main.add_command(clients)
+main.add_command(items)
 main.add_command(keys)
 main.add_command(mappings)
 main.add_command(recognition)
@@ -119,19 +121,6 @@ async def _upgrade(config: Config) -> tuple[str | None, str | None]:
         before = await store.revision()
         await store.migrate()
     return before, newest()
-
-
-@main.command()
-@config_option
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@refusals_in_words
-def items(config: Path, as_json: bool) -> None:
-    """List the items of the catalogue and where they are handled."""
-    rows = [
-        {"code": item.code, "name": item.name["zh-CN"], "places": [office.region for office in item.offices]}
-        for item in load_data(read_config(config)).items.values()
-    ]
-    _print(rows, as_json, lambda row: f"{row['code']}  {row['name']}  ({', '.join(row['places'])})")
 
 
 @main.group()

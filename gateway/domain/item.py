@@ -7,25 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from gateway.domain.identity import Assurance
 
 Names = Mapping[str, str]
 """Language tag (`zh-CN`, `en`) → text."""
+DueRule = Literal["before_decision"] | int
+"""When a material that may follow is due (补齐期限): before the decision, or so many working days after acceptance."""
 
 
 @dataclass(frozen=True, slots=True)
 class FormField:
-    """One field of an item's form. `may_cross` says whether it may leave its legal territory (rule P1)."""
+    """One field of an item's form.
+
+    `sensitivity` is one of mappings/vocabulary.toml: none, personal, sensitive. `may_cross` says whether the field may
+    leave its legal territory (rule P1). `source` is where its value can be had: typed in (form), from the sign-on (idp)
+    or from an electronic certificate (ecert).
+    """
 
     id: str
     label: Names
     kind: str  # text, date, region, number, choice
     required: bool
-    sensitive: bool
+    sensitivity: str
     may_cross: bool
     choices: Mapping[str, Names]
+    source: str = "form"
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema (2020-12) of one value; every value travels as a string."""
@@ -41,13 +49,20 @@ class FormField:
 
 @dataclass(frozen=True, slots=True)
 class MaterialRule:
-    """One material (申请材料) that an item asks for. `deferrable` is 容缺: it may follow later."""
+    """One material (申请材料) that an item asks for.
+
+    `deferrable` is 容缺: it may follow later, and `due_rule` says until when. `certificate_type` is the type of the
+    electronic certificate that satisfies it. `kinds` are the forms in which it may be handed in: the original (paper),
+    a file (scan), an electronic certificate (ecert), or a signed promise (promise, 告知承诺).
+    """
 
     code: str
     name: Names
     required: bool
     deferrable: bool
     certificate_type: str | None
+    kinds: Sequence[str] = ("scan",)
+    due_rule: DueRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +80,28 @@ class Office:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A sub-case (子办件) of an item that several places handle together (多地联办).
+
+    `regions` are those whose offices may take it; which one does, the form of the case says. `after` are the codes of
+    the parts that must be done before. `limit_unit` is as for an office.
+    """
+
+    code: str
+    name: Names
+    regions: Sequence[str]
+    after: Sequence[str]
+    promised_days: int
+    limit_unit: str
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
-    """An item as clerks and agencies see it. `code` is the implementing code (GB/T 39554.1, 31 or 33 characters)."""
+    """An item as clerks and agencies see it. `code` is the implementing code (GB/T 39554.1, 31 or 33 characters).
+
+    `modes` stand in the order in which they are preferred. `tolerance` says whether it is accepted while a deferrable
+    material is missing (容缺受理).
+    """
 
     code: str
     name: Names
@@ -76,6 +111,8 @@ class Item:
     fields: Sequence[FormField]
     materials: Sequence[MaterialRule]
     offices: Sequence[Office]
+    tolerance: bool = False
+    parts: Sequence[Part] = ()
 
     def office(self, region: str) -> Office | None:
         """Return the office in that region, or None when it has no power over this item."""

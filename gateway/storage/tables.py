@@ -287,6 +287,44 @@ feed_cursors = Table(
     Column("updated_at", Instant, nullable=False),
 )
 
+# --- items ---------------------------------------------------------------------------------------------------------
+
+BLOCKED_ITEM = text("state IN ('changed', 'suspended', 'gone')")
+"""What nothing is routed to, in the very words of the index over it."""
+
+item_pulls = Table(
+    "item_pulls",
+    metadata,
+    Column("region", String(32), primary_key=True),
+    Column("owner", String(64), nullable=False),
+    Column("lease_until", Instant, nullable=False),
+    Column("due", Instant, nullable=False),
+    Column("tried_at", Instant),
+    Column("pulled_at", Instant),  # of the snapshot that is kept
+    Column("entries", Integer, nullable=False),
+    Column("unreadable", Integer, nullable=False),
+    Column("last_code", String(64)),
+)
+
+item_snapshots = Table(
+    "item_snapshots",
+    metadata,
+    Column("region", String(32), primary_key=True),
+    Column("item_code", String(64), primary_key=True),
+    Column("document", Json, nullable=False),  # what the region published last, in our own words; no person
+    Column("hash", String(64), nullable=False),
+    Column("state", String(16), nullable=False),  # open, new, changed, suspended, gone
+    Column("since", Instant, nullable=False),
+    Column("paths", Json, nullable=False),  # that differ from what was approved, and matter
+    Column("first_seen_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Column("approved", Json),
+    Column("approved_hash", String(64)),
+    Column("approved_by", String(64)),
+    Column("approved_at", Instant),
+    Index("ix_item_snapshots_blocked", "region", "item_code", sqlite_where=BLOCKED_ITEM, postgresql_where=BLOCKED_ITEM),
+)
+
 # --- mappings ----------------------------------------------------------------------------------------------------
 
 mapping_packs = Table(

@@ -93,6 +93,7 @@ class Intake:
         references: References,
         clock: Clock,
         nudge: Callable[[str], None],
+        refuse_blocked: Callable[[str, str], None] = lambda _item, _region: None,
     ) -> None:
         self._store = store
         self._items = items
@@ -106,6 +107,7 @@ class Intake:
         self._references = references
         self._clock = clock
         self._nudge = nudge
+        self._refuse_blocked = refuse_blocked
         self._forms = checks.FormChecker(items)
 
     async def accept(self, caller: Caller, application: Application, *, assurance: Assurance, channel: str) -> Receipt:
@@ -136,6 +138,7 @@ class Intake:
         earlier = await self._store.read(lambda tx: self._earlier(tx, caller, application, digest))
         if earlier is not None:
             return earlier
+        self._refuse_blocked(item.code, region.id)  # what the region changed meanwhile is for a person first
         self._check(caller, application, item, office, assurance, received_at)
         grounds = self._may_cross(caller, application, item, office, received_at)
         _all_found(application, blobs)

@@ -11,6 +11,8 @@ from gateway.config import Limits
 from gateway.identity.health import Health
 from gateway.identity.service import IdentityService
 from gateway.identity.switches import RegionSwitches
+from gateway.items.approvals import Approvals
+from gateway.items.puller import Puller
 from gateway.lines import Line
 from gateway.ports import Clock
 from gateway.storage import Store
@@ -20,7 +22,7 @@ from gateway.versions import Versions
 from gateway.web import account, callbacks, logout, provider_endpoints, sign_on
 from gateway.web.api import handlers as api
 from gateway.web.ops import handlers as ops
-from gateway.web.ops import mappings, regions
+from gateway.web.ops import items, mappings, regions
 from gateway.web.pages import Pages
 from gateway.web.provider_endpoints import CertificateOf
 from gateway.web.window import pages as window
@@ -65,12 +67,15 @@ def admin(
     versions: Versions,
     switches: RegionSwitches,
     health: Health,
+    approvals: Approvals,
+    puller: Puller,
 ) -> Sequence[web.AbstractRouteDef]:
     """Return the table of the admin listener."""
     return [
         *ops.routes(store, lines, metrics, clock, accepting, health),  # /metrics, /livez, /readyz
         *regions.routes(switches, health),  # /ops/regions…
         *mappings.routes(versions),  # /ops/mappings…
+        *items.routes(approvals, puller),  # /ops/items…
     ]
 
 

@@ -29,7 +29,7 @@ import gateway
 from gateway import windows
 from gateway.app import utc_now
 from gateway.calendars import CalendarFile, YearEntry
-from gateway.catalogue import FieldEntry, ItemEntry, MaterialEntry, OfficeEntry
+from gateway.catalogue import FieldEntry, ItemEntry, MaterialEntry, OfficeEntry, PartEntry
 from gateway.certificates.request import HolderNamed, LookupRequest
 from gateway.certificates.types import TypeEntry
 from gateway.cli import main
@@ -96,6 +96,8 @@ def addresses() -> set[str]:
         versions=nothing,
         switches=nothing,
         health=nothing,
+        approvals=nothing,
+        puller=nothing,
     )
     return {_address(route) for route in (*public, *admin)}
 
@@ -186,7 +188,7 @@ def names_of(*models: type[BaseModel]) -> set[str]:
     [
         ("clients.toml", [ClientEntry]),
         ("grants.toml", [Grant]),
-        ("items.toml", [ItemEntry, FieldEntry, MaterialEntry, OfficeEntry]),
+        ("items.toml", [ItemEntry, FieldEntry, MaterialEntry, OfficeEntry, PartEntry]),
         ("windows.toml", [windows._Window, windows._Clerk]),
         ("certificates.toml", [TypeEntry]),
         ("transfers.toml", [Basis]),

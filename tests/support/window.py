@@ -31,6 +31,7 @@ from gateway.domain.item import FormField, Item, MaterialRule, Office
 from gateway.domain.region import RegionNames
 from gateway.domain.sensitive import Sensitive, mask_name, mask_number
 from gateway.errors import GatewayError, NotFound
+from gateway.items.blocks import Block
 from gateway.storage.sqlite import SqliteStore
 from gateway.storage.tables import metadata
 from gateway.submissions.application import Application
@@ -54,7 +55,7 @@ def _names(chinese: str, english: str) -> Mapping[str, str]:
 
 
 def _field(key: str, chinese: str, english: str, kind: str, **more: Any) -> FormField:
-    known = {"required": True, "sensitive": False, "may_cross": True, "choices": {}}
+    known = {"required": True, "sensitivity": "none", "may_cross": True, "choices": {}}
     return FormField(id=key, label=_names(chinese, english), kind=kind, **{**known, **more})
 
 
@@ -78,7 +79,7 @@ ITEMS = {
             _field("kind", "备案类型", "Kind of filing", "choice", choices=KINDS),
             _field("start", "开始日期", "Begins on", "date"),
             _field("end", "结束日期", "Ends on", "date", required=False),
-            _field("diagnosis", "诊断", "Diagnosis", "text", required=False, sensitive=True, may_cross=False),
+            _field("diagnosis", "诊断", "Diagnosis", "text", required=False, sensitivity="sensitive", may_cross=False),
         ],
         materials=[
             MaterialRule("ID", _names("居民身份证", "Identity card"), True, False, "ID"),
@@ -141,6 +142,7 @@ class FakeServices:
     blobs: dict[str, bytes] = field(default_factory=dict)
     clocks: list[ClockView] = field(default_factory=list)
     kinds: dict[int, str] = field(default_factory=dict)
+    blocks: dict[tuple[str, str], Block] = field(default_factory=dict)
     states: list[tuple[str, str, dict[str, Any]]] = field(default_factory=lambda: [("COLLECTED", "gateway", {})])
 
     def visible(self, caller: Caller) -> Sequence[Item]:
@@ -234,7 +236,8 @@ async def window_app(folder: Path, fakes: FakeServices, limits: Limits | None = 
     store = await SqliteStore.open(str(folder / "pearl.db"))
     await store.write(metadata.create_all)
     services = WindowServices(
-        items=ITEMS, visible=fakes.visible, region_names=REGIONS, submit=fakes.submit, upload=fakes.upload,
+        items=ITEMS, block_of=lambda item, region: fakes.blocks.get((item, region)), visible=fakes.visible,
+        region_names=REGIONS, submit=fakes.submit, upload=fakes.upload,
         show=fakes.show, recent=fakes.recent, redeem=fakes.redeem, who_signed_on=fakes.who_signed_on,
         end_sign_on=fakes.end_sign_on, openings=fakes.openings, jwks=fakes.signer.key_set, store=store,
         sealer=Sealer(bytes(range(32))),

@@ -18,7 +18,10 @@ from gateway.web.pages import Pages
 SOURCE = Path(gateway.__file__).parent
 LANGUAGES = ("zh-CN", "en")
 """What the window speaks."""
-SERVICES = [SOURCE / "submissions" / f"{name}.py" for name in ("intake", "checks", "materials")]
+SERVICES = [
+    *(SOURCE / "submissions" / f"{name}.py" for name in ("intake", "checks", "materials")),
+    SOURCE / "items" / "blocks.py",
+]
 WINDOW = sorted((SOURCE / "web" / "window").glob("*.py"))
 EDGE = {
     "control_character", "literal_error", "missing", "string_pattern_mismatch", "string_too_long", "string_too_short",

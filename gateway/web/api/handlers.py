@@ -35,7 +35,6 @@ from gateway.errors import (
     FieldProblem,
     GatewayError,
     InvalidRequest,
-    NotFound,
     NotPermitted,
 )
 from gateway.evidence import record
@@ -49,6 +48,7 @@ from gateway.submissions.application import Application
 from gateway.submissions.cases import Cases, CaseView
 from gateway.submissions.intake import Intake, Receipt
 from gateway.submissions.materials import Materials
+from gateway.web.api.items import BlockOf, ItemAnswers
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -70,6 +70,7 @@ class ApiServices:
 
     authenticate: Authenticate
     items: Mapping[str, Item]
+    block_of: BlockOf
     types: Mapping[str, CertificateType]
     grants: Grants
     intake: Intake
@@ -88,6 +89,7 @@ def routes(services: ApiServices) -> list[web.RouteDef]:
     return [
         web.get("/v1/items", api.guarded("submissions", api.items)),
         web.get("/v1/items/{code}", api.guarded("submissions", api.item)),
+        web.get("/v1/items/{code}/schema", api.guarded("submissions", api.schema)),
         web.post("/v1/blobs", api.guarded("submissions", api.upload)),
         web.post("/v1/submissions", api.guarded("submissions", api.submit)),
         web.get("/v1/submissions/{id}", api.guarded("submissions", api.submission)),
@@ -103,6 +105,7 @@ def routes(services: ApiServices) -> list[web.RouteDef]:
 class _Api:
     def __init__(self, services: ApiServices) -> None:
         self._services = services
+        self._items = ItemAnswers(services.block_of)
 
     def guarded(self, scope: str, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """Let only callers with this scope through; keep what cannot even be read as a refusal."""
@@ -136,17 +139,17 @@ class _Api:
 
     # --- items -------------------------------------------------------------------------------------------------
 
-    async def items(self, _request: web.Request, caller: Caller) -> web.Response:
+    async def items(self, request: web.Request, caller: Caller) -> web.Response:
         """GET /v1/items: what this caller may file, with the JSON Schema of each form."""
-        return _json({"items": [_item(item) for item in self._visible(caller)]})
+        return self._items.all(request, self._visible(caller))
 
     async def item(self, request: web.Request, caller: Caller) -> web.Response:
         """GET /v1/items/{code}."""
-        code = request.match_info["code"]
-        found = next((item for item in self._visible(caller) if item.code == code), None)
-        if found is None:
-            raise NotFound("There is no such item that you may file.", code="item.not_found")
-        return _json(_item(found))
+        return self._items.one(request, self._visible(caller))
+
+    async def schema(self, request: web.Request, caller: Caller) -> web.Response:
+        """GET /v1/items/{code}/schema."""
+        return self._items.schema(request, self._visible(caller))
 
     def _visible(self, caller: Caller) -> list[Item]:
         services = self._services
@@ -277,28 +280,6 @@ def _json(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = 
     body = orjson.dumps(value, option=orjson.OPT_UTC_Z)
     known = {"Cache-Control": "no-store", **(headers or {})}
     return web.Response(body=body, status=status, content_type="application/json", headers=known)
-
-
-def _item(item: Item) -> dict[str, Any]:
-    return {
-        "code": item.code,
-        "name": dict(item.name),
-        "domain": item.domain,
-        "modes": list(item.modes),
-        "min_assurance": item.min_assurance.name,
-        "form_schema": item.form_schema(),
-        "fields": [
-            {"id": f.id, "label": dict(f.label), "kind": f.kind, "required": f.required, "sensitive": f.sensitive,
-             "may_cross": f.may_cross, "choices": {k: dict(v) for k, v in f.choices.items()}}
-            for f in item.fields
-        ],
-        "materials": [
-            {"code": m.code, "name": dict(m.name), "required": m.required, "deferrable": m.deferrable,
-             "certificate_type": m.certificate_type}
-            for m in item.materials
-        ],
-        "places": [asdict(office) for office in item.offices],
-    }  # fmt: skip
 
 
 def _receipt(receipt: Receipt) -> dict[str, Any]:

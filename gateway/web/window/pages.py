@@ -24,6 +24,7 @@ from gateway.domain.identifiers import DOCUMENT_TYPES, case_number_problem
 from gateway.domain.identity import Assurance
 from gateway.domain.item import FormField, Item, Office
 from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotFound, NotPermitted, SignOnFailed
+from gateway.items.blocks import refusal
 from gateway.web.cookies import provider_session
 from gateway.web.pages import Pages, language_of, see_other
 from gateway.web.problems import status_of
@@ -164,11 +165,14 @@ class _WindowPages:
         """Show who has power over an item, for the clerk to choose the place."""
         item = self._item(request, desk)
         tasks = [self._task(desk, item, office) for office in item.offices]
-        return self._show(request, desk, "window/places.html", {"item": item, "tasks": tasks})
+        blocks = {office.region: self._services.block_of(item.code, office.region) for office in item.offices}
+        return self._show(request, desk, "window/places.html", {"item": item, "tasks": tasks, "blocks": blocks})
 
     async def blank_form(self, request: web.Request, desk: Desk) -> web.StreamResponse:
-        """Show an empty form under a fresh id."""
+        """Show an empty form under a fresh id. Raises NotOffered where it could not be handed in."""
         task = self._chosen(request, desk)
+        if block := self._services.block_of(task.item.code, task.office.region):
+            raise refusal(block)
         texts = {
             "reference": secrets.token_hex(16),
             "applicant.kind": "person",

@@ -17,6 +17,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.identity import Assurance, SignedOnPerson
 from gateway.domain.item import Item
 from gateway.domain.region import RegionNames
+from gateway.items.blocks import Block
 from gateway.ports import Clock
 from gateway.storage.store import Store
 from gateway.submissions.application import Application
@@ -98,6 +99,8 @@ class WindowServices:
     """Everything that the window's pages are lent. `issuer` is the gateway's own public address."""
 
     items: Mapping[str, Item]
+    block_of: Callable[[str, str], Block | None]
+    """Item and region → why that office takes it no more for the moment."""
     visible: Callable[[Caller], Sequence[Item]]
     """The items that the grants open to this caller, each with only the offices that they open."""
     region_names: Mapping[str, RegionNames]
