@@ -128,7 +128,7 @@ def _problems(window: _Window, regions: Collection[str], items: Collection[str])
     for region in [r for r in window.regions if r not in regions]:
         yield "regions", f"{region} is not an enabled region; enabled: {', '.join(sorted(regions))}"
     for item in [i for i in window.items if window.items != "*" and i not in items]:
-        yield "items", f"{item} is not in the catalogue; `pearl items` lists what is"
+        yield "items", f"{item} is not in the catalogue; `pearl items list` lists what is"
     for clerk in [c for c in window.clerk if c.region not in regions]:
         yield f"clerk {clerk.id}", f"signs on at {clerk.region}, which is not an enabled region"
 

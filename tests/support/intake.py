@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -95,7 +95,15 @@ def region(**capabilities: Any) -> Region:
     return cast("Region", found)
 
 
-def intake(store: Store, sealer: Sealer, references: References, clock: Clock, *, submissions: Any = "taken") -> Intake:
+def intake(
+    store: Store,
+    sealer: Sealer,
+    references: References,
+    clock: Clock,
+    *,
+    submissions: Any = "taken",
+    refuse_blocked: Callable[[str, str], None] = lambda _item, _region: None,
+) -> Intake:
     """Return an intake that everybody may use; nothing is sent to its one region, which says that it takes cases."""
     grants = cast("Grants", SimpleNamespace(require=lambda _ask: None))
     materials = Materials(store, cast("Blobs", None), sealer, clock, 0)
@@ -112,6 +120,7 @@ def intake(store: Store, sealer: Sealer, references: References, clock: Clock, *
         references=references,
         clock=clock,
         nudge=lambda _region: None,
+        refuse_blocked=refuse_blocked,
     )
 
 
