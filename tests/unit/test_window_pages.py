@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 import gateway.web
+from gateway.domain.published import ItemState
+from gateway.items.blocks import Block
 from gateway.submissions.timekeeping import ClockView
 from tests.support.window import (
     FILING,
@@ -79,6 +81,28 @@ async def test_an_item_shows_the_places_that_this_window_takes_it_for(clerk: Bro
     assert f"/window/items/{FILING}/guangdong" not in page
     assert "1 working day" in page
     assert "5 calendar days" in page
+
+
+@pytest.mark.parametrize(
+    ("state", "word", "reason"),
+    [
+        (ItemState.SUSPENDED, "suspended", "its authority has suspended it"),
+        (ItemState.GONE, "suspended", "its authority has suspended it"),
+        (ItemState.CHANGED, "changed", "its authority has changed it"),
+    ],
+)
+async def test_a_place_that_does_not_take_the_item_now_is_shown_with_the_reason_and_no_link(
+    clerk: Browser, state: ItemState, word: str, reason: str
+) -> None:
+    """A form that cannot be handed in would be an hour of the clerk's and the applicant's lost."""
+    clerk.fakes.blocks[FILING, "foshan"] = Block(FILING, "foshan", state, clerk.fakes.now, [])
+    _status, page = await clerk.get(f"/window/items/{FILING}")
+    assert f'href="{FOSHAN}"' not in page
+    assert f'href="{HONGKONG}"' in page
+    assert (re.findall(r'data-blocked="(\w+)"', page), reason in page) == ([word], True)
+    assert "Seen 2026-03-02 10:00" in page
+    status, page = await clerk.get(FOSHAN)
+    assert (status, reason in page) == (422, True)
 
 
 @pytest.mark.parametrize(
