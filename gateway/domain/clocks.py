@@ -71,9 +71,10 @@ class Limits:
 def limits_of(item: Item | None, region: str) -> Limits | None:
     """Return the limits that the catalogue sets for an item in a region; None when it no longer says any."""
     office = None if item is None else item.office(region)
-    if office is None:
+    if item is None or office is None:
         return None
-    return Limits(office.promised_days, office.statutory_days, Unit(office.limit_unit))
+    tolerance = {rule.code: rule.due_rule for rule in item.materials if isinstance(rule.due_rule, int)}
+    return Limits(office.promised_days, office.statutory_days, Unit(office.limit_unit), tolerance)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.catalogue import load_items
+from gateway.domain.clocks import limits_of
 from gateway.domain.item import Item
 from gateway.errors import StartRefused
 
@@ -76,3 +77,18 @@ def test_an_item_that_contradicts_itself_refuses_the_start(tmp_path: Path, more:
     with pytest.raises(StartRefused) as refused:
         loaded(tmp_path, more)
     assert [problem for problem in refused.value.problems if reason in problem.reason], str(refused.value)
+
+
+def test_the_clock_of_a_case_runs_by_the_due_rules_of_its_item(tmp_path: Path) -> None:
+    item = loaded(
+        tmp_path,
+        f"""tolerance = true
+material = [
+  {{ code = "A", {NAME}, deferrable = true, due_rule = 5 }},
+  {{ code = "B", {NAME}, deferrable = true }},
+]""",
+    )
+    limits = limits_of(item, "foshan")
+    assert limits is not None
+    assert limits.tolerance == {"A": 5}
+    assert limits_of(item, "guangdong") is None

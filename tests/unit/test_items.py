@@ -259,16 +259,16 @@ async def test_a_region_without_the_capability_is_the_files_word_alone(
 # --- the schedule ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("chance", "hours"), [(0.0, 0.9), (1.0, 1.1)])
 async def test_a_region_is_asked_once_in_an_hour_a_tenth_sooner_or_later(
-    sqlite_store: Store, clock: ManualClock
+    sqlite_store: Store, clock: ManualClock, chance: float, hours: float
 ) -> None:
-    for chance, hours in ((0.0, 0.9), (1.0, 1.1)):
-        replica = watch(sqlite_store, clock, FakeCatalogue(entries=[entry()]), chance=lambda chance=chance: chance)
-        await replica.puller.pull(REGION)
-        clock.advance(hours * HOUR - 1)
-        assert await replica.puller.pull_due() == []
-        clock.advance(1)
-        assert len(await replica.puller.pull_due()) == 1
+    replica = watch(sqlite_store, clock, FakeCatalogue(entries=[entry()]), chance=lambda: chance)
+    await replica.puller.pull(REGION)
+    clock.advance(hours * HOUR - 1)
+    assert await replica.puller.pull_due() == []
+    clock.advance(1)
+    assert len(await replica.puller.pull_due()) == 1
 
 
 # --- approving ------------------------------------------------------------------------------------------------------
