@@ -32,6 +32,45 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("region", name=op.f("pk_delivery_pauses")),
     )
     op.create_table(
+        "item_pulls",
+        sa.Column("region", sa.String(length=32), nullable=False),
+        sa.Column("owner", sa.String(length=64), nullable=False),
+        sa.Column("lease_until", sa.BigInteger(), nullable=False),
+        sa.Column("due", sa.BigInteger(), nullable=False),
+        sa.Column("tried_at", sa.BigInteger(), nullable=True),
+        sa.Column("pulled_at", sa.BigInteger(), nullable=True),
+        sa.Column("entries", sa.Integer(), nullable=False),
+        sa.Column("unreadable", sa.Integer(), nullable=False),
+        sa.Column("last_code", sa.String(length=64), nullable=True),
+        sa.PrimaryKeyConstraint("region", name=op.f("pk_item_pulls")),
+    )
+    op.create_table(
+        "item_snapshots",
+        sa.Column("region", sa.String(length=32), nullable=False),
+        sa.Column("item_code", sa.String(length=64), nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("paths", sa.Text(), nullable=False),
+        sa.Column("first_seen_at", sa.BigInteger(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.Column("approved", sa.Text(), nullable=True),
+        sa.Column("approved_hash", sa.String(length=64), nullable=True),
+        sa.Column("approved_by", sa.String(length=64), nullable=True),
+        sa.Column("approved_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("region", "item_code", name=op.f("pk_item_snapshots")),
+    )
+    with op.batch_alter_table("item_snapshots", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_item_snapshots_blocked",
+            ["region", "item_code"],
+            unique=False,
+            sqlite_where=sa.text("state IN ('changed', 'suspended', 'gone')"),
+            postgresql_where=sa.text("state IN ('changed', 'suspended', 'gone')"),
+        )
+
+    op.create_table(
         "case_clocks",
         sa.Column("submission_id", sa.String(length=29), nullable=False),
         sa.Column("name", sa.String(length=32), nullable=False),
@@ -217,4 +256,13 @@ def downgrade() -> None:
         )
 
     op.drop_table("case_clocks")
+    with op.batch_alter_table("item_snapshots", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_item_snapshots_blocked",
+            sqlite_where=sa.text("state IN ('changed', 'suspended', 'gone')"),
+            postgresql_where=sa.text("state IN ('changed', 'suspended', 'gone')"),
+        )
+
+    op.drop_table("item_snapshots")
+    op.drop_table("item_pulls")
     op.drop_table("delivery_pauses")
