@@ -63,6 +63,19 @@ class Mint:
         encoded = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         self._once(f"{name}.pub.pem", lambda: encoded)
 
+    def ec_pair(self, name: str) -> None:
+        """Mint a key pair on P-256: `<name>.key.pem`, `<name>.pub.pem`."""
+        self._pair(name, ec.generate_private_key(ec.SECP256R1()))
+
+    def ed25519_pair(self, name: str) -> None:
+        """Mint an Ed25519 key pair: `<name>.key.pem`, `<name>.pub.pem`."""
+        self._pair(name, ed25519.Ed25519PrivateKey.generate())
+
+    def _pair(self, name: str, new: Key | ed25519.Ed25519PrivateKey) -> None:
+        key = load_pem_private_key(self._once(f"{name}.key.pem", lambda: _private_pem(new)), None)
+        encoded = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        self._once(f"{name}.pub.pem", lambda: encoded)
+
     def sm2_pair(self, name: str) -> None:
         """Mint an SM2 key pair: `<name>.key.pem`, `<name>.pub.pem`."""
         key = sm_keys.read_private(self._once(f"{name}.key.pem", lambda: sm_keys.private_pem(sm2.generate())))

@@ -419,7 +419,7 @@ def open_client(kit: Kit) -> OidcClient:
     wire = Wire(kit)
     pins = read_pins(kit, wire)
     manner = Manner(text_setting(kit, "scope"), _flag(kit, "issuer_in_answers"), _flag(kit, "claims_parameter"))
-    return OidcClient(kit, wire, Trust(wire, pins, kit), _proof(kit, pins.client_id, pins.issuer), manner)
+    return OidcClient(kit, wire, Trust(wire, pins, kit), open_proof(kit, pins.client_id, pins.issuer), manner)
 
 
 def _flag(kit: Kit, name: str) -> bool:
@@ -429,7 +429,8 @@ def _flag(kit: Kit, name: str) -> bool:
     return value
 
 
-def _proof(kit: Kit, client_id: str, issuer: str) -> ClientProof:
+def open_proof(kit: Kit, client_id: str, issuer: str) -> ClientProof:
+    """Return how we prove who we are, as setting `client_authentication` says. Raises StartRefused."""
     match text_setting(kit, "client_authentication"):
         case "private_key_jwt":
             key, algorithm = _client_key(kit)

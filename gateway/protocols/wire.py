@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +24,7 @@ from yarl import URL
 from gateway.errors import (
     FieldProblem,
     ForgedCallback,
+    GatewayError,
     InvalidRequest,
     MappingFailed,
     NotFound,
@@ -32,6 +33,7 @@ from gateway.errors import (
     RegionUnreachable,
     ReplayedCallback,
     StartRefused,
+    Unavailable,
 )
 from gateway.ports import Callback, Kit, Material, RegionDocument
 
@@ -40,6 +42,9 @@ MAX_ANSWER_BYTES = 1 << 20
 
 MAX_MATERIAL_BYTES = 32 << 20
 """The largest single material that is carried, in bytes (32 MiB): these wires need it in memory."""
+
+SLOWEST_UPLOAD = 256 << 10
+"""Bytes a second that a streamed upload must move, on the whole, before it is given up (256 KiB/s)."""
 
 MAX_QUOTED = 200
 """The longest quotation of a region's free text, in characters."""
@@ -161,6 +166,14 @@ def _bounded_connect(timeout: aiohttp.ClientTimeout) -> aiohttp.ClientTimeout:
     )
 
 
+def _lasting(timeout: aiohttp.ClientTimeout, seconds: float) -> aiohttp.ClientTimeout:
+    """Give an exchange more time as a whole, and no more for connecting."""
+    total = None if timeout.total is None else timeout.total + seconds
+    return aiohttp.ClientTimeout(
+        total=total, connect=timeout.connect, sock_connect=timeout.sock_connect, ceil_threshold=timeout.ceil_threshold
+    )
+
+
 def _detail(failure: BaseException) -> str:
     reason = getattr(failure, "strerror", None)
     return f"{type(failure).__name__}: {reason}" if reason else type(failure).__name__
@@ -173,6 +186,29 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+class _Measured:
+    """The bytes of a file on their way: as many as were announced, and the failure of our own side if there is one."""
+
+    def __init__(self, content: AsyncIterator[bytes], size: int) -> None:
+        self._content = content
+        self._left = size
+        self.failure: GatewayError | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._content:
+                self._left -= len(piece)
+                if self._left < 0:
+                    break
+                yield piece
+        except GatewayError as failure:
+            self.failure = failure
+            raise
+        if self._left:
+            self.failure = Unavailable("A stored file has another size than it was taken with.")
+            raise self.failure
 
 
 class Wire:
@@ -195,17 +231,43 @@ class Wire:
         HTTP 429, and 503 that names a `Retry-After`, are explicit refusals to take the message (RFC 9110 §15.6.4).
         A bare 503 may come from anything on the way and says nothing of the outcome: it goes back to the caller.
         """
+        data = io.BytesIO(body) if body else None  # written piece by piece: a large body must not hold up the loop
         with region_errors(self.region):
-            answer = await self._send(method, url, {"Accept-Encoding": "identity", **headers}, body)
+            answer = await self._send(method, url, headers, data, self._timeout)
+        return self._not_overloaded(answer)
+
+    async def stream(
+        self, method: str, url: URL, *, headers: Mapping[str, str], content: AsyncIterator[bytes], size: int
+    ) -> Answer:
+        """Send `size` bytes as they come, never more than a piece of them in memory. Raises as `exchange`.
+
+        It may take longer than other exchanges, by what the size costs at `SLOWEST_UPLOAD`.
+        """
+        lasting = _lasting(self._timeout, size / SLOWEST_UPLOAD)
+        source = _Measured(content, size)
+        try:
+            with region_errors(self.region):
+                known = {**headers, "Content-Length": str(size)}
+                answer = await self._send(method, url, known, aiter(source), lasting)
+        except RegionUncertain as failure:
+            raise source.failure or failure from None  # our own side's failure is no word about the region
+        return self._not_overloaded(answer)
+
+    def _not_overloaded(self, answer: Answer) -> Answer:
         if answer.status == 429 or (answer.status == 503 and "retry-after" in answer.headers):
             raise self.unreachable("is overloaded and did not take the message", f"HTTP {answer.status}")
         return answer
 
-    async def _send(self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None) -> Answer:
-        data = io.BytesIO(body) if body else None  # written piece by piece: a large body must not hold up the loop
-        request = self._session.request(
-            method, url, headers=headers, data=data, timeout=self._timeout, allow_redirects=False
-        )
+    async def _send(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        data: io.BytesIO | AsyncIterator[bytes] | None,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own, which tells connecting from the rest
+    ) -> Answer:
+        sent = {"Accept-Encoding": "identity", **headers}
+        request = self._session.request(method, url, headers=sent, data=data, timeout=timeout, allow_redirects=False)
         async with request as response:
             received = {name.lower(): value for name, value in response.headers.items()}
             return Answer(response.status, received, await self._bounded(response.content))
@@ -268,11 +330,16 @@ def as_xml(document: RegionDocument) -> bytes:
     return document
 
 
-async def read_material(material: Material, region: str) -> bytes:
-    """Read one file into memory. Raises RegionRefused above 32 MiB or when its media type cannot be sent."""
+def check_media_type(material: Material, region: str) -> None:
+    """Refuse a media type that no header can say. Raises RegionRefused."""
     if not _MEDIA_TYPE.fullmatch(material.media_type):
         problem = FieldProblem(f"materials.{material.code}.media_type", "is not a media type (RFC 6838)")
         raise RegionRefused(f"a material cannot be sent to {region}", problems=[problem], region=region)
+
+
+async def read_material(material: Material, region: str) -> bytes:
+    """Read one file into memory. Raises RegionRefused above 32 MiB or when its media type cannot be sent."""
+    check_media_type(material, region)
     received = bytearray()
     if material.size <= MAX_MATERIAL_BYTES:
         async for chunk in material.open():

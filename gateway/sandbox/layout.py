@@ -134,6 +134,10 @@ def _mint_one(mint: Mint, name: str, kind: str) -> None:
             mint.text(name)
         case "rsa":
             mint.rsa_pair(name)
+        case "ec":
+            mint.ec_pair(name)
+        case "ed25519":
+            mint.ed25519_pair(name)
         case "rsa-certificate":
             mint.rsa_certificate(name, subject)
         case "sm2":

@@ -31,6 +31,7 @@ PLANTED: dict[str, tuple[str, str]] = {
     "sandbox-stands-alone": (f"adapters.{HERE}.sandbox", "gateway.errors"),
     "authority-stands-alone": ("gateway.sandbox.authority", "gateway.errors"),
     "ticket-authority-stands-alone": ("gateway.sandbox.ticket_authority", "gateway.errors"),
+    "exchange-authority-stands-alone": ("gateway.sandbox.exchange_wire", "gateway.errors"),
     "protocols-know-no-service": ("gateway.protocols.wire", "gateway.telemetry"),
     "layers": ("gateway.mapping", "gateway.submissions"),
     "storage-knows-no-service": ("gateway.storage.store", "gateway.telemetry"),

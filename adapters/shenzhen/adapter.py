@@ -1,0 +1,30 @@
+"""Our side of the city of Shenzhen (深圳市): cases, messages about them, events, certificates, items; no sign-on.
+
+Owns: what the city calls our number of a case and the key of an item, and which messages it takes. Leaves to
+`gateway.protocols.signed_rest` and `signed_rest_services` the wire. The contract is README.md beside this file.
+"""
+
+from __future__ import annotations
+
+from gateway.ports import MESSAGE_KINDS, Adapter, Kit
+from gateway.protocols.signed_rest import open_client, webhook_keys
+from gateway.protocols.signed_rest_services import (
+    RestCallbacks,
+    RestCatalogue,
+    RestCertificates,
+    RestMessages,
+    RestSubmissions,
+)
+
+
+def open_adapter(kit: Kit) -> Adapter:
+    """Compose what the city offers; makes no network call. Raises StartRefused."""
+    client = open_client(kit, wrapped=True)
+    return Adapter(
+        submissions=RestSubmissions(client, "sourceNo"),
+        messages=RestMessages(client, frozenset(MESSAGE_KINDS)),
+        callbacks=RestCallbacks(webhook_keys(kit), f"/callbacks/{kit.region}/events", listed=True),
+        certificates=RestCertificates(client),
+        catalogue=RestCatalogue(client, "taskCode"),
+        probe=client.wire.probe,
+    )

@@ -1,0 +1,353 @@
+"""What each document to the simulated authority of Shenzhen must look like, member by member.
+
+Owns: the documents of README.md as strict models, and the list of everything that is wrong with one. Leaves to
+`gateway.sandbox.exchange_authority` what is done with one that is right. A reason never repeats the value that it
+complains about; an unknown member is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Set
+from datetime import date
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+from stdnum.cn import uscc
+from stdnum.iso7064 import mod_11_2
+
+from gateway.sandbox.exchange_authority import CaseSaid, File, MessageSaid
+from gateway.sandbox.exchange_wire import Document, Refusal
+
+
+class Model(BaseModel):
+    """A document, or an object in one."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, alias_generator=to_camel)
+
+
+M = TypeVar("M", bound=Model)
+
+
+def read(kind: type[M], document: Document) -> M:
+    """Return the document. Raises Refusal that lists every error at once."""
+    try:
+        return kind.model_validate(document)
+    except ValidationError as problems:
+        errors = [{"field": ".".join(map(str, each["loc"])), "reason": each["msg"]} for each in problems.errors()]
+        raise Refusal(422, "REFUSED", "the document is not as agreed", errors) from None
+
+
+def _wrong(reason: str) -> PydanticCustomError:
+    return PydanticCustomError("wrong", "{reason}", {"reason": reason})
+
+
+def _attribute(text: str) -> str:
+    """A `key=value` text; a birthday and a sex have their form."""
+    name, mark, value = text.partition("=")
+    if not name or not mark:
+        raise _wrong("is not key=value")
+    if name == "birthday" and value != "-1":
+        try:
+            date.fromisoformat(value)
+        except ValueError:
+            raise _wrong("is no day") from None
+    if name == "sex" and value not in ("1", "2", "-1"):
+        raise _wrong("is no code of GB/T 2261.1")
+    return text
+
+
+Text = Annotated[str, Field(min_length=1, max_length=512)]
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+Short = Annotated[str, Field(min_length=1, max_length=64)]
+Moment = Annotated[int, Field(ge=10**12, lt=10**13)]
+Region = Annotated[str, Field(pattern=r"^[0-9]{12}$")]
+Attributes = Annotated[list[Annotated[str, AfterValidator(_attribute)]], Field(max_length=50)]
+Form = Annotated[dict[Short, Annotated[str, Field(max_length=20_000)]], Field(max_length=500)]
+PersonDocument = Literal["111", "414", "511", "516", "553", "999"]
+OrganisationDocument = Literal["001", "099"]
+
+
+def _resident(shape: str) -> Callable[[str], bool]:
+    """A number of 18 characters that ends in an ISO 7064 MOD 11-2 check character (GB 11643)."""
+    return lambda number: re.fullmatch(shape, number) is not None and bool(mod_11_2.is_valid(number))
+
+
+_NUMBERS: Mapping[str, Callable[[str], bool]] = {
+    "111": _resident("[1-7][0-9]{16}[0-9X]"),
+    "999": _resident("8[123]0000[0-9]{11}[0-9X]"),
+    "001": lambda number: bool(re.fullmatch("[0-9A-Z]{18}", number)) and uscc.is_valid(number),
+}
+
+
+def number_fits(kind: str, number: str) -> bool:
+    """Say whether a number of this kind of document can be one: form and check digit, where it has one."""
+    fits = _NUMBERS.get(kind)
+    return fits(number) if fits else re.fullmatch(r"[A-Z0-9()/-]{4,30}", number) is not None
+
+
+# --- cases -------------------------------------------------------------------------------------------------------
+
+
+class Item(Model):
+    """Which item is applied for; one of the two codes must be there."""
+
+    item_code: Short | None = None
+    task_handle_item: Short | None = None
+    item_name: Text
+    situation_code: Short | None = None
+
+
+class Source(Model):
+    """Where a case comes from."""
+
+    region_code: Region
+    window_no: Short | None = None
+    user_code: Short | None = None
+
+
+class Person(Model):
+    """A natural person."""
+
+    person_name: Text
+    certificate_type: PersonDocument
+    certificate_number: Text
+    mobile: Short | None = None
+
+    @model_validator(mode="after")
+    def _number(self) -> Person:
+        if not number_fits(self.certificate_type, self.certificate_number):
+            raise _wrong("certificateNumber is not a number of its type")
+        return self
+
+
+class Enterprise(Model):
+    """An organisation."""
+
+    org_name: Text
+    org_code_type: OrganisationDocument
+    org_code: Text
+    contact_phone: Short | None = None
+
+    @model_validator(mode="after")
+    def _number(self) -> Enterprise:
+        if not number_fits(self.org_code_type, self.org_code):
+            raise _wrong("orgCode is not a number of its type")
+        return self
+
+
+class Applicant(Model):
+    """Who applies: a person or an organisation, as the type says."""
+
+    applicant_type: Literal["1", "2", "3"]
+    person: Person | None = None
+    enterprise: Enterprise | None = None
+    attributes: Attributes = []
+
+    @model_validator(mode="after")
+    def _one(self) -> Applicant:
+        if (self.applicant_type == "1") != (self.person is not None) or (self.person is None) == (
+            self.enterprise is None
+        ):
+            raise _wrong("person or enterprise, as applicantType says")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The name of whoever it is."""
+        return self.person.person_name if self.person else self.enterprise.org_name if self.enterprise else ""
+
+
+class Material(Model):
+    """A file, which was uploaded before."""
+
+    material_code: Short
+    material_name: Text
+    file_type: Annotated[str, Field(pattern=r"^[a-z]+/[A-Za-z0-9.+-]+$")]
+    file_size: int = Field(ge=0)
+    file_digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    digest_type: Literal["SHA256"]
+
+
+Materials = Annotated[list[Material], Field(max_length=200)]
+
+
+class Case(Model):
+    """The document of `POST /v1/cases`."""
+
+    source_no: Id
+    item: Item
+    biz_source: Literal["01", "02", "08", "09"]
+    apply_time: Moment
+    region_code: Annotated[str, Field(pattern="^4403[0-9]{8}$")]
+    source: Source
+    applicant: Applicant
+    form_data: Form
+    material_names: str | None = None
+    material_list: Materials
+    attributes: Attributes = []
+
+
+def read_case(document: Document, items: Set[str]) -> CaseSaid:
+    """Read a case. Raises Refusal."""
+    case = read(Case, document)
+    if (case.item.item_code or case.item.task_handle_item) not in items:
+        errors = [{"field": "item.itemCode", "reason": "is not an item that is handled here"}]
+        raise Refusal(422, "REFUSED", "the item is unknown", errors)
+    return CaseSaid(case.source_no, case.applicant.name, _files(case.material_list))
+
+
+def _files(materials: list[Material]) -> list[File]:
+    return [
+        File(each.material_code, each.file_digest, each.file_size, each.file_type, f"materialList.{place}.fileDigest")
+        for place, each in enumerate(materials)
+    ]
+
+
+# --- messages ----------------------------------------------------------------------------------------------------
+
+
+class Origin(Model):
+    """Where a supplement was handed in."""
+
+    window_no: Short | None = None
+    user_code: Short | None = None
+
+
+class Supplement(Model):
+    """What is handed in later."""
+
+    supplement_no: Id
+    source_no: Id
+    project_no: Short
+    supplement_time: Moment
+    source: Origin | None = None
+    form_data: Form = {}
+    material_list: Materials
+    all_supplied: bool
+
+
+class Withdrawal(Model):
+    """The applicant's wish to end the case."""
+
+    withdraw_no: Id
+    source_no: Id
+    project_no: Short
+    withdraw_time: Moment
+    withdraw_reason: Annotated[str, Field(min_length=1, max_length=2000)]
+    user_code: Short | None = None
+
+
+class Rating(Model):
+    """How content somebody is (好差评)."""
+
+    assess_no: Id
+    source_no: Id
+    project_no: Short
+    item_code: Short
+    assess_role: Literal["collecting", "handling"]
+    satisfaction: int = Field(ge=1, le=5)
+    eval_detail: list[Short] = []
+    writing_evaluation: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    assess_channel: Literal["pc", "mobile", "qr", "hall", "sms", "kiosk", "hotline"]
+    assess_time: Moment
+    is_default: bool
+
+
+class Complaint(Model):
+    """What somebody complains of."""
+
+    complaint_no: Id
+    source_no: Id
+    project_no: Short
+    content: Annotated[str, Field(min_length=1, max_length=2000)]
+    complaint_time: Moment
+    contact: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+
+
+def _supplement(document: Document) -> MessageSaid:
+    said = read(Supplement, document)
+    files = _files(said.material_list)
+    return MessageSaid(said.supplement_no, said.source_no, said.project_no, files, complete=said.all_supplied)
+
+
+def _withdrawal(document: Document) -> MessageSaid:
+    said = read(Withdrawal, document)
+    return MessageSaid(said.withdraw_no, said.source_no, said.project_no)
+
+
+def _rating(document: Document) -> MessageSaid:
+    said = read(Rating, document)
+    return MessageSaid(said.assess_no, said.source_no, said.project_no, role=said.assess_role)
+
+
+def _complaint(document: Document) -> MessageSaid:
+    said = read(Complaint, document)
+    return MessageSaid(said.complaint_no, said.source_no, said.project_no)
+
+
+MESSAGES: Mapping[str, Callable[[Document], MessageSaid]] = {
+    "supplements": _supplement,
+    "withdrawals": _withdrawal,
+    "ratings": _rating,
+    "complaints": _complaint,
+}
+"""Where a message is handed in → how it is read."""
+
+
+# --- certificates ------------------------------------------------------------------------------------------------
+
+
+class CertificateNamed(Model):
+    """Which type of certificate."""
+
+    certificate_type: str
+    certificate_name: str
+
+
+class Holder(Model):
+    """Whose certificate: name and number must both fit."""
+
+    certificate_holder: str
+    certificate_holder_type: str
+    certificate_holder_code: str
+
+
+class Business(Model):
+    """What it is needed for."""
+
+    org_name: str
+    user_name: str | None = None
+    user_code: str | None = None
+    item_code: str | None = None
+    task_handle_item: str | None = None
+    item_name: str
+    project_no: str
+
+
+class Query(Model):
+    """One entry of `queries`."""
+
+    certificate: CertificateNamed
+    holder: Holder
+    use_cause: Annotated[str, Field(max_length=200)]
+    business: Business
+    attributes: Attributes = []
+
+    def is_whole(self) -> bool:
+        """Say whether everything that must be named is named."""
+        told = self.business
+        texts: list[Any] = [
+            *self.holder.model_dump().values(), self.use_cause, told.org_name, told.user_name or told.user_code,
+            told.item_code or told.task_handle_item, told.item_name, told.project_no,
+            self.certificate.certificate_type or self.certificate.certificate_name,
+        ]  # fmt: skip
+        return all(isinstance(text, str) and text.strip() for text in texts)
+
+
+class Batch(Model):
+    """The document of `POST /v1/certificates/query`."""
+
+    queries: Annotated[list[Query], Field(min_length=1, max_length=20)]
