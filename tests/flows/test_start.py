@@ -168,7 +168,7 @@ def _break_calendar(layout: Layout) -> None:
 
 
 def _break_windows(layout: Layout) -> None:
-    rewrite(layout.folder / "windows.toml", {'regions = ["guangdong", "foshan", "hongkong"]': 'regions = ["atlantis"]'})
+    rewrite(layout.folder / "windows.toml", {'regions = ["guangdong", ': 'regions = ["atlantis", '})
 
 
 def _break_settings(layout: Layout) -> None:

@@ -19,7 +19,7 @@ from gateway.data import load_data, read_config
 from gateway.domain.identity import Assurance
 from gateway.errors import NotPermitted, StartRefused
 from gateway.policy.recognition import Ask, Line, PersonKind, Recognition, load_recognition, uncovered
-from gateway.sandbox.layout import Choices, Layout, Ports, lay_out
+from gateway.sandbox.layout import Choices, Layout, Ports, lay_out, simulated_regions
 
 REGIONS = {"guangdong", "hongkong", "macau"}
 SERVICES = {"portal", "window"}
@@ -257,7 +257,8 @@ def test_regions_that_no_line_names_are_found(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Layout:
-    ports = Ports(public=8080, admin=9090, authorities={"guangdong": 1, "foshan": 2, "hongkong": 3})
+    regions = {region: number for number, region in enumerate(simulated_regions(), 1)}  # the seed names all of them
+    ports = Ports(public=8080, admin=9090, authorities=regions)
     return lay_out(tmp_path_factory.mktemp("pearl"), ports, Choices())
 
 
