@@ -270,10 +270,10 @@ class Desk:
             if (said.case, said.number) != (page["id"], page["number"]):
                 raise Refusal(422, "REFUSED", "the message is about another case")
             self._check_files(said.case, said.files)
-            if self.notebook.get("messages", f"{segment}/{said.id}") is None:
+            if self.notebook.get("messages", said.id) is None:
                 self._have_it_said(asked, segment, said)
-                written = {"case": said.case, "digest": _digest(document), "role": said.role}
-                self.notebook.put("messages", f"{segment}/{said.id}", written)
+                written = {"kind": segment, "case": said.case, "digest": _digest(document), "role": said.role}
+                self.notebook.put("messages", said.id, written)
             self.notebook.count("arrivals", said.id)
             return {"messageNo": said.id}
 
@@ -295,17 +295,17 @@ class Desk:
         in_background(asked.request.app, self.cases.go_on(said.case))
 
     def _is_rated(self, said: MessageSaid) -> bool:
-        written = self.notebook.entries("messages")
-        rated = [entry for key, entry in written.items() if key.startswith("ratings/")]
-        return any((entry["case"], entry["role"]) == (said.case, said.role) for entry in rated)
+        rating = ("ratings", said.case, said.role)
+        written = self.notebook.entries("messages").values()
+        return any((entry["kind"], entry["case"], entry["role"]) == rating for entry in written)
 
     def show_message(self, segment: str) -> Callable[[Asked], Awaitable[Document]]:
         """Return the operation that says whether a message of one kind is there."""
 
         async def show(asked: Asked) -> Document:
             message_id, case_id = asked.request.match_info["message"], asked.request.match_info["case"]
-            written = self.notebook.get("messages", f"{segment}/{message_id}")
-            if written is None or written["case"] != case_id:
+            written = self.notebook.get("messages", message_id)
+            if written is None or (written["kind"], written["case"]) != (segment, case_id):
                 raise Refusal(404, "NO_SUCH_MESSAGE")
             return {"messageNo": message_id}
 
