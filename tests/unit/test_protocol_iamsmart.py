@@ -32,7 +32,7 @@ from gateway.errors import (
     ReplayedCallback,
     StartRefused,
 )
-from gateway.ports import Adapter, Callback, CallbackReading
+from gateway.ports import Adapter, Callback, CallbackReading, CaseMessage, Material
 from gateway.protocols.iamsmart import header_signature, open_content, seal_content
 from tests.unit.protocol_support import NOW, FarSide, Seen, far_side, kit, material, order
 
@@ -430,3 +430,72 @@ async def test_a_key_that_is_no_rsa_key_of_2048_bits_stops_the_start(key: str) -
         with pytest.raises(StartRefused) as caught:
             open_adapter(lent)
     assert [problem.field for problem in caught.value.problems] == ["regions.hongkong.secrets.kek_private_key"]
+
+
+# --- messages about a case ---------------------------------------------------------------------------------------
+
+WISH = {"messageID": "m-1", "reason": "CHAN, Tai Man changed his mind"}
+QUERY = "/api/v1/cases/messages/query"
+ADDRESSES = {"supplement": "supplement", "withdrawal": "withdraw", "complaint": "complain"}
+
+
+def hearing(code: str = "M00000", content: Any = None) -> Authority:
+    said = {"messageID": "m-1"} if content is None else content
+    paths = [*(f"/api/v1/cases/{name}" for name in ADDRESSES.values()), QUERY]
+    return Authority(dict.fromkeys(paths, (code, said)))
+
+
+async def tell(authority: Any, kind: str = "withdrawal", *materials: Material) -> FarSide:
+    async with hongkong(authority) as (adapter, far):
+        assert adapter.messages is not None
+        await adapter.messages.send(CaseMessage("m-1", kind, "s-1", "HK0000000001", WISH, materials))
+        return far
+
+
+async def holds(authority: Authority) -> bool:
+    async with hongkong(authority) as (adapter, _):
+        assert adapter.messages is not None
+        return await adapter.messages.holds(CaseMessage("m-1", "withdrawal", "s-1", "HK0000000001", WISH))
+
+
+@pytest.mark.parametrize("kind", sorted(ADDRESSES))
+async def test_each_kind_of_message_has_an_address(kind: str) -> None:
+    authority = hearing()
+    far = await tell(authority, kind)
+    assert far.seen[-1].path == f"/api/v1/cases/{ADDRESSES[kind]}"
+    assert authority.plain(far.seen[-1]) == WISH
+
+
+async def test_a_rating_does_not_go_to_hong_kong() -> None:
+    async with hongkong(hearing()) as (adapter, _):
+        assert adapter.messages is not None
+        assert adapter.messages.kinds == ADDRESSES.keys()
+
+
+async def test_a_supplement_whose_file_is_not_taken_was_certainly_not_taken() -> None:
+    authority = Authority({"/api/v1/documents/upload": ("D50000", None)})
+    with pytest.raises(RegionUnreachable):
+        await tell(authority, "supplement", material())
+
+
+async def test_a_message_is_not_here_only_by_the_regions_code() -> None:
+    assert await holds(hearing())
+    assert not await holds(hearing("D40400", {}))
+    for code in ("D50000", "D40004"):
+        with pytest.raises(RegionUncertain):
+            await holds(hearing(code))
+
+
+async def test_the_receipt_of_another_message_leaves_the_outcome_unknown() -> None:
+    for content in ({"messageID": "m-2"}, {}):
+        with pytest.raises(RegionUncertain):
+            await tell(hearing(content=content))
+        with pytest.raises(RegionUncertain):
+            await holds(hearing(content=content))
+
+
+async def test_the_refusal_of_a_message_does_not_repeat_its_words() -> None:
+    errors = {"errors": [{"field": "refNo", "reason": f"{WISH['reason']}: too late"}]}
+    with pytest.raises(RegionRefused) as caught:
+        await tell(hearing("D42200", errors))
+    assert [problem.reason for problem in caught.value.problems] == ["***: too late"]

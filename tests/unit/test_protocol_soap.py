@@ -25,7 +25,7 @@ from signxml.verifier import SignatureConfiguration, XMLVerifier
 
 from adapters.foshan.adapter import open_adapter
 from gateway.errors import RegionError, RegionRefused, RegionUncertain, RegionUnreachable, StartRefused
-from gateway.ports import Adapter
+from gateway.ports import Adapter, CaseMessage
 from tests.unit.protocol_support import NOW, FarSide, Seen, far_side, kit, material, order
 
 NS = "urn:gov:foshan:exchange:v1"
@@ -488,3 +488,57 @@ async def test_a_wrong_key_or_certificate_stops_the_start(name: str, value: byte
         with pytest.raises(StartRefused) as caught:
             open_adapter(lent)
     assert [problem.field for problem in caught.value.problems] == [f"regions.foshan.secrets.{field}"]
+
+
+# --- messages about a case ---------------------------------------------------------------------------------------
+
+WISH = f'<Withdrawal xmlns="{NS}"><MessageNo>m-1</MessageNo><Reason>陈大文不再需要</Reason></Withdrawal>'.encode()
+TAKEN = f'<MessageReceipt xmlns="{NS}"><MessageNo>m-1</MessageNo><CaseNo>s-1</CaseNo></MessageReceipt>'
+NOT_HERE = f'<NoSuchMessage xmlns="{NS}"><MessageNo>m-1</MessageNo></NoSuchMessage>'
+
+
+async def send(answer: Answer, status: int = 200, *, kind: str = "withdrawal", materials: Any = ()) -> FarSide:
+    async with foshan(answer, status) as (adapter, far):
+        assert adapter.messages is not None
+        await adapter.messages.send(CaseMessage("m-1", kind, "s-1", "FS000000000001", WISH, materials))
+        return far
+
+
+async def holds(answer: Answer) -> bool:
+    async with foshan(answer) as (adapter, _):
+        assert adapter.messages is not None
+        return await adapter.messages.holds(CaseMessage("m-1", "withdrawal", "s-1", "FS000000000001", WISH))
+
+
+@pytest.mark.parametrize("kind", ["supplement", "withdrawal", "rating", "complaint"])
+async def test_each_kind_of_message_has_an_operation(kind: str) -> None:
+    far = await send(answering(TAKEN), kind=kind)
+    assert [seen.headers["SOAPAction"] for seen in far.seen] == [f'"{NS}#Submit{kind.capitalize()}"']
+
+
+async def test_a_supplement_whose_file_is_not_taken_was_certainly_not_taken() -> None:
+    with pytest.raises(RegionUnreachable):
+        await send(lambda _: b"\xff", kind="supplement", materials=[material()])
+
+
+async def test_a_message_is_not_here_only_by_a_signed_word() -> None:
+    assert await holds(answering(TAKEN))
+    assert not await holds(answering(NOT_HERE))
+    with pytest.raises(RegionUncertain):
+        await holds(lambda _: envelope(etree.fromstring(NOT_HERE)))
+
+
+async def test_the_receipt_of_another_message_leaves_the_outcome_unknown() -> None:
+    for given in (TAKEN, NOT_HERE):
+        with pytest.raises(RegionUncertain):
+            await holds(answering(given.replace("m-1", "m-2")))
+    with pytest.raises(RegionUncertain):
+        await send(answering(TAKEN.replace("m-1", "m-2")))
+    with pytest.raises(RegionUncertain):
+        await send(answering(NOT_HERE))
+
+
+async def test_the_refusal_of_a_message_does_not_repeat_its_words() -> None:
+    with pytest.raises(RegionRefused) as caught:
+        await send(lambda _: fault("Client", "state", "陈大文不再需要: too late"), 500)
+    assert caught.value.public == "foshan refused the message: state: ***: too late"

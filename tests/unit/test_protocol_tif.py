@@ -26,7 +26,7 @@ from gateway.errors import (
     ReplayedCallback,
     StartRefused,
 )
-from gateway.ports import Adapter, Callback, CallbackReading, CodeQuestion, ResolvedCode
+from gateway.ports import Adapter, Callback, CallbackReading, CaseMessage, CodeQuestion, Material, ResolvedCode
 from gateway.protocols.tif import tif_signature
 from tests.unit.protocol_support import NOW, Answerer, FarSide, Seen, far_side, kit, material, order
 
@@ -363,3 +363,107 @@ async def test_the_refusal_of_a_city_code_does_not_repeat_it() -> None:
     with pytest.raises(RegionRefused) as caught:
         await resolve(lambda _: says(refusal, 422))
     assert QUESTION.code not in f"{caught.value.public} {caught.value.detail} {caught.value.problems}"
+
+
+# --- messages about a case ---------------------------------------------------------------------------------------
+
+RATING = {"assess_id": "m-1", "writing_evaluation": "陈大文不满意"}
+
+
+def said(kind: str = "rating", *materials: Material) -> CaseMessage:
+    return CaseMessage("m-1", kind, "s-1", "4" * 24, RATING, materials)
+
+
+async def send(answer: Answerer, message: CaseMessage | None = None) -> FarSide:
+    async with guangdong(answer) as (adapter, far):
+        assert adapter.messages is not None
+        await adapter.messages.send(message or said())
+        return far
+
+
+async def holds(answer: Answerer) -> bool:
+    async with guangdong(answer) as (adapter, _):
+        assert adapter.messages is not None
+        return await adapter.messages.holds(said())
+
+
+@pytest.mark.parametrize(
+    ("kind", "address"),
+    [
+        ("supplement", "supplements"),
+        ("withdrawal", "withdrawals"),
+        ("rating", "ratings"),
+        ("complaint", "complaints"),
+    ],
+)
+async def test_each_kind_of_message_has_an_address_and_is_marked_with_its_number(kind: str, address: str) -> None:
+    far = await send(lambda _: says({"code": "200", "data": {"xxbh": "m-1"}}), said(kind))
+    (seen,) = far.seen
+    assert (seen.method, seen.path) == ("POST", f"/ebus/pearl/v1/{address}")
+    assert seen.headers["x-pearl-message-id"] == "m-1"
+    assert orjson.loads(seen.body) == RATING
+
+
+async def test_a_supplement_whose_file_is_not_taken_was_certainly_not_taken() -> None:
+    with pytest.raises(RegionUnreachable):
+        await send(lambda _: web.Response(body=b"\xff"), said("supplement", material()))
+
+
+async def test_the_receipt_of_another_message_leaves_the_outcome_unknown() -> None:
+    with pytest.raises(RegionUncertain):
+        await send(lambda _: says({"code": "200", "data": {"xxbh": "m-2"}}))
+    with pytest.raises(RegionUncertain):
+        await holds(lambda _: says({"code": "200", "data": {"xxbh": "m-2"}}))
+
+
+async def test_the_refusal_of_a_message_does_not_repeat_its_words() -> None:
+    with pytest.raises(RegionRefused) as caught:
+        await send(lambda _: says({"code": "422", "message": "陈大文不满意: rated already"}, 422))
+    assert caught.value.public == "guangdong refused the message: ***: rated already"
+
+
+async def test_a_message_is_not_here_only_in_the_regions_own_words() -> None:
+    assert await holds(lambda _: says({"code": "200", "data": {"xxbh": "m-1"}}))
+    assert not await holds(lambda _: says({"code": "404", "message": "no"}, 404))
+    for page in (b"<html>", b"{}"):
+        with pytest.raises(RegionUncertain):
+            await holds(lambda _, page=page: web.Response(status=404, body=page))
+
+
+# --- items -------------------------------------------------------------------------------------------------------
+
+
+async def items(*pages: Any) -> Any:
+    """Read a list of items whose pages are these, one after the other."""
+    async with guangdong(lambda seen: says({"code": "200", "data": pages[int(seen.query["pageNo"]) - 1]})) as (
+        adapter,
+        _,
+    ):
+        assert adapter.catalogue is not None
+        return await adapter.catalogue.items()
+
+
+async def test_a_list_of_items_is_read_page_by_page() -> None:
+    rows = [{"SXBM": str(number)} for number in range(3)]
+    assert await items({"total": 3, "rows": rows[:2]}, {"total": 3, "rows": rows[2:]}) == rows
+    assert await items({"total": 0, "rows": []}) == []
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        pytest.param([{"total": 2, "rows": [{}]}, {"total": 2, "rows": []}], id="a page is missing"),
+        pytest.param([{"total": 2, "rows": [{}]}, {"total": 3, "rows": [{}]}], id="the total changes"),
+        pytest.param([{"total": 1, "rows": [{}, {}]}], id="more than announced"),
+        pytest.param([{"total": "1", "rows": [{}]}], id="the total is no number"),
+        pytest.param([{"total": True, "rows": [{}]}], id="the total is a truth value"),
+        pytest.param([{"total": 10**6, "rows": [{}]}], id="without end"),
+        pytest.param([{"total": 1, "rows": ["x"]}], id="a row is no item"),
+        pytest.param([{"rows": [{}]}], id="no total"),
+        pytest.param([{"total": 1}], id="no rows"),
+    ],
+)
+async def test_half_a_list_of_items_is_none(pages: list[Any]) -> None:
+    """Whatever is not in the list would look as if it were gone."""
+    with pytest.raises(RegionUncertain):
+        await items(*pages)
