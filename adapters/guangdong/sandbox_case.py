@@ -168,7 +168,7 @@ def read_record(kind: type[R], body: bytes, known: Known) -> R | list[dict[str, 
 
 
 def _moment(text: str) -> str:
-    if not (re.fullmatch(r"[0-9]{14}", text) and _parsed(text, "%Y%m%d%H%M%S")):
+    if not (re.fullmatch(r"[0-9]{14}", text) and parsed(text, "%Y%m%d%H%M%S")):
         raise ValueError("not a time as yyyyMMddHHmmss")
     return text
 
@@ -202,11 +202,12 @@ def uscc_fits(number: str) -> bool:
 
 def past_day(text: str, today: date) -> bool:
     """Say whether the text is a day (yyyyMMdd) not after today."""
-    day = _parsed(text, "%Y%m%d") if re.fullmatch(r"[0-9]{8}", text) else None
+    day = parsed(text, "%Y%m%d") if re.fullmatch(r"[0-9]{8}", text) else None
     return day is not None and day.date() <= today
 
 
-def _parsed(text: str, form: str) -> datetime | None:
+def parsed(text: str, form: str) -> datetime | None:
+    """Return the wall time in a text of this form, or None."""
     try:
         return datetime.strptime(text, form)  # noqa: DTZ007 - the wire has Beijing wall time; only its form matters here
     except ValueError:

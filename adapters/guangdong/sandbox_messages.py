@@ -14,13 +14,22 @@ from typing import Annotated, Any, Literal
 from aiohttp import web
 from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator
 
-from adapters.guangdong.sandbox_case import FormField, Identifier, Known, Material, Moment, Record, Text, read_record
+from adapters.guangdong.sandbox_case import (
+    FormField,
+    Identifier,
+    Known,
+    Material,
+    Moment,
+    Record,
+    Text,
+    parsed,
+    read_record,
+)
 from adapters.guangdong.sandbox_cases import Intake, beijing, refusal
 
 
 def _assess_time(text: str) -> str:
-    # The same moment in another dress: read_record says what is wrong, so the dress is all that is looked at here.
-    if len(text) != 19 or (text[4], text[7], text[10], text[13], text[16]) != ("-", "-", " ", ":", ":"):
+    if len(text) != 19 or parsed(text, "%Y-%m-%d %H:%M:%S") is None:
         raise ValueError("not a time as yyyy-MM-dd HH:mm:ss")
     return text
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import gzip
 import hashlib
 import io
@@ -904,6 +905,143 @@ async def test_neither_the_notebook_nor_the_log_knows_the_applicant(
         assert personal.encode() not in pages
         assert json.dumps(personal).encode() not in pages
         assert personal not in "".join(r.getMessage() for r in caplog.records if r.name.startswith("adapters"))
+
+
+# --- courses and messages about a case ---
+
+
+@pytest.mark.parametrize(
+    ("order", "statuses"),
+    [
+        ("course_supplement_expired", "10 30 32 81"),
+        ("course_tolerance_breached", "10 22 43 81"),
+        ("course_special", "10 20 40 41 50 60"),
+        ("course_extended", "10 20 42 50 60"),
+        ("course_refused", "10 21"),
+        ("course_not_within_power", "10 23"),
+        ("course_returned", "10 81"),
+        ("course_void", "10 20 50 60 82"),
+        ("course_delivered", "10 20 50 60 70"),
+    ],
+)
+async def test_a_case_takes_the_course_that_was_ordered(office: Office, order: str, statuses: str) -> None:
+    await office.misbehave(order)
+    await office.send("SubmitCase", case())
+    events = await office.events_until("PG-1", statuses.split()[-1])
+    assert [value(event, "Status") for event in events] == statuses.split()
+
+
+async def at_notice(office: Office, order: str = "course_supplement", status: str = "30") -> Element:
+    """Submit a case that then waits for its applicant; return its last event."""
+    await office.misbehave(order)
+    await office.upload("PG-1", b"%PDF")
+    await office.send("SubmitCase", case(contents=(b"%PDF",)))
+    return (await office.events_until("PG-1", status))[-1]
+
+
+async def tell(office: Office, tag: str, event: Element, number: str = "M-1", **told: object) -> Answer:
+    """Say something about the case of an event. An element among `told` is put where the text would stand."""
+    numbers = {"MessageNo": number, "CaseNo": value(event, "CaseNo"), "AcceptNo": value(event, "AcceptNo")}
+    element = make(tag, **{**numbers, **told})
+    for name, part in told.items():
+        if isinstance(part, Element):
+            element.replace(place(element, name), part)
+    return await office.send(f"Submit{tag}", element)
+
+
+async def supplement(office: Office, event: Element, number: str = "M-1", complete: str = "true") -> Answer:
+    materials = make("Materials")
+    materials.append(listed(b"%PDF"))
+    told = {"SubmitTime": "2026-03-02T12:00:00+08:00", "Materials": materials, "Complete": complete}
+    return await tell(office, "Supplement", event, number, **told)
+
+
+async def withdraw(office: Office, event: Element, number: str = "M-1") -> Answer:
+    return await tell(
+        office, "Withdrawal", event, number, AskedAt="2026-03-02T12:00:00+08:00", Reason="测试甲不再需要"
+    )  # fmt: skip
+
+
+async def rate(office: Office, event: Element, number: str = "M-1", **changed: object) -> Answer:
+    told = {"ItemCode": ITEM, "Role": "HANDLING", "Score": 5, "Channel": "4", "RatedAt": "2026-03-02T12:00:00+08:00"}
+    return await tell(office, "Rating", event, number, **{**told, "ByDefault": "false", **changed})
+
+
+async def test_a_notice_names_what_is_missing_and_the_case_waits_for_it(office: Office) -> None:
+    """A part of it is kept and moves nothing; all of it is acted on once, however often it comes."""
+    notice = await at_notice(office)
+    assert place(notice, "Materials/Material").get("code") == "M1"
+    assert (value(notice, "DueOn"), value(notice, "Operator")) == ("2026-03-17", "FS0001")
+    assert (await supplement(office, notice, "M-0", "false")).name == "MessageReceipt"
+    for _ in range(2):
+        assert (await supplement(office, notice)).get("MessageNo") == "M-1"
+    events = await office.events_until("PG-1", "60")
+    assert [value(event, "Status") for event in events] == ["10", "30", "31", "20", "50", "60"]
+    for number, name in {"M-1": "MessageReceipt", "M-2": "NoSuchMessage"}.items():
+        assert (await office.send("QueryMessage", make("MessageQuery", MessageNo=number))).name == name
+    assert (await office.ledger())["arrivals"] == {"PG-1": 1, "M-0": 1, "M-1": 2}
+    late = await supplement(office, notice, "M-2")
+    assert (late.code, late.faultcode) == ("state", "soap:Client")
+
+
+async def test_what_was_deferred_may_follow_and_then_the_case_is_accepted(office: Office) -> None:
+    await supplement(office, await at_notice(office, "course_tolerance", "22"))
+    events = await office.events_until("PG-1", "60")
+    assert [value(event, "Status") for event in events] == ["10", "22", "20", "50", "60"]
+
+
+async def test_a_supplement_names_only_what_was_uploaded_for_its_case(office: Office) -> None:
+    notice = await at_notice(office)
+    materials = make("Materials")
+    materials.append(listed(b"never uploaded"))
+    told = {"SubmitTime": "2026-03-02T12:00:00+08:00", "Materials": materials, "Complete": "true"}
+    assert (await tell(office, "Supplement", notice, **told)).code == "digest"
+    assert (await office.ledger())["messages"] == {}
+
+
+async def test_a_case_is_withdrawn_until_it_is_decided(office: Office) -> None:
+    notice = await at_notice(office)
+    for _ in range(2):
+        assert (await withdraw(office, notice)).name == "MessageReceipt"
+    events = await office.events_until("PG-1", "80")
+    assert [value(event, "Status") for event in events] == ["10", "30", "80"]
+    await office.send("SubmitCase", case("PG-2"))
+    done = (await office.events_until("PG-2", "60"))[-1]
+    assert (await withdraw(office, done, "M-2")).code == "state"
+
+
+async def test_each_role_is_rated_once_and_after_completion(office: Office) -> None:
+    notice = await at_notice(office)
+    assert (await rate(office, notice)).code == "state"
+    await supplement(office, notice, "M-0")
+    done = (await office.events_until("PG-1", "60"))[-1]
+    assert [(await rate(office, done)).name for _ in range(2)] == ["MessageReceipt"] * 2
+    assert (await rate(office, done, "M-2")).code == "state"
+    assert (await rate(office, done, "M-3", Role="COLLECTING")).name == "MessageReceipt"
+    assert (await rate(office, done, "M-4", Score=6, Channel="8", ByDefault="1")).text.count("wanted") == 3
+
+
+async def test_a_message_belongs_to_one_case_and_leaves_nobodys_words(office: Office) -> None:
+    await office.send("SubmitCase", case())
+    done = (await office.events_until("PG-1", "60"))[-1]
+    told = {"Text": "测试甲等了很久", "MadeAt": "2026-03-02T12:00:00+08:00"}
+    other = copy.deepcopy(done)
+    place(other, "AcceptNo").text = "FS999999999999"
+    assert (await tell(office, "Complaint", other, **told)).code == "unknown-case"
+    assert (await tell(office, "Complaint", done, **told)).name == "MessageReceipt"
+    assert "测试甲" not in json.dumps((await office.ledger())["messages"], ensure_ascii=False)
+
+
+async def test_a_message_that_was_taken_is_acted_on_after_a_restart(
+    opened: Opened, settings: AuthoritySettings
+) -> None:
+    office = await opened(settings)
+    notice = await at_notice(office)
+    await office.http.close()
+    slow = await opened(replace(settings, pace=3600))
+    assert (await withdraw(slow, notice)).name == "MessageReceipt"
+    await slow.http.close()
+    assert value((await (await opened(settings)).events_until("PG-1", "80"))[-1], "Reason")
 
 
 # --- certificates ---

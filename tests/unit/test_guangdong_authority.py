@@ -957,3 +957,237 @@ async def test_an_authority_without_its_secrets_does_not_start(start: Start) -> 
     with pytest.raises(ValueError, match=r"paas_token.*item_codes"):
         async with start(secrets={"paas_id": b"", "client_id": b"", "client_secret": b""}):
             pass
+
+
+# Courses
+
+
+@pytest.mark.parametrize(
+    ("order", "states"),
+    [
+        ("course_supplement_expired", "SB BZGZ BZYQ TJ"),
+        ("course_tolerance_breached", "SB SL2 RQYQ TJ"),
+        ("course_special", "SB SL1 TBCXSQ TBCXJG SPCL BJ"),
+        ("course_extended", "SB SL1 YQBL SPCL BJ"),
+        ("course_refused", "SB SL0"),
+        ("course_not_within_power", "SB SL3"),
+        ("course_returned", "SB TJ"),
+        ("course_void", "SB SL1 SPCL BJ ZF"),
+        ("course_delivered", "SB SL1 SPCL BJ LQDJ"),
+    ],
+)
+async def test_a_case_takes_the_course_that_was_ordered(
+    caller: Caller, receiver: Receiver, order: str, states: str
+) -> None:
+    await caller.order(order)
+    await caller.upload()
+    await caller.file(a_case())
+    wanted = states.split()
+    events = [await receiver.next_event() for _ in wanted]
+    assert [event["ztdm"] for event in events] == wanted
+    await caller.file(a_case(wwbh="KY-2"))
+    assert [(await receiver.next_event())["ztdm"] for _ in range(4)] == ["SB", "SL1", "SPCL", "BJ"]
+
+
+async def test_a_special_procedure_says_how_long_it_lasts_and_a_record_its_own_time(
+    caller: Caller, receiver: Receiver
+) -> None:
+    await caller.order("course_special")
+    await caller.upload()
+    await caller.file(a_case())
+    opened = [await receiver.next_event() for _ in range(3)][-1]
+    assert (opened["tbcxsx"], opened["tbcxsxdw"], opened["tbcxksrq"]) == (30, "G", opened["fssj"])
+
+
+# Messages about a case
+
+SUPPLEMENTS, MESSAGES = "/ebus/pearl/v1/supplements", "/ebus/pearl/v1/messages"
+
+
+async def at_notice(caller: Caller, receiver: Receiver, order: str = "course_supplement") -> dict[str, Any]:
+    """File a case that then waits for its applicant; return the last event."""
+    await caller.order(order)
+    await caller.upload()
+    await caller.file(a_case())
+    return [await receiver.next_event() for _ in range(2)][-1]
+
+
+async def completed(caller: Caller, receiver: Receiver) -> dict[str, Any]:
+    await caller.upload()
+    await caller.file(a_case())
+    return [await receiver.next_event() for _ in range(4)][-1]
+
+
+async def tell(caller: Caller, kind: str, event: dict[str, Any], **changes: Any) -> tuple[int, Any]:
+    """Say something about the case of an event."""
+    numbers = {"xxbh": "M-1", "wwbh": event["wwbh"], "sblsh": event["sblsh"]}
+    ratings = {"assess_id": "M-1", "wwbh": event["wwbh"], "projectNo": event["sblsh"]}
+    bodies = {
+        "supplements": numbers | {"bzsj": "20231115061320", "clxx": a_case()["clxx"], "sfbq": "1"},
+        "withdrawals": numbers | {"chsj": "20231115061320", "chyy": "陈测试不再需要"},
+        "ratings": ratings
+        | {"task_code": ITEM, "assess_role": "2", "satisfaction": 5, "pf": "4", "is_default": "0"}
+        | {"assess_time": "2023-11-15 06:13:20", "writing_evaluation": "陈测试很满意"},
+        "complaints": numbers | {"tsnr": "陈测试等了很久", "tssj": "20231115061320"},
+    }
+    message = bodies[kind] | changes
+    number = str(message.get("xxbh") or message.get("assess_id"))
+    return await caller.send(
+        "POST", f"/ebus/pearl/v1/{kind}", as_json(message), **{"x-pearl-message-id": number}
+    )  # fmt: skip
+
+
+async def test_a_notice_names_what_is_missing_and_the_case_waits_for_it(caller: Caller, receiver: Receiver) -> None:
+    """A part of it is kept and moves nothing; all of it is acted on once, however often it comes."""
+    notice = await at_notice(caller, receiver)
+    assert (notice["ztdm"], notice["blsx"], notice["bzgzsj"]) == ("BZGZ", "20231130", notice["fssj"])
+    assert [wanted["clbm"] for wanted in notice["bzclqd"]] == ["M1"]
+    assert (await tell(caller, "supplements", notice, xxbh="M-0", sfbq="0"))[0] == 200
+    status, first = await tell(caller, "supplements", notice)
+    assert (status, first["data"]) == (200, {"xxbh": "M-1", "jssj": "20231115061320"})
+    assert await tell(caller, "supplements", notice) == (200, first)
+    assert [(await receiver.next_event())["ztdm"] for _ in range(4)] == ["BZSL", "SL1", "SPCL", "BJ"]
+    assert receiver.inbox.empty()
+    assert await caller.send("GET", f"{MESSAGES}/M-1") == (200, first)
+    assert (await caller.send("GET", f"{MESSAGES}/M-2"))[0] == 404
+    assert await caller.book("arrivals") == {"KY-1": 1, "M-0": 1, "M-1": 2}
+    assert (await tell(caller, "supplements", notice, xxbh="M-2"))[0] == 422, "nothing is waited for any more"
+
+
+async def test_what_was_deferred_may_follow_and_then_the_case_is_accepted(caller: Caller, receiver: Receiver) -> None:
+    tolerant = await at_notice(caller, receiver, "course_tolerance")
+    assert (tolerant["ztdm"], tolerant["bzclqd"][0]["clbm"]) == ("SL2", "M1")
+    await tell(caller, "supplements", tolerant)
+    assert [(await receiver.next_event())["ztdm"] for _ in range(3)] == ["SL1", "SPCL", "BJ"]
+
+
+async def test_a_case_is_withdrawn_until_it_is_decided(caller: Caller, receiver: Receiver) -> None:
+    done = await completed(caller, receiver)
+    assert (await tell(caller, "withdrawals", done, xxbh="M-0"))[0] == 422
+    await caller.order("course_supplement")
+    await caller.file(a_case(wwbh="KY-2"))
+    notice = [await receiver.next_event() for _ in range(2)][-1]
+    for _ in range(2):
+        assert (await tell(caller, "withdrawals", notice))[0] == 200
+    assert (await receiver.next_event())["ztdm"] == "CH"
+    assert receiver.inbox.empty()
+    assert (await tell(caller, "supplements", notice, xxbh="M-2"))[0] == 422
+
+
+async def test_each_role_is_rated_once_and_after_completion(caller: Caller, receiver: Receiver) -> None:
+    notice = await at_notice(caller, receiver)
+    assert (await tell(caller, "ratings", notice))[0] == 422
+    await tell(caller, "supplements", notice, xxbh="M-0")
+    done = [await receiver.next_event() for _ in range(4)][-1]
+    assert [(await tell(caller, "ratings", done))[0] for _ in range(2)] == [200, 200]
+    assert (await tell(caller, "ratings", done, assess_id="M-2"))[0] == 422
+    assert (await tell(caller, "ratings", done, assess_id="M-3", assess_role="1"))[0] == 200
+
+
+async def test_a_message_belongs_to_one_case_and_says_so_in_its_header(caller: Caller, receiver: Receiver) -> None:
+    done = await completed(caller, receiver)
+    for wrong in ({"wwbh": "KY-9"}, {"sblsh": "4" * 24}):
+        assert (await tell(caller, "complaints", done, **wrong))[0] == 422
+    assert await caller.book("messages") == {}
+    assert (await tell(caller, "complaints", done))[0] == 200
+    body = as_json({"xxbh": "M-2", "wwbh": "KY-1", "sblsh": done["sblsh"], "chsj": "20231115061320", "chyy": "x"})
+    status, answer = await caller.send("POST", "/ebus/pearl/v1/withdrawals", body, **{"x-pearl-message-id": "M-3"})
+    assert (status, [error["field"] for error in answer["errors"]]) == (422, ["xxbh"])
+
+
+async def test_everything_wrong_with_a_message_is_said_at_once(caller: Caller, receiver: Receiver) -> None:
+    done = await completed(caller, receiver)
+    wrong = {
+        "satisfaction": 6,
+        "assess_role": "3",
+        "pf": "8",
+        "assess_time": "20231115061320",
+        "is_default": 0,
+        "writing_evaluation": "很" * 501,
+        "extra": "?",
+        "eval_detail": None,
+    }
+    status, answer = await tell(caller, "ratings", done, **wrong)
+    assert status == 422
+    assert {error["field"] for error in answer["errors"]} == set(wrong)
+    assert "很很" not in json.dumps(answer, ensure_ascii=False)
+    missing = "0" * 64
+    status, answer = await tell(
+        caller, "supplements", done, clxx=[a_case()["clxx"][0] | {"wjzy": missing}], bzsj="2023-11-15"
+    )
+    assert {error["field"] for error in answer["errors"]} == {"clxx[0].wjzy", "bzsj"}
+
+
+async def test_a_message_that_was_taken_is_acted_on_after_a_restart(start: Start, receiver: Receiver) -> None:
+    async with start() as caller:
+        notice = await at_notice(caller, receiver)
+    async with start(pace=3600.0) as caller:
+        assert (await tell(caller, "withdrawals", notice))[0] == 200
+    async with start() as caller:
+        assert (await receiver.next_event())["ztdm"] == "CH"
+        assert (await caller.book("cases"))["KY-1"]["state"] == "CH"
+
+
+async def test_the_notebook_holds_nobodys_words(caller: Caller, receiver: Receiver) -> None:
+    done = await completed(caller, receiver)
+    assert (await tell(caller, "complaints", done))[0] == 200
+    assert "陈测试" not in json.dumps(await caller.book("messages"), ensure_ascii=False)
+
+
+# Items
+
+ITEMS = "/ebus/pearl/v1/items"
+SEEDED = {
+    "code": ITEM,
+    "name": {"zh-CN": "跨省异地就医备案"},
+    "modes": ["online", "collect"],
+    "min_assurance": "A2",
+    "field": [{"id": "destination", "label": {"zh-CN": "就医地"}, "required": True}],
+    "material": [
+        {"code": "ID", "name": {"zh-CN": "居民身份证"}, "required": True, "certificate_type": "11100000000013127D001"},
+        {"code": "RESIDENCE", "name": {"zh-CN": "居住证明"}, "deferrable": True},
+    ],
+    "office": [
+        {"region": "foshan", "code": "440600", "promised_days": 9, "statutory_days": 9, "limit_unit": "Z"},
+        {"region": "guangdong", "code": "440000", "promised_days": 0, "statutory_days": 2, "limit_unit": "G"},
+    ],
+}
+
+
+async def listed(caller: Caller, number: int = 1, size: int = 100) -> tuple[int, Any]:
+    headers = headers_for("GET", ITEMS, b"", nonce=caller.nonce())
+    return await caller.send_as(headers, "GET", f"{ITEMS}?pageNo={number}&pageSize={size}")
+
+
+async def test_the_items_that_the_province_handles_are_listed_page_by_page(start: Start) -> None:
+    async with start(items=[SEEDED, SEEDED | {"code": "OTHER"}]) as caller:
+        status, answer = await listed(caller, 1, 1)
+        assert (status, answer["data"]["total"]) == (200, 2)
+        (row,) = answer["data"]["rows"]
+        assert {name: row[name] for name in ("SXBM", "XZQHDM", "BLXS", "SMDJ", "SFRQ", "SFZT")} == {
+            "SXBM": ITEM,
+            "XZQHDM": "440000000000",
+            "BLXS": "2;;3",
+            "SMDJ": "L2",
+            "SFRQ": "1",
+            "SFZT": "0",
+        }
+        assert (row["CNBJSX"], row["FDBJSX"], row["FDBJSXDW"]) == (0, 2, "G")
+        assert (row["CLBM"], row["CLSFBY"], row["CLSFKRQ"]) == ("ID;;RESIDENCE", "1;;0", "0;;1")
+        assert (row["ZZLXDM"], row["BDXSFBT"]) == ("11100000000013127D001;;", "1")
+        assert [each["SXBM"] for each in (await listed(caller, 2, 1))[1]["data"]["rows"]] == ["OTHER"]
+        assert (await listed(caller, 3, 1))[1]["data"]["rows"] == []
+        assert [(await listed(caller, *odd))[0] for odd in ((0, 1), (1, 0), (1, 201))] == [422, 422, 422]
+        assert (await caller.send_as({}, "GET", ITEMS))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("mode", "changed"), [("item_suspended", {"SFZT", "GXSJ"}), ("item_changed", {"SXMC", "SXBBH", "GXSJ"})]
+)
+async def test_an_item_can_be_suspended_or_changed_on_request(start: Start, mode: str, changed: set[str]) -> None:
+    async with start(items=[SEEDED]) as caller:
+        (before,) = (await listed(caller))[1]["data"]["rows"]
+        await caller.order(mode)
+        (after,) = (await listed(caller))[1]["data"]["rows"]
+        assert {name for name in before if before[name] != after[name]} == changed
+        assert (await listed(caller))[1]["data"]["rows"] == [before]

@@ -976,3 +976,122 @@ async def test_a_question_must_name_purpose_requester_and_holder(caller: Caller)
         *("purpose", "holderName", "docNo", "requester.orgName", "requester.userName"),
         *("requester.itemName", "requester.itemCode", "requester.caseNo"),
     }
+
+
+# Courses and messages about a case
+
+
+@pytest.mark.parametrize(
+    ("order", "statuses"),
+    [
+        ("course_supplement_expired", "RECEIVED SUPPLEMENT_REQUIRED SUPPLEMENT_OVERDUE RETURNED"),
+        ("course_tolerance_breached", "RECEIVED ACCEPTED_PENDING_DOCUMENTS DOCUMENTS_NOT_PROVIDED RETURNED"),
+        ("course_special", "RECEIVED ACCEPTED SUSPENDED RESUMED DECIDED COMPLETED"),
+        ("course_extended", "RECEIVED ACCEPTED EXTENDED DECIDED COMPLETED"),
+        ("course_refused", "RECEIVED REJECTED"),
+        ("course_not_within_power", "RECEIVED OUT_OF_JURISDICTION"),
+        ("course_returned", "RECEIVED RETURNED"),
+        ("course_void", "RECEIVED ACCEPTED DECIDED COMPLETED VOIDED"),
+        ("course_delivered", "RECEIVED ACCEPTED DECIDED COMPLETED DELIVERED"),
+    ],
+)
+async def test_a_case_takes_the_course_that_was_ordered(
+    caller: Caller, receiver: Receiver, order: str, statuses: str
+) -> None:
+    await misbehave(caller, order)
+    await caller.submit()
+    await finished(caller)
+    assert await receiver.statuses(receiver.events.qsize()) == statuses.split()
+
+
+MESSAGES: dict[str, dict[str, Any]] = {
+    "supplement": {"submitTime": "2023-11-14T22:13:20+08:00", "documents": case()["documents"], "complete": True},
+    "withdraw": {"requestTime": "2023-11-14T22:13:20+08:00", "reason": "陳大文不再需要"},
+    "complain": {"madeTime": "2023-11-14T22:13:20+08:00", "text": "陳大文等了很久", "contact": "5550 0001"},
+}
+
+
+async def tell(caller: Caller, kind: str, **changed: Any) -> tuple[str, Any]:
+    """Say something about the first case."""
+    numbers = {"messageID": "M-1", "refNo": case()["refNo"], "caseNo": "HK0000000001"}
+    return await caller.ask(f"/api/v1/cases/{kind}", {**numbers, **MESSAGES[kind], **changed})
+
+
+async def at_notice(caller: Caller, receiver: Receiver, order: str = "course_supplement") -> dict[str, Any]:
+    """Submit a case that then waits for its applicant; return its last event."""
+    await misbehave(caller, order)
+    await caller.submit()
+    await finished(caller)
+    return [await receiver.next() for _ in range(2)][-1]
+
+
+async def test_a_notice_names_what_is_missing_and_the_case_waits_for_it(caller: Caller, receiver: Receiver) -> None:
+    """A part of it is kept and moves nothing; all of it is acted on once, however often it comes."""
+    notice = await at_notice(caller, receiver)
+    assert [wanted["code"] for wanted in notice["documentsRequired"]] == ["M1"]
+    assert notice["dueOn"] == "2023-12-06"
+    assert (await tell(caller, "supplement", messageID="M-0", complete=False))[0] == "M00000"
+    first = await tell(caller, "supplement")
+    assert first == ("M00000", {"messageID": "M-1", "receivedAt": NOW * 1000})
+    assert await tell(caller, "supplement") == first
+    ledger = await finished(caller)
+    assert await receiver.statuses(4) == ["SUPPLEMENT_RECEIVED", "ACCEPTED", "DECIDED", "COMPLETED"]
+    assert receiver.events.empty()
+    assert ledger["arrivals"] == {case()["refNo"]: 1, "M-0": 1, "M-1": 2}
+    assert await caller.ask("/api/v1/cases/messages/query", {"messageID": "M-1"}) == first
+    assert (await caller.ask("/api/v1/cases/messages/query", {"messageID": "M-2"}))[0] == "D40400"
+    assert (await tell(caller, "supplement", messageID="M-2"))[0] == "D42200"
+
+
+async def test_what_was_deferred_may_follow_and_then_the_case_is_accepted(caller: Caller, receiver: Receiver) -> None:
+    tolerant = await at_notice(caller, receiver, "course_tolerance")
+    assert tolerant["status"] == "ACCEPTED_PENDING_DOCUMENTS"
+    await tell(caller, "supplement")
+    await finished(caller)
+    assert await receiver.statuses(3) == ["ACCEPTED", "DECIDED", "COMPLETED"]
+
+
+async def test_a_case_is_withdrawn_until_it_is_decided(caller: Caller, receiver: Receiver) -> None:
+    await at_notice(caller, receiver)
+    for _ in range(2):
+        assert (await tell(caller, "withdraw"))[0] == "M00000"
+    await finished(caller)
+    assert await receiver.statuses(1) == ["WITHDRAWN"]
+    assert receiver.events.empty()
+    await caller.submit(refNo="decided")
+    await finished(caller)
+    code, content = await tell(caller, "withdraw", messageID="M-2", refNo="decided", caseNo="HK0000000002")
+    assert (code, [error["field"] for error in content["errors"]]) == ("D42200", ["refNo"])
+
+
+async def test_a_message_belongs_to_one_case_and_leaves_nobodys_words(caller: Caller) -> None:
+    await caller.submit()
+    for wrong in ({"refNo": "another"}, {"caseNo": "HK9999999999"}):
+        assert (await tell(caller, "complain", **wrong))[0] == "D42200"
+    assert (await tell(caller, "complain"))[0] == "M00000"
+    text = json.dumps((await finished(caller))["messages"], ensure_ascii=False)
+    assert "M-1" in text
+    assert not [words for words in ("陳大文", "5550") if words in text]
+
+
+async def test_everything_wrong_with_a_message_is_listed_at_once(caller: Caller) -> None:
+    await caller.submit()
+    wrong = {"messageID": "no spaces", "submitTime": "yesterday", "complete": "yes", "extra": 1}
+    code, content = await tell(
+        caller, "supplement", **wrong, documents=[{**case()["documents"][0], "sha256": "0" * 64}]
+    )
+    assert code == "D42200"
+    assert {error["field"] for error in content["errors"]} == {*wrong, "documents.0.sha256"}
+
+
+async def test_a_message_that_was_taken_is_acted_on_after_a_restart(
+    start: Start, settings: AuthoritySettings, receiver: Receiver
+) -> None:
+    first = await start(settings)
+    await at_notice(first, receiver)
+    await first.http.close()
+    slow = await start(replace(settings, pace=3600))
+    assert (await tell(slow, "withdraw"))[0] == "M00000"
+    await slow.http.close()
+    await start(settings)
+    assert await receiver.statuses(1) == ["WITHDRAWN"]
