@@ -995,7 +995,7 @@ async def test_a_supplement_names_only_what_was_uploaded_for_its_case(office: Of
     materials = make("Materials")
     materials.append(listed(b"never uploaded"))
     told = {"SubmitTime": "2026-03-02T12:00:00+08:00", "Materials": materials, "Complete": "true"}
-    assert (await tell(office, "Supplement", notice, **told)).code == "digest"
+    assert (await tell(office, "Supplement", notice, "M-1", **told)).code == "digest"
     assert (await office.ledger())["messages"] == {}
 
 
