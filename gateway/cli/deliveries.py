@@ -1,55 +1,234 @@
-"""`pearl deliveries …`: what is under way, and what waits for a person."""
+"""`pearl deliveries …` and `pearl conflicts …`: what is under way, and what waits for a person.
+
+Owns: arguments, and what is printed. Leaves to `gateway.submissions.dead_letters` and `conflicts` what an order does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+import asyncio
+import getpass
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
+import click
+import orjson
 from sqlalchemy import Connection
 
 from gateway.app import utc_now
+from gateway.cli.refusals import refusals_in_words
 from gateway.config import Config
+from gateway.data import load_data, read_config
+from gateway.domain.item import Office
 from gateway.errors import FieldProblem, InvalidRequest, NotFound
-from gateway.evidence import Exchange, record
-from gateway.opening import opened_store
-from gateway.submissions import queue
+from gateway.opening import opened_store, own_keys
+from gateway.submissions import conflicts as kept
+from gateway.submissions import dead_letters, queue
+from gateway.submissions.conflicts import Conflicts
+from gateway.submissions.dead_letters import DeadLetters, Order
+from gateway.submissions.events import EventLog
+from gateway.submissions.timekeeping import CaseClocks
+from gateway.waiting import new_event_loop
 
-LONGEST_REASON = 128
-"""Characters that a row of evidence has room for."""
-
-
-async def unsettled(config: Config, limit: int) -> list[dict[str, Any]]:
-    """Return the deliveries that are not settled, oldest first."""
-    async with opened_store(config) as store:
-        return await store.read(lambda tx: queue.unsettled(tx, limit))
-
-
-async def retry(config: Config, submission_ids: Sequence[str], reason: str, operator: str) -> None:
-    """Try dead deliveries again; each is asked about first.
-
-    Raises NotFound and InvalidRequest, and then nothing was changed.
-    """
-    if not 1 <= len(reason) <= LONGEST_REASON:
-        raise InvalidRequest(f"The reason must have 1 to {LONGEST_REASON} characters.")
-    async with opened_store(config) as store:
-        await store.write(lambda tx: _retry(tx, submission_ids, reason, operator, utc_now()))
+T = TypeVar("T")
+_config = click.option(
+    "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), default="pearl.toml", show_default=True,
+    help="The configuration file.",
+)  # fmt: skip
+_reason = click.option("--reason", required=True, help="Why; it becomes evidence.")
+_limit = click.option("--limit", default=100, show_default=True, help="How many, oldest first.")
+_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
-def _retry(tx: Connection, submission_ids: Sequence[str], reason: str, operator: str, now: datetime) -> None:
-    regions = {submission_id: queue.revive(tx, submission_id, now) for submission_id in dict.fromkeys(submission_ids)}
-    problems = [FieldProblem(one, "is no dead delivery") for one, region in regions.items() if region is None]
-    if problems:
-        names = ", ".join(problem.field for problem in problems)
-        raise NotFound(f"Not dead, so nothing was changed: {names}. `pearl deliveries list` shows what is.")
-    for submission_id, region in regions.items():
-        exchange = Exchange(
-            action="delivery.retry",
-            outcome="done",
-            reason=reason,
-            who={"operator": operator},
-            what={"case": submission_id, "region": region},
-            purpose="operation",
-            received_at=now,
-        )
-        record(tx, exchange, now=now)
+@click.group()
+def deliveries() -> None:
+    """What is under way to the regions, and what waits for a person."""
+
+
+@deliveries.command("list")
+@_config
+@_limit
+@_json
+@refusals_in_words
+def list_(config: Path, limit: int, as_json: bool) -> None:
+    """List the deliveries that are not settled, and the regions in maintenance."""
+    rows, paused = _run(config, lambda tx: (queue.unsettled(tx, limit), dead_letters.pauses(tx)))
+    if not as_json:
+        for one in paused:
+            click.echo(f"{one['region']} is in maintenance since {one['since']:%Y-%m-%d %H:%M} UTC: {one['reason']}")
+    _print(rows, as_json, _line)
+
+
+def _line(row: dict[str, str]) -> str:
+    name = row["message_id"] or row["submission_id"]
+    kind = "" if row["kind"] == queue.SUBMISSION else f"{row['kind']} of {row['submission_id']}  "
+    return f"{name}  {row['region']:<10} {row['state']:<9} {kind}{row['last_text']}"
+
+
+@deliveries.command("retry")
+@_config
+@click.argument("names", nargs=-1, required=True)
+@_reason
+@refusals_in_words
+def retry(config: Path, names: tuple[str, ...], reason: str) -> None:
+    """Try dead deliveries again, by case or message. Each region is asked first whether it has it."""
+    order = _order(reason)
+    _run(config, lambda tx: dead_letters.retry(tx, list(names), order))
+    click.echo(f"{len(names)} will be tried again.")
+
+
+@deliveries.command("settle")
+@_config
+@click.argument("name")
+@click.option("--number", help="The region's own number of the case, as its operators told you.")
+@_reason
+@refusals_in_words
+def settle(config: Path, name: str, number: str | None, reason: str) -> None:
+    """Note that the region has a case or message after all, because its operators said so."""
+    read, order = read_config(config), _order(reason)
+    desk = _desk(read)
+    _run(config, lambda tx: desk.settle(tx, name, number, order))
+    click.echo(f"{name} counts as delivered.")
+
+
+@deliveries.command("give-back")
+@_config
+@click.argument("name")
+@_reason
+@refusals_in_words
+def give_back(config: Path, name: str, reason: str) -> None:
+    """Deliver no more: return the case to who filed it, or drop the message."""
+    read, order = read_config(config), _order(reason)
+    desk = _desk(read)
+    _run(config, lambda tx: desk.give_back(tx, name, order))
+    click.echo(f"{name} will not be delivered.")
+
+
+@deliveries.command("reassign")
+@_config
+@click.argument("case")
+@click.argument("region")
+@_reason
+@refusals_in_words
+def reassign(config: Path, case: str, region: str, reason: str) -> None:
+    """Send a case that its region certainly does not have to another office with power over the item."""
+    read, order = read_config(config), _order(reason)
+    desk, items = _desk(read), load_data(read).items
+
+    def unit(tx: Connection) -> None:
+        item = items.get(dead_letters.item_of(tx, case))
+        office = item.office(region) if item and region in read.regions else None
+        desk.reassign(tx, case, _known(office, region), order)
+
+    _run(config, unit)
+    click.echo(f"{case} goes to {region}.")
+
+
+def _known(office: Office | None, region: str) -> Office:
+    if office is None:
+        problem = FieldProblem("region", f"{region} is not enabled, or has no power over the item", "unknown_place")
+        raise InvalidRequest(f"Region {region} does not handle this item.", problems=[problem])
+    return office
+
+
+@deliveries.command("pause")
+@_config
+@click.argument("region")
+@_reason
+@refusals_in_words
+def pause(config: Path, region: str, reason: str) -> None:
+    """Put a region in maintenance: nothing is delivered to it; what is under way finishes, what comes in waits."""
+    if region not in read_config(config).regions:
+        raise NotFound(f"Region {region} is not enabled.")
+    order = _order(reason)
+    _run(config, lambda tx: dead_letters.pause(tx, region, order))
+    click.echo(f"{region} is in maintenance.")
+
+
+@deliveries.command("resume")
+@_config
+@click.argument("region")
+@_reason
+@refusals_in_words
+def resume(config: Path, region: str, reason: str) -> None:
+    """End a region's maintenance."""
+    order = _order(reason)
+    _run(config, lambda tx: dead_letters.resume(tx, region, order))
+    click.echo(f"{region} is served again.")
+
+
+# --- conflicts -----------------------------------------------------------------------------------------------------
+
+
+@click.group()
+def conflicts() -> None:
+    """What regions reported and nobody can make sense of without a person."""
+
+
+@conflicts.command("list")
+@_config
+@_limit
+@_json
+@refusals_in_words
+def list_conflicts(config: Path, limit: int, as_json: bool) -> None:
+    """List what waits for a person, oldest first."""
+    rows = _run(config, lambda tx: kept.waiting(tx, limit))
+    _print(rows, as_json, lambda r: f"{r['id']}  {r['region']:<10} {r['submission_id']:<29} {r['reason']}")
+
+
+@conflicts.command("show")
+@_config
+@click.argument("conflict")
+@refusals_in_words
+def show_conflict(config: Path, conflict: str) -> None:
+    """Show what the region said. It may name people."""
+    queue_of = Conflicts(own_keys(read_config(config))[0])
+    raw = _run(config, lambda tx: queue_of.show(tx, conflict))
+    try:
+        click.echo(orjson.dumps(orjson.loads(raw), option=orjson.OPT_INDENT_2))
+    except orjson.JSONDecodeError:
+        click.echo(raw)
+
+
+@conflicts.command("resolve")
+@_config
+@click.argument("conflict")
+@_reason
+@refusals_in_words
+def resolve_conflict(config: Path, conflict: str, reason: str) -> None:
+    """Note that a conflict was dealt with, and how."""
+    queue_of = Conflicts(own_keys(read_config(config))[0])
+    order = _order(reason)
+    _run(config, lambda tx: queue_of.resolve(tx, conflict, by=order.operator, words=order.reason, now=order.now))
+    click.echo(f"{conflict} is dealt with.")
+
+
+# --- the pieces ----------------------------------------------------------------------------------------------------
+
+
+def _desk(config: Config) -> DeadLetters:
+    """Return the desk for dead letters, with the followers of events that the gateway itself has."""
+    data = load_data(config)
+    sealer = own_keys(config)[0]
+    return DeadLetters(EventLog(sealer, followers=(CaseClocks(data.items, lambda: data.calendars).keep,)), sealer)
+
+
+def _order(reason: str) -> Order:
+    return Order(getpass.getuser(), reason, utc_now())
+
+
+def _run(config: Path, unit: Callable[[Connection], T]) -> T:
+    """Run one transaction in the store of this configuration."""
+
+    async def once() -> T:
+        async with opened_store(read_config(config)) as store:
+            return await store.write(unit)
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(once())
+
+
+def _print(rows: list[dict[str, Any]], as_json: bool, line: Callable[[dict[str, str]], str]) -> None:
+    shown = [{name: str(value) if value is not None else "" for name, value in row.items()} for row in rows]
+    click.echo(json.dumps(shown, ensure_ascii=False, indent=2) if as_json else "\n".join(map(line, shown)))

@@ -7,12 +7,10 @@ the modules that it calls.
 from __future__ import annotations
 
 import asyncio
-import getpass
-import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +19,7 @@ import click
 from gateway import __version__
 from gateway.cli.check import check_all, check_live
 from gateway.cli.clients import clients
-from gateway.cli.deliveries import retry, unsettled
+from gateway.cli.deliveries import conflicts, deliveries
 from gateway.cli.items import items
 from gateway.cli.keys import keys
 from gateway.cli.mappings import mappings
@@ -53,6 +51,8 @@ def main() -> None:
 
 
 main.add_command(clients)
+main.add_command(conflicts)
+main.add_command(deliveries)
 main.add_command(items)
 main.add_command(keys)
 main.add_command(mappings)
@@ -123,34 +123,6 @@ async def _upgrade(config: Config) -> tuple[str | None, str | None]:
     return before, newest()
 
 
-@main.group()
-def deliveries() -> None:
-    """What is under way to the regions, and what waits for a person."""
-
-
-@deliveries.command("list")
-@config_option
-@click.option("--limit", default=100, show_default=True, help="How many, oldest first.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@refusals_in_words
-def deliveries_list(config: Path, limit: int, as_json: bool) -> None:
-    """List the deliveries that are not settled."""
-    rows = _run(unsettled(read_config(config), limit))
-    shown = [{name: str(value) if value is not None else "" for name, value in row.items()} for row in rows]
-    _print(shown, as_json, lambda r: f"{r['submission_id']}  {r['region']:<10} {r['state']:<9} {r['last_text']}")
-
-
-@deliveries.command("retry")
-@config_option
-@click.argument("submission_ids", nargs=-1, required=True)
-@click.option("--reason", required=True, help="Why; it becomes evidence.")
-@refusals_in_words
-def deliveries_retry(config: Path, submission_ids: tuple[str, ...], reason: str) -> None:
-    """Try dead deliveries again. Each region is asked first whether it has the case."""
-    _run(retry(read_config(config), submission_ids, reason, getpass.getuser()))
-    click.echo(f"{len(submission_ids)} will be tried again.")
-
-
 @main.command()
 @click.option("--folder", type=click.Path(path_type=Path), default=".sandbox", show_default=True)
 @click.option("--fresh", is_flag=True, help="Delete the folder first.")
@@ -170,10 +142,6 @@ def sandbox(
         _run(run_authorities(folder, ports, listen, click.echo))
         return
     sys.exit(_run(run_sandbox(folder, ports, fresh=fresh, tour=tour, leave=leave, say=click.echo)))
-
-
-def _print(rows: list[dict[str, Any]], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
-    click.echo(json.dumps(rows, ensure_ascii=False, indent=2) if as_json else "\n".join(map(line, rows)))
 
 
 def _logging(level: int = logging.INFO) -> None:

@@ -16,6 +16,8 @@ import orjson
 from sqlalchemy import Connection, and_, func, select, update
 
 from gateway.crypto.at_rest import Sealer
+from gateway.errors import NotFound
+from gateway.evidence import Exchange, record
 from gateway.storage.store import insert_into
 from gateway.storage.tables import event_conflicts
 
@@ -67,15 +69,31 @@ class Conflicts:
         ended = {"status": "resolved", "resolution": "explained", "resolved_by": "gateway", "resolved_at": now}
         tx.execute(update(event_conflicts).where(this).values(ended))
 
-    def resolve(self, tx: Connection, conflict_id: str, *, by: str, words: str, now: datetime) -> bool:
-        """End a conflict by an operator's word. Return False when it is not there or not open."""
+    def resolve(self, tx: Connection, conflict_id: str, *, by: str, words: str, now: datetime) -> None:
+        """End a conflict by an operator's word; it is evidence. Raises NotFound when it is not there or not open."""
         c = event_conflicts.c
         values = {"status": "resolved", "resolution": words, "resolved_by": by, "resolved_at": now}
         this = and_(c.id == conflict_id, c.status == "open")
-        return tx.execute(update(event_conflicts).where(this).values(values)).rowcount == 1
+        ended = update(event_conflicts).where(this).values(values).returning(c.region, c.submission_id)
+        row = tx.execute(ended).one_or_none()
+        if row is None:
+            raise NotFound(f"There is no open conflict {conflict_id}. `pearl conflicts list` shows them.")
+        exchange = Exchange(
+            action="conflict.resolve",
+            outcome="done",
+            reason=words,
+            who={"operator": by},
+            what={"conflict": conflict_id, "case": row.submission_id, "region": row.region},
+            purpose="operation",
+            received_at=now,
+        )
+        record(tx, exchange, now=now)
 
-    def read(self, conflict_id: str, sealed: bytes) -> bytes:
-        """Return what the region said, as it came."""
+    def show(self, tx: Connection, conflict_id: str) -> bytes:
+        """Return what the region said, as it came. Raises NotFound."""
+        sealed = tx.execute(select(event_conflicts.c.event).where(event_conflicts.c.id == conflict_id)).scalar()
+        if sealed is None:
+            raise NotFound(f"There is no conflict {conflict_id}. `pearl conflicts list` shows them.")
         return self._sealer.open(sealed, f"event_conflicts.event:{conflict_id}")
 
 

@@ -23,7 +23,7 @@ from gateway.versions import UNPINNED
 UNSETTLED = ("pending", "sending", "in_doubt")
 SUBMISSION = "submission"
 """The kind of delivery that hands the case itself over; the others are messages about it."""
-_NOT_THERE = ("region.refused", "mapping.failed")
+NOT_THERE = ("region.refused", "mapping.failed")
 """Why a dead delivery's case is certainly not at its region: it said no, or nothing could be sent."""
 _PIN = (
     select(submissions.c.mapping_version)
@@ -175,27 +175,27 @@ def unsettled(tx: Connection, limit: int) -> list[dict[str, Any]]:
     """Return the deliveries that are under way or need a person, oldest first: ids, states and reasons, no person."""
     c = deliveries.c
     columns = (
-        c.submission_id, c.kind, c.region, c.state, c.attempt, c.due, c.last_code, c.last_text, c.created_at,
+        c.submission_id, c.message_id, c.kind, c.region, c.state, c.attempt, c.due, c.last_code, c.last_text,
+        c.created_at,
     )  # fmt: skip
     query = select(*columns).where(c.state.in_((*UNSETTLED, "dead"))).order_by(c.created_at).limit(limit)
     return [{str(name): value for name, value in row.items()} for row in tx.execute(query).mappings()]
 
 
-def revive(tx: Connection, submission_id: str, now: datetime) -> str | None:
-    """Try a dead delivery again, beginning with a question. Return its region; None when it is not dead.
+def revive(tx: Connection, delivery_id: str, now: datetime) -> bool:
+    """Try a dead delivery again, beginning with a question. Return False when it is not dead.
 
     One whose region cannot be asked is sent: whoever orders that has asked the region's operators. A case that its
-    region does not have goes out with the mappings that are in use then: the ones that it was pinned
-    to may be the cause.
+    region does not have goes out with the mappings that are in use then: the ones that it was pinned to may be the
+    cause.
     """
     c = deliveries.c
-    dead = and_(c.submission_id == submission_id, c.state == "dead")
     then = case((c.last_code == RegionCannotBeAsked.code, "pending"), else_="in_doubt")
-    again = update(deliveries).where(dead).values(state=then, due=now, failures=0)
-    row = tx.execute(again.returning(c.region, c.last_code)).one_or_none()
-    if row is not None and row.last_code in _NOT_THERE:
-        pin(tx, submission_id, UNPINNED)
-    return row.region if row else None
+    again = update(deliveries).where(c.id == delivery_id, c.state == "dead").values(state=then, due=now, failures=0)
+    row = tx.execute(again.returning(c.submission_id, c.kind, c.last_code)).one_or_none()
+    if row is not None and row.kind == SUBMISSION and row.last_code in NOT_THERE:
+        pin(tx, row.submission_id, UNPINNED)
+    return row is not None
 
 
 def figures(tx: Connection, now: datetime) -> dict[str, tuple[dict[str, int], float]]:

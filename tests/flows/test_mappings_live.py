@@ -20,7 +20,8 @@ from gateway.config import HOUSE, load_config
 from gateway.sandbox.layout import Layout
 from gateway.sandbox.neighbourhood import gateway_process
 from gateway.storage.tables import event_conflicts, evidence, mapping_sets, submissions
-from gateway.submissions import queue
+from gateway.submissions import dead_letters
+from gateway.submissions.dead_letters import Order
 from tests.flows.flow_support import Answer, World, eventually, neighbourhood, outside, prepare, rewrite
 from tests.support.mappings import rename
 
@@ -119,7 +120,7 @@ async def test_a_case_in_flight_ends_on_the_mappings_that_it_began_with(place: t
     assert (await world.rows(submissions, id=late))[0]["mapping_version"] == after["guangdong"]
     assert (await ops(world, f"{SHOWN}/rollback")).status == 200
     assert await versions(world) == before
-    await world.store.write(lambda tx: queue.revive(tx, late, utc_now()))
+    await world.store.write(lambda tx: dead_letters.retry(tx, [late], Order("op", "mended", utc_now())))
     await world.until(late, "COMPLETED")
     assert (await world.rows(submissions, id=late))[0]["mapping_version"] == before["guangdong"]
 

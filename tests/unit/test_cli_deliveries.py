@@ -15,12 +15,16 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Connection, select
 
-from gateway.cli.deliveries import LONGEST_REASON
 from gateway.cli.main import main
+from gateway.config import HOUSE
+from gateway.data import read_config
+from gateway.opening import own_keys
 from gateway.sandbox.layout import Choices, Ports, lay_out
 from gateway.storage import open_store
 from gateway.storage.tables import deliveries, evidence
-from tests.support.cases import REGION, add_delivery, delivery, number
+from gateway.submissions.conflicts import Conflicts
+from gateway.submissions.dead_letters import LONGEST_REASON
+from tests.support.cases import REGION, add_delivery, delivery, number, said
 from tests.support.clock import ManualClock
 
 T = TypeVar("T")
@@ -33,12 +37,16 @@ class Office:
     """A deployment's folder, and an operator at its command line."""
 
     def __init__(self, config: Path, database: str, now: datetime) -> None:
-        self._config, self._database, self.now = config, database, now
+        self.config, self._database, self.now = config, database, now
         self.cases = [number(sequence, now) for sequence in range(1, 5)]
 
     def pearl(self, command: str, *arguments: str) -> Result:
         """Run `pearl deliveries <command>`."""
-        given = ["deliveries", command, "--config", str(self._config), *arguments]
+        return self.run("deliveries", command, *arguments)
+
+    def run(self, group: str, command: str, *arguments: str) -> Result:
+        """Run `pearl <group> <command>`."""
+        given = [group, command, "--config", str(self.config), *arguments]
         return CliRunner().invoke(main, given, catch_exceptions=False)
 
     def listed(self) -> list[dict[str, str]]:
@@ -71,10 +79,22 @@ class Office:
 @pytest.fixture
 def office(tmp_path: Path, sqlite_template: Path, clock: ManualClock) -> Office:
     """Lay a deployment out, with four deliveries: dead, in doubt, pending and delivered, oldest first."""
-    layout = lay_out(tmp_path / "pearl", LAID_OUT, Choices())
+    return opened(tmp_path, sqlite_template, clock, LAID_OUT)
+
+
+@pytest.fixture
+def whole_office(tmp_path: Path, sqlite_template: Path, clock: ManualClock) -> Office:
+    """The same with every region, so that the data files fit: an order that moves a case reads them."""
+    regions = sorted(path.parent.name for path in (HOUSE / "adapters").glob("*/region.toml"))
+    ports = Ports(public=8080, admin=9090, authorities={region: 8443 + n for n, region in enumerate(regions)})
+    return opened(tmp_path, sqlite_template, clock, ports)
+
+
+def opened(tmp_path: Path, sqlite_template: Path, clock: ManualClock, ports: Ports) -> Office:
+    layout = lay_out(tmp_path / "pearl", ports, Choices())
     database = shutil.copy(sqlite_template, layout.folder / "pearl.db")
     now = clock()
-    opened = Office(layout.config, f"sqlite:///{database}", now)
+    made = Office(layout.config, f"sqlite:///{database}", now)
     rows: list[dict[str, Any]] = [
         {
             "state": "dead",
@@ -90,11 +110,11 @@ def office(tmp_path: Path, sqlite_template: Path, clock: ManualClock) -> Office:
     ]
 
     def fill(tx: Connection) -> None:
-        for age, (case, row) in enumerate(zip(opened.cases, rows, strict=True)):
+        for age, (case, row) in enumerate(zip(made.cases, rows, strict=True)):
             add_delivery(tx, case, now + timedelta(seconds=age), **row)
 
-    opened.store(fill)
-    return opened
+    made.store(fill)
+    return made
 
 
 # --- list --------------------------------------------------------------------------------------------------------
@@ -114,7 +134,18 @@ def test_the_list_for_programs_holds_the_same_and_nothing_of_the_person(office: 
     """Ids, states and reasons: neither the sealed case nor the reference to the applicant."""
     rows = office.listed()
     assert [row["state"] for row in rows] == ["dead", "in_doubt", "pending"]
-    columns = {"submission_id", "kind", "region", "state", "attempt", "due", "last_code", "last_text", "created_at"}
+    columns = {
+        "submission_id",
+        "message_id",
+        "kind",
+        "region",
+        "state",
+        "attempt",
+        "due",
+        "last_code",
+        "last_text",
+        "created_at",
+    }
     assert [row.keys() for row in rows] == [columns] * 3
     assert rows[0]["last_code"] == "region.refused"
     assert rows[0]["due"] == ""
@@ -197,3 +228,42 @@ def test_a_retry_wants_a_reason(office: Office) -> None:
     """Exit code 2: the command was called wrongly."""
     assert office.pearl("retry", office.cases[0]).exit_code == 2
     assert office.evidence() == []
+
+
+# --- the other ways out ------------------------------------------------------------------------------------------
+
+
+def test_a_case_that_its_region_has_is_settled_with_the_regions_number(whole_office: Office) -> None:
+    office, told = whole_office, ["--number", "FS-7", "--reason", "asked by telephone"]
+    assert office.pearl("settle", office.cases[0], *told).exit_code == 0
+    assert office.store(lambda tx: delivery(tx, "DL" + office.cases[0]))["state"] == "delivered"
+    assert office.pearl("give-back", office.cases[0], "--reason", "filed there").exit_code == 1
+
+
+def test_a_case_does_not_go_to_a_region_without_power_over_its_item(whole_office: Office) -> None:
+    office = whole_office
+    result = office.pearl("reassign", office.cases[0], "macau", "--reason", "moved")
+    assert result.exit_code == 1
+    assert "does not handle this item" in result.stderr
+    assert office.store(lambda tx: delivery(tx, "DL" + office.cases[0]))["region"] == REGION
+
+
+def test_a_region_in_maintenance_is_shown_above_the_list(office: Office) -> None:
+    assert office.pearl("pause", REGION, "--reason", "new machine").exit_code == 0
+    assert office.pearl("list").stdout.splitlines()[0].startswith(f"{REGION} is in maintenance since ")
+    assert office.pearl("resume", REGION, "--reason", "done").exit_code == 0
+    assert "maintenance" not in office.pearl("list").stdout
+    assert office.pearl("pause", "nowhere", "--reason", "x").exit_code == 1
+
+
+def test_a_conflict_is_listed_shown_and_dealt_with(office: Office) -> None:
+    sealer = own_keys(read_config(office.config))[0]
+    event = said(office.cases[0], "e1", "ACCEPTED", office.now)
+    office.store(lambda tx: Conflicts(sealer).keep(tx, "guangdong", event, "has no power", office.now))
+    listed = json.loads(office.run("conflicts", "list", "--json").stdout)
+    assert [row["reason"] for row in listed] == ["has no power"]
+    assert json.loads(office.run("conflicts", "show", listed[0]["id"]).stdout) == event
+    assert office.run("conflicts", "resolve", listed[0]["id"], "--reason", "a test of theirs").exit_code == 0
+    assert json.loads(office.run("conflicts", "list", "--json").stdout) == []
+    assert office.evidence()[0]["action"] == "conflict.resolve"
+    assert office.run("conflicts", "resolve", listed[0]["id"], "--reason", "again").exit_code == 1

@@ -115,12 +115,12 @@ async def test_only_a_dead_delivery_is_revived_and_begins_with_a_question(
 ) -> None:
     await add(sqlite_store, clock, 1, state="dead", due=None, failures=5)
     await add(sqlite_store, clock, 2, state="delivered", due=None)
-    dead, done = number(1, clock()), number(2, clock())
-    assert await sqlite_store.write(lambda tx: queue.revive(tx, dead, clock())) == REGION
-    assert await sqlite_store.write(lambda tx: queue.revive(tx, dead, clock())) is None
-    assert await sqlite_store.write(lambda tx: queue.revive(tx, done, clock())) is None
+    dead, done = "DL" + number(1, clock()), "DL" + number(2, clock())
+    assert await sqlite_store.write(lambda tx: queue.revive(tx, dead, clock()))
+    assert not await sqlite_store.write(lambda tx: queue.revive(tx, dead, clock()))
+    assert not await sqlite_store.write(lambda tx: queue.revive(tx, done, clock()))
     [claimed] = await take(sqlite_store, clock)
-    assert (claimed.submission_id, claimed.doubtful, claimed.failures) == (dead, True, 0)
+    assert (claimed.delivery_id, claimed.doubtful, claimed.failures) == (dead, True, 0)
 
 
 async def test_an_operator_sees_what_is_under_way_or_dead_oldest_first(sqlite_store: Store, clock: ManualClock) -> None:
