@@ -1,7 +1,7 @@
 """Fixtures that all tests may ask for: stores on both engines, the clock, keys, and a guard of the event loop.
 
-Owns: one PostgreSQL server for the run and a fresh migrated database for each test. Leaves helpers without a life of
-their own to `tests/support`.
+Owns: one PostgreSQL server for the run, and a migrated database for each test in which nothing stands. Leaves helpers
+without a life of their own to `tests/support`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def postgres_template(postgres: PostgresServer) -> str:
-    """Migrate one database, of which each test gets a copy."""
+    """Migrate one database, of which copies are lent to the tests."""
     postgres.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
     await _migrate(postgres.url(TEMPLATE))
     return TEMPLATE
@@ -93,10 +93,10 @@ async def _migrate(url: str) -> None:
 
 @pytest.fixture
 def postgres_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
-    """Return the address of a fresh migrated database on PostgreSQL."""
-    name = postgres.create(postgres_template)
+    """Return the address of a migrated database on PostgreSQL in which nothing stands."""
+    name = postgres.lend(postgres_template)
     yield postgres.url(name)
-    postgres.drop(name)
+    postgres.give_back(name)
 
 
 @pytest.fixture
