@@ -107,7 +107,7 @@ class Clock:
     """One clock of a case at one moment. Days are local; `due_on` is None while it is stopped or nobody set a day.
 
     `soon_on` is None, too, when it is due on the day on which it began. `estimated`: the working days up to `due_on`
-    are not all known yet. `ended_at` is when it stopped mattering.
+    are not all known yet. `ended_at` is when it stopped mattering. `limit` is what it began with.
     """
 
     name: ClockName
@@ -117,6 +117,7 @@ class Clock:
     soon_on: date | None
     ended_at: datetime | None
     estimated: bool
+    limit: Limit | None = None
 
     @property
     def due_at(self) -> datetime | None:
@@ -206,7 +207,7 @@ class _Timer:
 
     started_at: datetime
     due: date | None
-    unit: Unit = Unit.WORKING
+    limit: Limit | None = None
     reckoned: bool = False  # with working days that are counted here
     stopped_on: date | None = None
     ended_at: datetime | None = None
@@ -215,6 +216,10 @@ class _Timer:
     @property
     def open(self) -> bool:
         return self.ended_at is None
+
+    @property
+    def unit(self) -> Unit:
+        return Unit.WORKING if self.limit is None else self.limit.unit
 
 
 _C, _S = ClockName, State
@@ -347,14 +352,14 @@ class _Desk:
         """Begin a clock, or begin it anew. The day that somebody said counts more than one that is reckoned."""
         self._timers.pop(name, None)  # a clock that begins anew stands where it began
         if due_on is not None or limit is None:
-            self._timers[name] = _Timer(at, due_on)
+            self._timers[name] = _Timer(at, due_on, limit)
             return
         begun = local_day(at)
         due = self._days.add(begun, limit.days, limit.unit)
         working = limit.unit is Unit.WORKING
         if working:
             due = self._days.on_or_after(due)  # what is due on the spot, and begins on a day off
-        self._timers[name] = _Timer(at, due, limit.unit, reckoned=working)
+        self._timers[name] = _Timer(at, due, limit, reckoned=working)
 
     def _begin_decision(self, step: Step) -> None:
         if _C.PROMISED in self._timers:
@@ -402,6 +407,7 @@ class _Desk:
             soon_on=None if due is None or due <= begun else self._soon(begun, due),
             ended_at=timer.ended_at,
             estimated=due is not None and by.reckoned and not self._days.knows(begun, due),
+            limit=timer.limit,
         )
 
     def _soon(self, begun: date, due: date) -> date:

@@ -249,6 +249,8 @@ case_clocks = Table(
     Column("told", String(16), nullable=False),  # none, due_soon, overdue
     Column("wake_at", Instant),  # when there is something to tell; none when there is nothing more
     Column("estimated", Boolean, nullable=False),
+    Column("limit_days", Integer),  # that it began with, whatever the catalogue says later
+    Column("limit_unit", String(1)),
     Column("calendar", String(16), nullable=False),  # the version of the working days that it was reckoned with
     Index("ix_case_clocks_wake", "wake_at", sqlite_where=TO_BE_TOLD, postgresql_where=TO_BE_TOLD),
     Index(

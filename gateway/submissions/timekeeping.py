@@ -20,11 +20,11 @@ from sqlalchemy import Connection, Update, and_, bindparam, case, delete, func, 
 
 from gateway.calendars import ending
 from gateway.domain.calendar import local_day
-from gateway.domain.clocks import Clock, ClockName, ClockState, clocks_of, limits_of, steps_of
+from gateway.domain.clocks import Clock, ClockName, ClockState, Limits, clocks_of, limits_of, steps_of
 from gateway.domain.item import Item
 from gateway.domain.region import Zone, place_of
 from gateway.domain.submission import Standing
-from gateway.domain.working_days import Calendars
+from gateway.domain.working_days import Calendars, Unit
 from gateway.errors import GatewayError
 from gateway.ports import Clock as Now
 from gateway.storage import Store
@@ -78,9 +78,8 @@ class CaseClocks:
         """Write the clocks as the story makes them; a follower of the event log."""
         calendars = self.calendars()
         held = {row["name"]: row for row in _rows(tx, str(story.case["id"]))}
-        rows = {
-            clock.name: _row(story, clock, calendars.version, held.get(clock.name)) for clock in self._of(story, now)
-        }
+        clocks = self._of(story, held, now)
+        rows = {clock.name: _row(story, clock, calendars.version, held.get(clock.name)) for clock in clocks}
         gone = held.keys() - rows.keys()
         if gone:  # what came late has shown that they never began
             c = case_clocks.c
@@ -89,15 +88,26 @@ class CaseClocks:
         if changed:
             tx.execute(_upsert(tx.dialect.name), changed)
 
-    def _of(self, story: Story, now: datetime) -> list[Clock]:
+    def _of(self, story: Story, held: Mapping[str, Mapping[str, Any]], now: datetime) -> list[Clock]:
         row = story.case
+        limits = limits_of(self.items.get(row["item_code"]), row["handling_region"])
         return clocks_of(
             steps_of(story.standing, row["created_at"], story.detail),
             begun_at=row["created_at"],
-            limits=limits_of(self.items.get(row["item_code"]), row["handling_region"]),
+            limits=_as_promised(limits, held),
             days=self.calendars().of(row["handling_code"]),
             now=now,
         )
+
+
+def _as_promised(limits: Limits | None, held: Mapping[str, Mapping[str, Any]]) -> Limits | None:
+    """Return the limits with those of a decision whose clocks run already: the catalogue may say others by now."""
+    rows = [held.get(name, {}) for name in (ClockName.PROMISED, ClockName.STATUTORY)]
+    if any(row.get("limit_days") is None for row in rows):
+        return limits
+    promised, statutory = rows
+    tolerance = {} if limits is None else limits.tolerance
+    return Limits(promised["limit_days"], statutory["limit_days"], Unit(promised["limit_unit"]), tolerance)
 
 
 _OF_CASE = select(case_clocks).where(case_clocks.c.submission_id == bindparam("case"))
@@ -124,6 +134,8 @@ def _row(story: Story, clock: Clock, version: str, held: Mapping[str, Any] | Non
         "told": told,
         "wake_at": _wake_at(clock, told),
         "estimated": clock.estimated,
+        "limit_days": None if clock.limit is None else clock.limit.days,
+        "limit_unit": None if clock.limit is None else str(clock.limit.unit),
         "calendar": version,
     }
 
@@ -148,7 +160,10 @@ def _upsert(dialect: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class ClockView:
-    """A clock as whoever follows the case sees it. `due_on` is the last local day; `remark` a word of docs/api.md."""
+    """A clock as whoever follows the case sees it.
+
+    `due_on` is the last local day; `limit` the days and their unit that it began with; `remark` a word of docs/api.md.
+    """
 
     name: str
     state: str
@@ -158,6 +173,7 @@ class ClockView:
     ended_at: datetime | None
     estimated: bool
     remark: str | None
+    limit: Mapping[str, Any] | None
 
 
 def clocks_shown(tx: Connection, submission_id: str, handling_code: str) -> list[ClockView]:
@@ -179,6 +195,7 @@ def _shown(row: Mapping[str, Any], handling_code: str) -> ClockView:
         ended_at=row["ended_at"],
         estimated=row["estimated"],
         remark=_remark(row["name"], handling_code) if overdue else None,
+        limit=None if row["limit_days"] is None else {"days": row["limit_days"], "unit": row["limit_unit"]},
     )
 
 

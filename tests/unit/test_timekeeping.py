@@ -241,6 +241,19 @@ async def test_the_figure_of_working_days_counts_down(small_house: House) -> Non
     assert left == (date(2026, 12, 31) - date(2026, 3, 2)).days
 
 
+async def test_what_was_promised_at_the_acceptance_holds_whatever_the_catalogue_says_later(small_house: House) -> None:
+    """The applicant was given a day."""
+    await small_house.open()
+    await small_house.hear("ACCEPTED")
+    small_house.clocks = replace(small_house.clocks, items={})
+    small_house.log.followers = (small_house.clocks.keep,)
+    await small_house.hear("SPECIAL")
+    small_house.clock.advance(24 * HOUR)
+    await small_house.hear("RESUMED")
+    shown = (await small_house.shown())["decision_promised"]
+    assert (shown.due_on, shown.limit) == (date(2026, 3, 10), {"days": 5, "unit": "G"})
+
+
 async def test_a_case_whose_item_has_gone_is_kept_without_a_limit(small_house: House) -> None:
     await small_house.open()
     await small_house.store.write(lambda tx: tx.execute(submissions.update().values(item_code="gone")))

@@ -201,7 +201,14 @@ async def test_a_chosen_language_stays(clerk: Browser) -> None:
 
 
 def view(name: str, state: str, **more: Any) -> ClockView:
-    known = {"due_on": date(2026, 3, 9), "due_soon": False, "ended_at": None, "estimated": False, "remark": None}
+    known = {
+        "due_on": date(2026, 3, 9),
+        "due_soon": False,
+        "ended_at": None,
+        "estimated": False,
+        "remark": None,
+        "limit": None,
+    }
     return ClockView(name=name, state=state, started_at=NOW, **{**known, **more})
 
 

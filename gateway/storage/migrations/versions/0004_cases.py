@@ -83,6 +83,8 @@ def upgrade() -> None:
         sa.Column("told", sa.String(length=16), nullable=False),
         sa.Column("wake_at", sa.BigInteger(), nullable=True),
         sa.Column("estimated", sa.Boolean(), nullable=False),
+        sa.Column("limit_days", sa.Integer(), nullable=True),
+        sa.Column("limit_unit", sa.String(length=1), nullable=True),
         sa.Column("calendar", sa.String(length=16), nullable=False),
         sa.ForeignKeyConstraint(["submission_id"], ["submissions.id"], name=op.f("fk_case_clocks_submission_id")),
         sa.PrimaryKeyConstraint("submission_id", "name", name=op.f("pk_case_clocks")),
