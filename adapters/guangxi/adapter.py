@@ -1,12 +1,14 @@
-"""Our side of Guangxi (广西壮族自治区): sign-on and single logout by SAML 2.0.
+"""Our side of Guangxi (广西壮族自治区): sign-on and single logout by SAML 2.0, cases by the provinces' exchange.
 
-Owns: what Guangxi calls the things that it says of a person. Leaves to `gateway.protocols.saml`: the wire and all
-of its checks. The contract is README.md beside this file.
+Owns: what Guangxi calls the things that it says of a person. Leaves to `gateway.protocols.saml` and
+`gateway.protocols.province`: the wires and all of their checks. The contracts are README.md beside this file and
+docs/province-exchange.md.
 """
 
 from __future__ import annotations
 
 from gateway.ports import Adapter, Kit
+from gateway.protocols.province import open_exchange
 from gateway.protocols.saml import Profile, open_saml
 
 ATTRIBUTES = ("userType", "userName", "certificateType", "certificateNumber", "sex", "birthday", "mobile", "email")
@@ -34,8 +36,14 @@ def open_adapter(kit: Kit) -> Adapter:
         roles=ROLES,
     )
     saml = open_saml(kit, profile)
+    cases = open_exchange(kit, saml.wire)
     return Adapter(
         sign_on=saml.sign_on,
+        submissions=cases.submissions,
+        feed=cases.feed,
+        certificates=cases.certificates,
+        catalogue=cases.catalogue,
+        messages=cases.messages,
         sign_out=saml.sign_out,
         trust_confirmed_at=saml.trust_confirmed_at,
         metadata=saml.metadata,

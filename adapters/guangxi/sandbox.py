@@ -44,6 +44,7 @@ from adapters.guangxi.sandbox_messages import (
 from adapters.guangxi.sandbox_pages import METHODS, back_page, refusal_page, sign_in_page
 from adapters.guangxi.sandbox_signature import SAML, Signing, encrypt, sign, sign_query, verified_query
 from gateway.sandbox.authority import MISBEHAVIOUR, AuthoritySettings, authority_app
+from gateway.sandbox.province_authority import Exchange, join_exchange
 
 Clock = Callable[[], float]
 DECLINED = "urn:oasis:names:tc:SAML:2.0:status:Responder"
@@ -61,7 +62,7 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
     """Return the authority as an application. `clock` gives seconds since 1970.
 
     Secrets, all PEM: `idp_key`, `idp_certificate`, `metadata_key`, `metadata_certificate`, `sp_certificate`,
-    `sp_encryption_certificate`. Raises KeyError for a missing one.
+    `sp_encryption_certificate`; and those of docs/province-exchange.md. Raises KeyError or ValueError for a missing one.
     """
     attacks = {name: words for name, (_, words) in ATTACKS.items()}
     app = authority_app(settings, modes={**attacks, **METADATA_ATTACKS})
@@ -75,7 +76,18 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
             web.post("/saml/end", provider.end),
         ]
     )
-    return app
+    return join_exchange(app, settings, CASES, clock)
+
+
+CASES = Exchange(
+    service="/zwfw/exchange",
+    materials="/zwfw/files",
+    area="450000",
+    area_name="广西壮族自治区",
+    department="广西壮族自治区数据局（沙箱）",
+    department_code="11450000MBT450004Y",
+    suite="ES256",
+)
 
 
 class IdentityProvider:

@@ -15,6 +15,7 @@ from aiohttp import web
 from gateway.sandbox.authority import AuthoritySettings
 from gateway.sandbox.openid import Method, Paths, Profile, open_provider
 from gateway.sandbox.openid_page import Words
+from gateway.sandbox.province_authority import Exchange, join_exchange
 
 _PATHS = Paths("/uc/oauth2/auth", "/uc/oauth2/token", "/uc/oauth2/userinfo", "/uc/oauth2/keys", "/uc/oauth2/logout")
 
@@ -70,10 +71,22 @@ _CLAIMS: Mapping[str, str] = {
 """Claim → what it is called in the seed."""
 
 
+CASES = Exchange(
+    service="/hnzw/exchange",
+    materials="/hnzw/files",
+    area="460000",
+    area_name="海南省",
+    department="海南省政务服务局（沙箱）",
+    department_code="11460000MBT46000X8",
+    suite="ES256",
+    unheard=("sendRating",),
+)
+
+
 def build_authority(settings: AuthoritySettings, clock: Callable[[], float] = time.time) -> web.Application:
-    """Return the authority. `clock` gives Unix seconds. Raises KeyError for a missing secret."""
+    """Return the authority. `clock` gives Unix seconds. Raises KeyError or ValueError for a missing secret."""
     profile = Profile(_PATHS, _METHODS, "face", _WORDS, _person, discovery=True)
-    return open_provider(settings, profile, clock)
+    return join_exchange(open_provider(settings, profile, clock), settings, CASES, clock)
 
 
 def _person(person: Mapping[str, Any]) -> dict[str, Any]:

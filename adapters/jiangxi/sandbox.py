@@ -1,7 +1,8 @@
 """The simulated authority of Jiangxi: what its README says, over the province of the ticket exchange.
 
-Owns: the province's own words and fields. Leaves to `gateway.sandbox.ticket_authority`: the contract that six provinces
-share. Shares no code with `adapter.py`.
+Owns: the province's own words and fields. Leaves to `gateway.sandbox.ticket_authority`: the contract of sign-on, which six
+provinces share; to `gateway.sandbox.province_authority`: that of cases, which eight share. Shares no code with
+`adapter.py`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Any
 from aiohttp import web
 
 from gateway.sandbox.authority import AuthoritySettings
+from gateway.sandbox.province_authority import Exchange, join_exchange
 from gateway.sandbox.ticket_authority import Clock, Traits, build_ticket_authority, local_id
 
 
 def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> web.Application:
     """Return the authority. `clock` gives Unix seconds. Raises ValueError naming every secret that is missing."""
-    return build_ticket_authority(settings, TRAITS, clock)
+    return join_exchange(build_ticket_authority(settings, TRAITS, clock), settings, CASES, clock)
 
 
 def _person(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,4 +80,14 @@ TRAITS = Traits(
     cipher="der",
     suite="SM4-CBC-HMAC-SM3",
     echo={"version": "1.0"},
+)
+
+CASES = Exchange(
+    service="/jxzw/exchange",
+    materials="/jxzw/files",
+    area="360000",
+    area_name="江西省",
+    department="江西省政务服务办公室（沙箱）",
+    department_code="11360000MBT3600091",
+    asks=False,
 )

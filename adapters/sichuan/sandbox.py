@@ -1,7 +1,8 @@
 """The simulated authority of Sichuan: what its README says, over the province of the ticket exchange.
 
-Owns: the province's own words and fields. Leaves to `gateway.sandbox.ticket_authority`: the contract that six provinces
-share. Shares no code with `adapter.py`.
+Owns: the province's own words and fields. Leaves to `gateway.sandbox.ticket_authority`: the contract of sign-on, which six
+provinces share; to `gateway.sandbox.province_authority`: that of cases, which eight share. Shares no code with
+`adapter.py`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Any
 from aiohttp import web
 
 from gateway.sandbox.authority import AuthoritySettings
+from gateway.sandbox.province_authority import Exchange, join_exchange
 from gateway.sandbox.ticket_authority import Clock, Traits, build_ticket_authority, local_id
 
 
 def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> web.Application:
     """Return the authority. `clock` gives Unix seconds. Raises ValueError naming every secret that is missing."""
-    return build_ticket_authority(settings, TRAITS, clock)
+    return join_exchange(build_ticket_authority(settings, TRAITS, clock), settings, CASES, clock)
 
 
 def _person(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,4 +75,13 @@ TRAITS = Traits(
     person=_person,
     company=_company,
     raw_signature=True,
+)
+
+CASES = Exchange(
+    service="/zwfw/share/exchange",
+    materials="/zwfw/share/files",
+    area="510000",
+    area_name="四川省",
+    department="四川省数据局（沙箱）",
+    department_code="11510000MBT510003M",
 )

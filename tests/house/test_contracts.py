@@ -32,6 +32,7 @@ PLANTED: dict[str, tuple[str, str]] = {
     "authority-stands-alone": ("gateway.sandbox.authority", "gateway.errors"),
     "ticket-authority-stands-alone": ("gateway.sandbox.ticket_authority", "gateway.errors"),
     "exchange-authority-stands-alone": ("gateway.sandbox.exchange_wire", "gateway.errors"),
+    "province-authority-stands-alone": ("gateway.sandbox.province_authority", "gateway.errors"),
     "protocols-know-no-service": ("gateway.protocols.wire", "gateway.telemetry"),
     "layers": ("gateway.mapping", "gateway.submissions"),
     "storage-knows-no-service": ("gateway.storage.store", "gateway.telemetry"),

@@ -1,0 +1,200 @@
+"""The wire of the case exchange: signed questions and answers in the envelope of Fujian's style, and bare materials.
+
+Owns: the envelope, what a signature must cover, both ways, and what a status says of the outcome. Leaves to
+`gateway.protocols.province`: the operations; to `province_suites`: the signatures themselves. Source:
+docs/province-exchange.md, which says what a real connection must confirm.
+
+An answer that does not verify is `RegionUncertain`: nobody knows who sent it, so it is no word of the region's. A
+province that does not accept our signature (status 11) is `RegionUnreachable`: certainly not taken, an operator must
+look, and after the repair the same message goes through.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from yarl import URL
+
+from gateway.errors import FieldProblem, RegionRefused
+from gateway.ports import Clock, Material, RegionDocument
+from gateway.protocols.province_suites import LENGTH, Suite
+from gateway.protocols.wire import Answer, Wire, check_media_type, field_problems, quotable, unix_time
+
+PROFILE = "PEARL-PROVINCE-1"
+"""Stands at the head of everything that is signed, so that no signature serves another purpose."""
+
+SYSTEM = "泛珠通办网关"
+TOLERANCE = timedelta(seconds=120)
+"""How far a time may be from our clock, both ways."""
+
+MAX_MATERIAL = 2 << 30
+"""The largest material, in bytes (2 GiB). It is streamed: this is the provinces' limit and not ours."""
+
+OK, NONE = "0", "10"
+_CALLER, _BUSY = "11", "50"
+_NO = frozenset({"12", "13", "14", "15", "17", "19", "100"})
+"""Statuses that are a definite no."""
+
+_SIGNED_HEADERS = ("x-pearl-key", "x-pearl-time", "x-pearl-nonce", "x-pearl-digest", "x-pearl-sign")
+_MAX_HEADER = 256
+
+
+class UnverifiedError(ValueError):
+    """An answer proves nothing; the text says why and holds nothing that came from outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What we are to the province, and where it answers under its base address."""
+
+    grant_code: str
+    key_id: str
+    department: str
+    service: str
+    materials: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A verified answer."""
+
+    status: str
+    message: object
+    data: Mapping[str, Any]
+
+
+class ProvinceWire:
+    """Sends signed questions and files; takes nothing that the province's pinned key has not signed in answer."""
+
+    def __init__(self, wire: Wire, caller: Caller, suite: Suite, clock: Clock, random_token: Callable[[], str]) -> None:
+        self.wire = wire
+        self._caller = caller
+        self._suite = suite
+        self._clock = clock
+        self._random_token = random_token
+
+    async def ask(self, service: str, interface: str, data: Mapping[str, Any]) -> Reply:
+        """Send one question and return the verified answer to it, whatever it says. Raises RegionError."""
+        head = {
+            "servicecode": service,
+            "interfaceName": interface,
+            "grantcode": self._caller.grant_code,
+            "systemName": SYSTEM,
+            "deptCode": self._caller.department,
+        }
+        body = orjson.dumps({"head": head, "data": data})
+        url = self.wire.url(self._caller.service)
+        headers, nonce = self._signed("POST", url, hashlib.sha256(body).hexdigest())
+        headers["Content-Type"] = "application/json"
+        answer = await self.wire.exchange("POST", url, headers=headers, body=body)
+        return self._verified(answer, "POST", url, nonce)
+
+    async def upload(self, number: str, material: Material) -> None:
+        """Stream one file; its digest is known beforehand, so nothing of it is kept here. Raises RegionError."""
+        _check_size(material, self.wire.region)
+        check_media_type(material, self.wire.region)
+        path = f"{self._caller.materials}/{quote(number, safe='')}/{material.sha256}"
+        url = self.wire.url(path)
+        headers, nonce = self._signed("PUT", url, material.sha256)
+        headers["Content-Type"] = material.media_type
+        answer = await self.wire.stream("PUT", url, headers=headers, content=material.open(), size=material.size)
+        data = self.told(self._verified(answer, "PUT", url, nonce))
+        if (data.get("digest"), data.get("size")) != (material.sha256, str(material.size)):
+            raise self.wire.uncertain("acknowledged another file than the one sent", f"material {material.code}")
+
+    def told(self, reply: Reply, sent: RegionDocument | None = None) -> Mapping[str, Any]:
+        """Return the data of a yes. Raises RegionRefused, RegionUnreachable or RegionUncertain."""
+        if reply.status == OK:
+            return reply.data
+        self.check_caller(reply)
+        if reply.status in _NO:
+            problems = field_problems(reply.data.get("fieldList"), sent)
+            raise self.wire.refused(quotable(reply.message, sent), problems, f"status {reply.status}")
+        raise self.wire.uncertain("gave an unexpected answer", f"status {quotable(reply.status)}")
+
+    def check_caller(self, reply: Reply) -> None:
+        """Raise RegionUnreachable for an answer that says that nothing was taken, now or from us."""
+        if reply.status == _BUSY:
+            raise self.wire.unreachable("is busy and did not take the message", f"status {_BUSY}")
+        if reply.status == _CALLER:
+            what = "does not accept our grant code, key, signature or clock; an operator must look"
+            raise self.wire.unreachable(what, f"status {_CALLER}")
+
+    # --- signatures
+
+    def _signed(self, method: str, url: URL, digest: str) -> tuple[dict[str, str], str]:
+        """Return the headers of a question, and the nonce that its answer must repeat."""
+        nonce = hashlib.sha256(self._random_token().encode()).hexdigest()[:32]
+        said = str(int(self._clock().timestamp() * 1000))
+        caller = self._caller
+        lines = ("REQUEST", method, url.raw_path, caller.key_id, caller.grant_code, said, nonce, digest)
+        sign = base64.b64encode(self._suite.sign(_text(lines))).decode()
+        values = (caller.key_id, said, nonce, digest, sign)
+        return {name.title(): value for name, value in zip(_SIGNED_HEADERS, values, strict=True)}, nonce
+
+    def _verified(self, answer: Answer, method: str, url: URL, nonce: str) -> Reply:
+        try:
+            return self._read(answer, method, url.raw_path, nonce)
+        except ValueError as wrong:
+            detail = f"HTTP {answer.status}: {wrong}"
+            raise self.wire.uncertain("sent an answer that does not verify", detail) from None
+
+    def _read(self, answer: Answer, method: str, path: str, nonce: str) -> Reply:
+        """Verify first, then parse. Raises ValueError."""
+        if answer.status != 200:
+            raise UnverifiedError("no answer of the province's")
+        values = [answer.headers.get(name, "") for name in _SIGNED_HEADERS]
+        if any(not 0 < len(value) <= _MAX_HEADER for value in values):
+            raise UnverifiedError("not signed")
+        key_id, said, told, digest, sign = values
+        if told != nonce:
+            raise UnverifiedError("an answer to another question")
+        if not hmac.compare_digest(hashlib.sha256(answer.body).hexdigest().encode(), digest.encode()):
+            raise UnverifiedError("its body is not what was signed")
+        lines = ("ANSWER", method, path, key_id, said, nonce, digest)
+        self._suite.verify(key_id, _text(lines), _signature(sign), self._clock())
+        moment = unix_time(said, per_second=1000)
+        if moment is None or abs(self._clock() - moment) > TOLERANCE:
+            raise UnverifiedError("its time is not now; compare the clocks")
+        return _reply(answer.body)
+
+
+def _text(lines: tuple[str, ...]) -> bytes:
+    return (f"{PROFILE} " + "\n".join(lines)).encode()
+
+
+def _signature(sign: str) -> bytes:
+    try:
+        signature = base64.b64decode(sign, validate=True)
+    except (binascii.Error, ValueError):
+        signature = b""
+    if len(signature) != LENGTH:
+        raise UnverifiedError("the signature is not r and s in base64")
+    return signature
+
+
+def _reply(body: bytes) -> Reply:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document = None
+    head, data = (document.get("head"), document.get("data")) if isinstance(document, dict) else (None, None)
+    if not isinstance(head, dict) or not isinstance(head.get("status"), str):
+        raise UnverifiedError("no head with a status")
+    return Reply(head["status"], head.get("message"), data if isinstance(data, dict) else {})
+
+
+def _check_size(material: Material, region: str) -> None:
+    if material.size > MAX_MATERIAL:
+        problem = FieldProblem(f"materials.{material.code}", f"is larger than {MAX_MATERIAL} bytes", "too_large")
+        text = f"{region} takes materials of at most {MAX_MATERIAL >> 30} GiB"
+        raise RegionRefused(text, problems=[problem], region=region)
