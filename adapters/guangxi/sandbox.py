@@ -62,7 +62,7 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
     """Return the authority as an application. `clock` gives seconds since 1970.
 
     Secrets, all PEM: `idp_key`, `idp_certificate`, `metadata_key`, `metadata_certificate`, `sp_certificate`,
-    `sp_encryption_certificate`; and those of docs/province-exchange.md. Raises KeyError or ValueError for a missing one.
+    `sp_encryption_certificate`; and those of the case exchange. Raises KeyError or ValueError for a missing one.
     """
     attacks = {name: words for name, (_, words) in ATTACKS.items()}
     app = authority_app(settings, modes={**attacks, **METADATA_ATTACKS})

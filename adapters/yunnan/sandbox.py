@@ -1,7 +1,7 @@
 """The simulated authority of Yunnan: what its README says, over the province of the ticket exchange.
 
-Owns: the province's own words and fields. Leaves to `gateway.sandbox.ticket_authority`: the contract of sign-on, which six
-provinces share; to `gateway.sandbox.province_authority`: that of cases, which eight share. Shares no code with
+Owns: the province's own words and fields. Leaves to `gateway.sandbox.ticket_authority`: the contract of sign-on, which
+six provinces share; to `gateway.sandbox.province_authority`: that of cases, which eight share. Shares no code with
 `adapter.py`.
 """
 

@@ -56,7 +56,7 @@ _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SETTINGS = frozenset(
     {"service", "materials", "suite", "our_key_id", "our_id", "their_id", "dept_code", "asks", "messages"}
 )
-_TEXTS = ("service", "materials", "suite", "our_key_id", "dept_code")
+_TEXTS = ("service", "materials", "our_key_id", "dept_code")
 _SM2_TEXTS = ("our_id", "their_id")
 
 
@@ -264,11 +264,11 @@ def _settings(kit: Kit) -> Mapping[str, Any]:
     if not isinstance(given, Mapping) or given.keys() - _SETTINGS:
         raise refuse_start(kit, "settings.cases", f"must be a table of {', '.join(sorted(_SETTINGS))}")
     suite = given.get("suite")
+    if suite not in SUITES:
+        raise refuse_start(kit, "settings.cases.suite", f"must be one of {', '.join(SUITES)}")
     for name in _TEXTS if suite == "ES256" else (*_TEXTS, *_SM2_TEXTS):
         if not isinstance(given.get(name), str) or not given[name]:
             raise refuse_start(kit, f"settings.cases.{name}", "must be given, as text")
-    if suite not in SUITES:
-        raise refuse_start(kit, "settings.cases.suite", f"must be one of {', '.join(SUITES)}")
     if not isinstance(given.get("asks"), bool):
         raise refuse_start(kit, "settings.cases.asks", "must be true or false")
     kinds = given.get("messages")

@@ -14,14 +14,15 @@ import re
 import secrets
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, Notebook, in_background
-from gateway.sandbox.province_cases import COURSES, Cases, Clock, Entry
+from gateway.sandbox.courses import ORDERS
+from gateway.sandbox.province_cases import Cases, Clock, Entry
 from gateway.sandbox.province_signature import (
     Signing,
     Sm2Signing,
@@ -43,7 +44,7 @@ WRONG: Mapping[str, str] = {
     "answer_old": "dates an answer of the case exchange an hour back",
     "answer_too_big": "pads an answer of the case exchange with megabytes",
     "answer_busy": "says that it is busy, and takes nothing (status 50)",
-    **{name: f"of the next case: {words}" for name, (words, _) in COURSES.items()},
+    **ORDERS,
 }
 """What it can be asked to do, beside what every authority can."""
 
@@ -66,6 +67,8 @@ _LOOK_UP = (
     "certificateTypeName", "certificateHolderName", "certificateHolderTypeCode", "certificateHolderCode", "queryCause",
 )  # fmt: skip
 _JOINED = ("materialCodes", "materialNames", "materialTypes", "materialSizes", "materialDigests")
+_MODES = {"online": "全程网办", "collect": "代收代办", "joint": "多地联办"}
+_UNITS = {"G": "工作日", "Z": "自然日"}
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}")
 _HOLDER_CODES = {"CN_RIC": "111", "USCC": "001", "PASSPORT": "414", "HM_PERMIT": "516", "TW_PERMIT": "511"}
 _STATES = {"VALID": "有效", "SUSPENDED": "暂扣", "REVOKED": "吊销", "CANCELLED": "注销", "EXPIRED": "失效"}
@@ -183,7 +186,7 @@ class Province:
         self._exchange = exchange
         self._cases = cases
         self._notebook: Notebook = desk.app[NOTEBOOK]
-        self._items: Sequence[str] = json.loads(settings.secrets["item_codes"])
+        self._items = settings.items
         self._register = [row for row in settings.certificates if row["region"] == settings.region]
         self._operations: Mapping[str, Mapping[str, Callable[[Entry], Entry]]] = {
             "applyExchange": self._of_cases(),
@@ -259,7 +262,7 @@ class Province:
     # --- cases
 
     def _apply(self, case: Entry) -> Entry:
-        if case["taskCode"] not in self._items:
+        if case["taskCode"] not in {item["code"] for item in self._items}:
             raise RefusedError("14", "本省不办理该事项", "taskCode")
         if not _TIME.fullmatch(case["applyTime"]) or case["areaCode"][:6] != self._exchange.area:
             raise RefusedError("12", "内容有误", "applyTime", "areaCode")
@@ -303,7 +306,7 @@ class Province:
         if case is None or case["projectNo"] != said["projectNo"]:
             raise RefusedError("17", "没有该办件", "applyNo")
         kept = self._notebook.get("messages", said["messageNo"])
-        self._notebook.count("message_arrivals", said["messageNo"])
+        self._notebook.count("arrivals", said["messageNo"])
         if kept is None:
             if not self._heard(interface, said):
                 raise RefusedError("17", "该办件当前环节不受理此消息")
@@ -337,19 +340,33 @@ class Province:
 
     def _task_list(self, asked: Entry) -> Entry:
         cursor, limit = _numbers(asked, ITEMS)
-        found = [self._item(code) for code in self._items[cursor : cursor + limit]]
+        found = [self._item(item) for item in self._items[cursor : cursor + limit]]
         return {"dataList": found, "cursor": str(cursor + len(found))}
 
-    def _item(self, code: str) -> Entry:
+    def _item(self, item: Mapping[str, Any]) -> Entry:
         exchange = self._exchange
+        office = next(each for each in item["office"] if each["code"].startswith(exchange.area[:2]))
         return {
-            "taskCode": code,
-            "taskName": f"{exchange.area_name}跨省通办事项{code[-3:]}",
-            "areaCode": f"{exchange.area}000000",
+            "taskCode": item["code"],
+            "taskName": item["name"]["zh-CN"],
+            "areaCode": f"{office['code']}000000",
             "areaName": exchange.area_name,
             "deptName": exchange.department,
             "deptCode": exchange.department_code,
-            "handleForm": "全程网办,代收代办",
+            "handleForm": ",".join(_MODES[mode] for mode in item["modes"] if mode in _MODES),
+            "promiseDay": str(office["promised_days"]),
+            "promiseType": _UNITS[office["limit_unit"]],
+            "anticipateDay": str(office["statutory_days"]),
+            "anticipateType": _UNITS[office["limit_unit"]],
+            "materialList": [
+                {
+                    "materialCode": material["code"],
+                    "materialName": material["name"]["zh-CN"],
+                    "isMust": "是" if material.get("required") else "否",
+                    "isLack": "是" if material.get("deferrable") else "否",
+                }
+                for material in item["material"]
+            ],
             "updateTime": "2026-01-01 00:00:00",
         }
 

@@ -1,8 +1,8 @@
 """The cases of a simulated province: each goes its way by itself, or as it is told to, and leaves steps behind.
 
-Owns: courses, steps and the messages that change them, in the notebook, so that a restart goes on where it was. Leaves
-to `province_authority`: the wire, and what a message must have. Written from docs/province-exchange.md; shares no code
-with the gateway. The notebook holds codes, numbers and digests, never people.
+Owns: what is said with each step, and keeping cases in the notebook, so that a restart goes on where it was. Leaves to
+`courses` which steps there are; to `province_authority`: the wire, and what a message must have. Written from
+docs/province-exchange.md; shares no code with the gateway. The notebook holds codes and numbers, never people.
 """
 
 from __future__ import annotations
@@ -10,39 +10,37 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from gateway.sandbox.authority import Misbehaviour, Notebook
+from gateway.sandbox.courses import Plan, ordered
 
 Clock = Callable[[], float]
 Entry = dict[str, Any]
 
 CHINA = timezone(timedelta(hours=8))
-WAITING = "…"
-"""Stands in a plan where the province waits for a supplement."""
-
-ENDED = frozenset({"审批", "办结", "送达", "不予受理", "不属本机关职权", "撤回", "退件", "作废"})
-"""Steps after which a case cannot be withdrawn."""
-
-USUAL = ("收件", "受理", "审批", "办结")
-COURSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "course_supplement": ("asks for a material and waits for it", ("收件", "补正告知", WAITING)),
-    "course_supplement_expired": ("asks for a material that never comes", ("收件", "补正告知", "补正逾期", "退件")),
-    "course_tolerant": ("accepts although a material must follow", ("收件", "容缺受理", "审批", "办结")),
-    "course_tolerance_breached": ("accepts, and the material never comes", ("收件", "容缺受理", "容缺逾期", "退件")),
-    "course_special": (
-        "opens a special procedure and closes it",
-        ("收件", "受理", "特别程序", "特别程序结束", "审批", "办结"),
-    ),
-    "course_extended": ("takes more time for the decision", ("收件", "受理", "延期", "审批", "办结")),
-    "course_refused": ("does not accept", ("收件", "不予受理")),
-    "course_no_power": ("says that it has no power to decide", ("收件", "不属本机关职权")),
-    "course_delivered": ("hands the result over by post", (*USUAL, "送达")),
+WORDS: Mapping[str, str] = {
+    "RECEIVED": "收件",
+    "ACCEPTED": "受理",
+    "NOT_ACCEPTED": "不予受理",
+    "NOT_WITHIN_POWER": "不属本机关职权",
+    "SUPPLEMENT_NOTICE": "补正告知",
+    "SUPPLEMENTED": "补正受理",
+    "SUPPLEMENT_EXPIRED": "补正逾期",
+    "ACCEPTED_TOLERANT": "容缺受理",
+    "TOLERANCE_BREACHED": "容缺逾期",
+    "SPECIAL": "特别程序",
+    "RESUMED": "特别程序结束",
+    "EXTENDED": "延期",
+    "DECIDED": "审批",
+    "COMPLETED": "办结",
+    "DELIVERED": "送达",
+    "WITHDRAWN": "撤回",
+    "RETURNED": "退件",
+    "VOID": "作废",
 }
-"""Orders for the next case, as misbehaviour is ordered: what happens, and the steps."""
-
-AFTER_A_SUPPLEMENT = ("补正受理", "受理", "审批", "办结")
+"""A step of `gateway.sandbox.courses` → `taskState`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,6 @@ class Cases:
         self.notebook.count("arrivals", number)
         if self.notebook.get("cases", number) is not None:
             return False
-        course = next((name for name in COURSES if self.wrong.due(name)), "")
         count = self.notebook.count("counters", "case")
         entry = {
             "projectNo": f"{self.area}{datetime.fromtimestamp(self.clock(), CHINA):%Y%m%d}{count:06d}",
@@ -71,8 +68,7 @@ class Cases:
             "receiveTime": self.now(),
             "taskCode": task,
             "materials": list(materials),
-            "plan": list(COURSES[course][1] if course else USUAL),
-            "taken": [],
+            "plan": Plan(ordered(self.wrong)).written(),
             "rated": [],
         }
         self.notebook.put("cases", number, entry)
@@ -91,7 +87,7 @@ class Cases:
 
     def unfinished(self) -> list[str]:
         """Return the numbers of the cases that have a next step."""
-        return [number for number, case in self.notebook.entries("cases").items() if _next(case)]
+        return [number for number in self.notebook.entries("cases") if self._plan(number).next]
 
     async def proceed(self, number: str) -> None:
         """Take the remaining steps, with a pause before each but the first. One walk a case at a time."""
@@ -99,60 +95,65 @@ class Cases:
             return
         self._busy.add(number)
         try:
-            while step := _next(self._case(number)):
-                if step != USUAL[0]:
+            while self._plan(number).next:
+                if self._plan(number).taken:
                     await asyncio.sleep(self.pace)
-                if step := _next(self._case(number)):  # it may have been withdrawn meanwhile
+                if step := self._plan(number).next:  # it may have been withdrawn meanwhile
                     self._take(number, step)
         finally:
             self._busy.discard(number)
 
     def _take(self, number: str, step: str) -> None:
         """Note the step, then that it was taken: a stop between the two repeats it under the same id."""
-        case = self._case(number)
-        event = self._event(number, case, step)
+        plan = self._plan(number)
+        event = self._event(number, self._case(number), plan, step)
         for _ in range(2 if self.wrong.due("duplicate_callback") else 1):
             self.notebook.put("events", str(self.notebook.count("counters", "event")), event)
-        taken, plan = [*case["taken"], step], case["plan"][1:]
-        self.notebook.put("cases", number, {**case, "taken": taken, "plan": plan})
+        self._keep(number, plan.step())
 
     def _case(self, number: str) -> Entry:
-        return self.find(number) or {"plan": []}
+        return self.find(number) or {"plan": None, "rated": []}
 
-    def _event(self, number: str, case: Entry, step: str) -> Entry:
+    def _plan(self, number: str) -> Plan:
+        return Plan.read(self._case(number)["plan"])
+
+    def _keep(self, number: str, plan: Plan) -> None:
+        self.notebook.put("cases", number, {**self._case(number), "plan": plan.written()})
+
+    def _event(self, number: str, case: Entry, plan: Plan, step: str) -> Entry:
         event = {
-            "stepId": f"{case['projectNo']}-{len(case['taken']) + 1}",
+            "stepId": f"{case['projectNo']}-{plan.taken + 1}",
             "applyNo": number,
             "projectNo": case["projectNo"],
             "queryCode": case["queryCode"],
-            "taskState": step,
+            "taskState": WORDS[step],
             "operTime": self.now(),
-            "operId": "无" if step == "收件" else f"{self.area[:2]}0001",
+            "operId": "无" if step == "RECEIVED" else f"{self.area[:2]}0001",
         }
         return {**event, **self._more(step, case["materials"])}
 
     def _more(self, step: str, materials: Sequence[str]) -> Entry:
         """Return what a step says beside the usual."""
-        last = datetime.fromtimestamp(self.clock(), UTC).astimezone(CHINA) + timedelta(days=20)
+        last = datetime.fromtimestamp(self.clock(), CHINA) + timedelta(days=20)
         limit, code = {"limitTime": f"{last:%Y-%m-%d}"}, materials[-1] if materials else "OTHER"
         said: Mapping[str, Entry] = {
-            "补正告知": {
+            "SUPPLEMENT_NOTICE": {
                 "operResume": "材料需要补正",
                 "materialList": [{"materialCode": code, "requirement": "请重新提交", "isPaper": "否"}],
                 "lawBasis": "《中华人民共和国行政许可法》第三十二条",
                 **limit,
             },
-            "容缺受理": {"materialList": [{"materialCode": code, "isPaper": "否"}], **limit},
-            "特别程序": {"operResume": "专家评审", "limitDay": "20", "limitType": "工作日"},
-            "延期": {"operResume": "案情复杂", "limitDay": "10", "limitType": "工作日", **limit},
-            "不予受理": {
+            "ACCEPTED_TOLERANT": {"materialList": [{"materialCode": code, "isPaper": "否"}], **limit},
+            "SPECIAL": {"operResume": "专家评审", "limitDay": "20", "limitType": "工作日"},
+            "EXTENDED": {"operResume": "案情复杂", "limitDay": "10", "limitType": "工作日", **limit},
+            "NOT_ACCEPTED": {
                 "operResume": "申请事项不符合受理条件",
                 "lawBasis": "《中华人民共和国行政许可法》第三十二条",
                 "remedyWay": "可在六十日内申请行政复议",
             },
-            "不属本机关职权": {"operResume": "请向有关行政机关申请", "remedyWay": "可在六十日内申请行政复议"},
-            "办结": {"resultType": "办结", "resultResume": "已办结", "resultCertificateIdentifier": "无"},
-            "送达": {"sendWay": "post"},
+            "NOT_WITHIN_POWER": {"operResume": "请向有关行政机关申请", "remedyWay": "可在六十日内申请行政复议"},
+            "COMPLETED": {"resultType": "办结", "resultResume": "已办结", "resultCertificateIdentifier": "无"},
+            "DELIVERED": {"sendWay": "post"},
         }
         return said.get(step, {})
 
@@ -172,21 +173,18 @@ class Cases:
     # --- messages
 
     def supplement(self, number: str, *, complete: bool) -> bool:
-        """Take a supplement; say whether the case is at a place for it."""
-        case = self._case(number)
-        waits = case["plan"][:1] == [WAITING]
-        if waits and complete:
-            self.notebook.put("cases", number, {**case, "plan": list(AFTER_A_SUPPLEMENT)})
-        may_follow = "容缺受理" in case.get("taken", ()) and not ENDED.intersection(case["taken"])
-        return waits or may_follow
+        """Take a supplement; say whether the case waits for one."""
+        plan = self._plan(number)
+        if plan.waits and complete:
+            self._keep(number, plan.supplemented())
+        return plan.waits
 
     def withdraw(self, number: str) -> bool:
         """End a case; say whether it could be."""
-        case = self._case(number)
-        if ENDED.intersection(case["taken"]):
-            return False
-        self.notebook.put("cases", number, {**case, "plan": ["撤回"]})
-        return True
+        plan = self._plan(number)
+        if plan.may_be_withdrawn:
+            self._keep(number, plan.withdrawn())
+        return plan.may_be_withdrawn
 
     def rate(self, number: str, role: str) -> bool:
         """Take the rating of a role; say whether it was the first."""
@@ -195,8 +193,3 @@ class Cases:
             return False
         self.notebook.put("cases", number, {**case, "rated": [*case["rated"], role]})
         return True
-
-
-def _next(case: Mapping[str, Any]) -> str | None:
-    plan = case["plan"]
-    return plan[0] if plan and plan[0] != WAITING else None

@@ -25,12 +25,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from stdnum.cn import uscc
 from yarl import URL
 
-from adapters.hunan.sandbox import build_authority
+from adapters.hunan.sandbox import TRAITS
 from gateway.domain.identifiers import ric_problem
 from gateway.minting import Mint
 from gateway.sandbox.authority import AuthoritySettings
 from gateway.sandbox.layout import SEED
-from gateway.sandbox.ticket_authority import secret_of
+from gateway.sandbox.ticket_authority import build_ticket_authority, secret_of
 
 NOW = 1_700_000_000.0
 UC = "/tacs-uc"
@@ -169,7 +169,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     async with TestServer(app) as home:
         url = str(home.make_url("")).rstrip("/")
         settings = AuthoritySettings("hunan", url, tmp_path / "hunan.db", given(tmp_path), PEOPLE, ())
-        async with TestClient(TestServer(build_authority(settings, lambda: now[0]))) as client:
+        async with TestClient(TestServer(build_ticket_authority(settings, TRAITS, lambda: now[0]))) as client:
             yield Gateway(tmp_path, client, url, now, notices)
 
 
@@ -331,7 +331,7 @@ async def test_who_signs_out_at_the_province_is_signed_out_here_by_a_signed_noti
 def test_a_province_without_its_keys_names_them(tmp_path: Path) -> None:
     settings = AuthoritySettings("hunan", "http://gateway.test", tmp_path / "hunan.db", {}, PEOPLE, ())
     with pytest.raises(ValueError, match="app_id, signing_key, retired_key, gateway_signing, gateway_encryption"):
-        build_authority(settings)
+        build_ticket_authority(settings, TRAITS)
 
 
 @pytest.mark.parametrize("row", [row for row in PEOPLE if "corp_head_number" in row], ids=lambda row: str(row["role"]))
