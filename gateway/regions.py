@@ -22,7 +22,7 @@ from gateway.config import Config, Problems, RegionSettings, Settings, parse, re
 from gateway.domain.identity import Assurance
 from gateway.domain.region import Place, RegionNames, Zone
 from gateway.errors import FieldProblem, StartRefused
-from gateway.mapping.library import Library, Packs, PackSet, read_sets
+from gateway.mapping.library import Edition, Library, Packs, PackSet, read_sets
 from gateway.mapping.packs import Notice, Pack, unnoticed
 from gateway.ports import Adapter, Kit, OpenAdapter
 
@@ -160,17 +160,19 @@ def _manifests(config: Config, problems: Problems) -> dict[str, Manifest]:
     return manifests
 
 
-def open_regions(config: Config, make_kit: MakeKit, guard: Guard, notice: Notice = unnoticed) -> dict[str, Region]:
+def open_regions(
+    config: Config, make_kit: MakeKit, guard: Guard, notice: Notice = unnoticed, earlier: Edition | None = None
+) -> dict[str, Region]:
     """Return every enabled region, ready for use. Raises StartRefused with all problems of all regions.
 
     `notice` is told of every code of theirs that no table knows. The packs stay as they are read here; `following`
-    makes them follow a library.
+    makes them follow a library. Packs of `earlier` whose files are the same are not tried again.
     """
     problems = Problems()
     manifests = _manifests(config, problems)
     sound = not problems.found
     folders = {region: _folder(region, manifests) for region in config.regions}
-    sets, found = read_sets(config.path(config.mappings), folders, notice=notice)
+    sets, found = read_sets(config.path(config.mappings), folders, notice=notice, earlier=earlier)
     problems.found.extend(found)
     regions: dict[str, Region] = {}
     for region in sets if sound else ():

@@ -34,6 +34,7 @@ from gateway.domain.identifiers import case_number
 from gateway.errors import RegionCannotBeAsked, SignOnFailed
 from gateway.identity.returns import as_query
 from gateway.lines import Line, guard
+from gateway.mapping.library import InUse
 from gateway.ports import (
     Adapter,
     Callback,
@@ -92,11 +93,45 @@ ORGANISATION: Mapping[str, Any] = {
 }
 
 
-def offering(*capabilities: str) -> pytest.MarkDecorator:
-    """Run a test at every region that declares one of these capabilities."""
+_TRIED: dict[str, InUse] = {}
+"""The packs of each region as they were last opened: examples are tried once, and again when a file has changed."""
+
+
+def offering(*capabilities: str, everywhere: bool = False) -> pytest.MarkDecorator:
+    """Run a test at every region that declares one of these capabilities.
+
+    Of regions that share a `profile`, one stands for all unless `everywhere` is said: the code that runs is the same,
+    and so is whatever decides what it does.
+    """
     declared = {name: manifest.capabilities.model_dump() for name, manifest in MANIFESTS.items()}
     chosen = [name for name, said in sorted(declared.items()) if any(said[each] for each in capabilities)]
+    if not everywhere and not {"sign_on", "sign_out"} & set(capabilities):
+        chosen = [name for name in chosen if name == standing_for(name)]
     return pytest.mark.parametrize("place", chosen, indirect=True)
+
+
+def standing_for(region: str) -> str:
+    """Return the first of the regions that share a region's profile."""
+    wanted = profile(MANIFESTS[region])
+    return next(name for name, manifest in sorted(MANIFESTS.items()) if profile(manifest) == wanted)
+
+
+def profile(manifest: Manifest) -> str:
+    """Return what decides how a region's cases go, as text: equal texts, equal behaviour.
+
+    Regions that share mapping packs and one wire (`[settings.cases]`) differ in what they offer, and in the settings of
+    that wire that are no addresses, ids or codes. A region with packs of its own is like no other.
+    """
+    cases = manifest.settings.get("cases")
+    if not manifest.mappings or not isinstance(cases, dict):
+        return manifest.id
+    told = {name: value for name, value in cases.items() if not _is_only_a_name(name, value)}
+    return json.dumps([manifest.mappings, manifest.capabilities.model_dump(), told], sort_keys=True)
+
+
+def _is_only_a_name(setting: str, value: object) -> bool:
+    """Say whether a setting holds an address, an id or a code: which differs everywhere and changes nothing."""
+    return isinstance(value, str) and (value.startswith("/") or setting.endswith(("_id", "_code")))
 
 
 def utc_now() -> datetime:
@@ -223,7 +258,9 @@ async def opened(config: Config, region: str, **limits: float) -> AsyncIterator[
     chosen = {region: config.regions[region].model_copy(update={"limits": pressed})}
     config = config.model_copy(update={"delivery": delivery, "regions": chosen})
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
-        yield open_regions(config, _kits(config, session), _lines(config))[region]
+        opened_region = open_regions(config, _kits(config, session), _lines(config), earlier=_TRIED)[region]
+        _TRIED[region] = InUse(opened_region.packs.now(), utc_now())
+        yield opened_region
 
 
 def _kits(config: Config, session: aiohttp.ClientSession) -> Callable[[Manifest, RegionSettings], Kit]:

@@ -375,7 +375,7 @@ async def test_the_same_submission_again_is_the_same_case(place: Place) -> None:
     assert place.authority.book("arrivals")[sent.submission_id] == 2
 
 
-@offering("submissions")
+@offering("submissions", everywhere=True)
 async def test_a_region_tells_whether_it_holds_a_submission(place: Place) -> None:
     """One whose wire has no such question says so, before and after, and asks nothing (`holds`)."""
     sent = order(place, application(place))
@@ -488,7 +488,7 @@ async def _submit_and_judge(place: Place, sent: SubmissionOrder) -> None:
 # --- status ------------------------------------------------------------------------------------------------------
 
 
-@offering("submissions")
+@offering("submissions", everywhere=True)
 async def test_status_events_arrive_in_the_order_of_the_course(place: Place) -> None:
     """Pushed or polled, the gateway learns of every step, about the right case, each under an id of its own."""
     document = application(place)
@@ -615,7 +615,7 @@ async def test_a_feed_that_cannot_be_read_is_not_an_empty_one(place: Place, mode
 # --- certificates ------------------------------------------------------------------------------------------------
 
 
-@offering("certificates")
+@offering("certificates", everywhere=True)
 async def test_every_seeded_certificate_is_found_by_its_right_holder(place: Place) -> None:
     """A region that tells values says what the seed says; one that only matches says whether it is in force."""
     rows = place.certificates()

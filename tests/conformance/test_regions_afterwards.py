@@ -93,7 +93,7 @@ def taken(place: Place, said: CaseMessage) -> bool:
 # --- messages about a case ---------------------------------------------------------------------------------------
 
 
-@offering("messages")
+@offering("messages", everywhere=True)
 async def test_every_kind_of_message_is_taken_and_acted_on_once(place: Place) -> None:
     """At least once on the wire, exactly once in effect; with every field of the vocabulary, and files where it can."""
     region = messages_of(place.region)
@@ -219,7 +219,7 @@ async def _refused(place: Place, said: CaseMessage) -> None:
 # --- items -------------------------------------------------------------------------------------------------------
 
 
-@offering("catalogue")
+@offering("catalogue", everywhere=True)
 async def test_every_item_of_a_catalogue_can_be_read(place: Place) -> None:
     """And the items that the region takes cases for are among them, each once."""
     catalogue = place.region.adapter.catalogue
