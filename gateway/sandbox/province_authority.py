@@ -273,7 +273,7 @@ class Province:
 
     def _materials(self, message: Entry) -> list[str]:
         """Return the codes of the materials that a message names, all of which must have arrived as it says."""
-        columns = [message[name].split(";;") if _filled(message, name) else [] for name in _JOINED]
+        columns = [str(message[name]).split(";;") if _filled(message, name) else [] for name in _JOINED]
         if message["digestType"] != "SHA256" or len({len(column) for column in columns}) > 1:
             raise RefusedError("12", "材料清单有误", "materialCodes", "digestType")
         codes, _, types, sizes, digests = columns

@@ -38,7 +38,10 @@ G = (
 class Signing(Protocol):
     """One side's way to sign, and to check the other's."""
 
-    key_id: str
+    @property
+    def key_id(self) -> str:
+        """The id under which the other side knows the key."""
+        ...
 
     def sign(self, text: bytes) -> bytes:
         """Return r‖s."""
