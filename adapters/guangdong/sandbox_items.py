@@ -80,7 +80,7 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
         "BMZZJGDM": item["code"][:18],
         "BLXS": ";;".join(_WAYS[mode] for mode in item["modes"]),
         "SMDJ": f"L{item['min_assurance'].removeprefix('A')}",
-        "SFRQ": _yes(any(material.get("deferrable") for material in item["material"])),
+        "SFRQ": _yes(item.get("tolerance")),
         "SFZT": "0",
         "CNBJSX": office["promised_days"],
         "CNBJSXDW": office["limit_unit"],

@@ -34,6 +34,9 @@ def _assess_time(text: str) -> str:
     return text
 
 
+Words = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"\S")]
+
+
 class Message(Record):
     """What every message has: its own number, and the two numbers of its case."""
 
@@ -65,7 +68,7 @@ class Withdrawal(Message):
     """The applicant's wish to end the case (撤回申请)."""
 
     chsj: Moment
-    chyy: Text
+    chyy: Words
     blrgh: Text | None = None
 
 
@@ -87,7 +90,7 @@ class Rating(Message):
 class Complaint(Message):
     """A complaint (投诉)."""
 
-    tsnr: Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+    tsnr: Words
     tssj: Moment
     lxfs: Text | None = None
 

@@ -85,6 +85,7 @@ def _scalar(value: Any) -> Any:
 
 
 Text = Annotated[str, Field(min_length=1, max_length=500)]
+Words = Annotated[str, Field(min_length=1, max_length=2000)]
 Short = Annotated[str, Field(min_length=1, max_length=64)]
 RefNo = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -303,14 +304,14 @@ class Withdrawal(CaseMessage):
     """`/api/v1/cases/withdraw`."""
 
     request_time: Moment
-    reason: Text
+    reason: Words
     officer: Short | None = None
 
 
 class Complaint(CaseMessage):
     """`/api/v1/cases/complain`."""
 
-    text: Annotated[str, Field(min_length=1, max_length=2000)]
+    text: Words
     made_time: Moment
     contact: Text | None = None
 

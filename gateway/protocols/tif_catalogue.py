@@ -15,7 +15,7 @@ from gateway.protocols.tif import TifClient
 ITEMS_A_PAGE = 100
 """How many items are asked for at once."""
 
-MAX_ITEMS = 20_000
+MAX_ITEMS = 50_000
 """How many items a list may announce; a longer one counts as unreadable."""
 
 

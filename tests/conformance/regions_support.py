@@ -468,7 +468,7 @@ def message(
 ) -> CaseMessage:
     """Say something about a case in the region's form, under a new number; `files` are codes of FILES."""
     materials = [_described(code, *FILES[code]) for code in files]
-    number, now = f"KYM{secrets.token_hex(10)}", utc_now().strftime("%Y-%m-%dT%H:%M:%SZ")
+    number, now = f"CM{secrets.token_hex(16)}", utc_now().strftime("%Y-%m-%dT%H:%M:%SZ")
     case = {"submission_id": receipt["submission_id"], "number": receipt["number"]}
     document = {"id": number, **case, **_said(place, kind, now, materials), **changed}
     theirs = place.region.pack(kind).to_region(document)

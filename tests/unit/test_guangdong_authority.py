@@ -1143,6 +1143,7 @@ SEEDED = {
     "name": {"zh-CN": "跨省异地就医备案"},
     "modes": ["online", "collect"],
     "min_assurance": "A2",
+    "tolerance": True,
     "field": [{"id": "destination", "label": {"zh-CN": "就医地"}, "required": True}],
     "material": [
         {"code": "ID", "name": {"zh-CN": "居民身份证"}, "required": True, "certificate_type": "11100000000013127D001"},
