@@ -56,7 +56,7 @@ from gateway.crypto.signing import Es256Signer
 from gateway.identity import assertion, dpop
 from gateway.identity.clients import DEFAULT_ALGORITHM, TOKEN_EXCHANGE, GrantType
 from gateway.identity.grants import ACCESS_TOKEN
-from gateway.storage.sqlite import SqliteStore
+from gateway.storage import Store
 from gateway.storage.tables import evidence, sign_on_sessions, token_families
 from tests.support.sign_on import (
     ISSUER,
@@ -84,17 +84,14 @@ def keys() -> Mapping[str, Any]:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, keys: Mapping[str, Any]) -> AsyncIterator[World]:
-    store = await SqliteStore.open(str(tmp_path / "gateway.db"))
-    await store.migrate()
-    async with open_world(tmp_path, keys, store) as opened:
+async def world(tmp_path: Path, keys: Mapping[str, Any], sqlite_store: Store) -> AsyncIterator[World]:
+    async with open_world(tmp_path, keys, sqlite_store) as opened:
         opened.clients["portal"] = a_client("portal", grant_types=REFRESHING, post_logout_redirect_uris=(BYE,))
         grants: frozenset[GrantType] = frozenset({"authorization_code", "client_credentials", TOKEN_EXCHANGE})
         opened.clients["agency"] = replace(
             opened.clients["agency"], grant_types=grants, exchanges_from=frozenset({"portal"})
         )
         yield opened
-    await store.close()
 
 
 async def rows(world: World, table: Any) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ from gateway.identity.logout_records import Party
 from gateway.identity.mtls import Authorities
 from gateway.identity.persons import CLAIM_NAMES, IDENTITY_SCOPES
 from gateway.minting import signing_key
+from gateway.storage import Store
 from gateway.storage.sqlite import SqliteStore
 from gateway.storage.tables import logout_parties
 from tests.support.certificates import Holder, certificate
@@ -127,13 +128,11 @@ def keys() -> Mapping[str, Any]:
 
 
 @pytest.fixture
-async def provider(tmp_path: Path, keys: Mapping[str, Any]) -> AsyncIterator[Provider]:
-    store = await SqliteStore.open(str(tmp_path / "gateway.db"))
-    await store.migrate()
+async def provider(tmp_path: Path, keys: Mapping[str, Any], sqlite_store: Store) -> AsyncIterator[Provider]:
     listen = Listen(proxies=("127.0.0.0/8",), client_ca=tmp_path / "ca.pem")
     config = a_config(tmp_path).model_copy(update={"listen": listen})
     async with open_world(
-        tmp_path, keys, store, config=config, authorities=Authorities([CA.certificate]), signer=RING
+        tmp_path, keys, sqlite_store, config=config, authorities=Authorities([CA.certificate]), signer=RING
     ) as world:
         scopes = frozenset({*IDENTITY_SCOPES, "submissions"})
         grants: frozenset[GrantType] = frozenset({"authorization_code", "refresh_token"})
@@ -155,7 +154,6 @@ async def provider(tmp_path: Path, keys: Mapping[str, Any]) -> AsyncIterator[Pro
         world.providers["guangdong"].says = SAYS
         told = await (await world.http.get("/.well-known/openid-configuration")).json()
         yield Provider(world, told)
-    await store.close()
 
 
 def shown(holder: Holder) -> dict[str, str]:

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from gateway.config import Listen, SignOnSettings
 from gateway.errors import StartRefused
 from gateway.identity.clients import GrantType, Surroundings, checked
-from gateway.storage.sqlite import SqliteStore
+from gateway.storage import Store
 from tests.support.certificates import certificate
 from tests.support.sign_on import (
     ISSUER,
@@ -48,11 +48,9 @@ def keys() -> Mapping[str, Any]:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, keys: Mapping[str, Any]) -> AsyncIterator[World]:
-    store = await SqliteStore.open(str(tmp_path / "gateway.db"))
-    await store.migrate()
+async def world(tmp_path: Path, keys: Mapping[str, Any], sqlite_store: Store) -> AsyncIterator[World]:
     config = a_config(tmp_path).model_copy(update={"listen": Listen(proxies=("127.0.0.0/8",))})
-    async with open_world(tmp_path, keys, store, config=config) as opened:
+    async with open_world(tmp_path, keys, sqlite_store, config=config) as opened:
         for name in ("agency", "rsa"):
             opened.clients[name] = a_client(
                 name, opened.clients[name].keys, profile="fapi2", dpop_bound_access_tokens=True, grant_types=GRANTS
@@ -62,7 +60,6 @@ async def world(tmp_path: Path, keys: Mapping[str, Any]) -> AsyncIterator[World]
             tls_client_certificate_bound_access_tokens=True, grant_types=GRANTS,
         )  # fmt: skip
         yield opened
-    await store.close()
 
 
 @dataclass

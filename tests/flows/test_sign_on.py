@@ -27,8 +27,8 @@ from gateway.errors import GatewayError, NotAuthenticated, RegionUnreachable, Si
 from gateway.identity.assertion import SKEW
 from gateway.identity.discovery import ENDPOINTS
 from gateway.identity.records import forget_expired
+from gateway.storage import Store
 from gateway.storage.nonces import CLOCKS_APART
-from gateway.storage.sqlite import SqliteStore
 from gateway.storage.tables import authorization_codes, nonces, sign_on_interactions, sign_on_sessions
 from tests.support.sign_on import (
     ISSUER,
@@ -52,12 +52,9 @@ def keys() -> Mapping[str, Any]:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, keys: Mapping[str, Any]) -> AsyncIterator[World]:
-    store = await SqliteStore.open(str(tmp_path / "gateway.db"))
-    await store.migrate()
-    async with open_world(tmp_path, keys, store) as opened:
+async def world(tmp_path: Path, keys: Mapping[str, Any], sqlite_store: Store) -> AsyncIterator[World]:
+    async with open_world(tmp_path, keys, sqlite_store) as opened:
         yield opened
-    await store.close()
 
 
 # --- the whole way ------------------------------------------------------------------------------------------------
@@ -208,7 +205,7 @@ async def test_nothing_that_names_a_person_or_opens_a_door_lies_readable_in_the_
     browser = Browser(world)
     back = await browser.sign_on(Request())
     del browser.cookies["pearl_region"]  # a region's id is no secret
-    stored = await asyncio.to_thread(lambda: b"".join(path.read_bytes() for path in tmp_path.glob("gateway.db*")))
+    stored = await asyncio.to_thread(lambda: b"".join(path.read_bytes() for path in tmp_path.glob("pearl.db*")))
     for secret in ("李芳", "11010519491231002X", "gd-1", back["code"], *browser.cookies.values()):
         assert secret.encode() not in stored
 

@@ -24,7 +24,7 @@ from gateway.errors import RegionUnreachable, SignOnFailed
 from gateway.identity.clients import GrantType
 from gateway.identity.refusals import EACH
 from gateway.ports import OnceOnly
-from gateway.storage.sqlite import SqliteStore
+from gateway.storage import Store
 from gateway.storage.tables import evidence
 from tests.flows.flow_support import World as WholeWorld
 from tests.support.sign_on import (
@@ -60,14 +60,11 @@ def keys() -> Mapping[str, Any]:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, keys: Mapping[str, Any]) -> AsyncIterator[World]:
-    store = await SqliteStore.open(str(tmp_path / "gateway.db"))
-    await store.migrate()
-    async with open_world(tmp_path, keys, store) as opened:
+async def world(tmp_path: Path, keys: Mapping[str, Any], sqlite_store: Store) -> AsyncIterator[World]:
+    async with open_world(tmp_path, keys, sqlite_store) as opened:
         opened.clients["portal"] = a_client("portal", grant_types=GRANTS)
         opened.clients["other"] = a_client("other", grant_types=GRANTS)
         yield opened
-    await store.close()
 
 
 @dataclass(frozen=True)

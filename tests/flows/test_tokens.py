@@ -36,6 +36,7 @@ from gateway.identity.mandates import new_mandate_id
 from gateway.identity.persons import LINKED
 from gateway.identity.proofs import Presented
 from gateway.policy.recognition import Line, Recognition
+from gateway.storage import Store
 from gateway.storage.nonces import CLOCKS_APART
 from gateway.storage.sqlite import SqliteStore
 from gateway.storage.tables import evidence, revoked_tokens
@@ -62,13 +63,10 @@ def keys() -> Mapping[str, Any]:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, keys: Mapping[str, Any]) -> AsyncIterator[World]:
-    store = await SqliteStore.open(str(tmp_path / "gateway.db"))
-    await store.migrate()
-    async with open_world(tmp_path, keys, store) as opened:
+async def world(tmp_path: Path, keys: Mapping[str, Any], sqlite_store: Store) -> AsyncIterator[World]:
+    async with open_world(tmp_path, keys, sqlite_store) as opened:
         opened.clients["portal"] = a_client("portal", grant_types=REFRESHING)
         yield opened
-    await store.close()
 
 
 async def signed_on(world: World, request: Request | None = None) -> dict[str, Any]:

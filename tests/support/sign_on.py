@@ -50,9 +50,9 @@ from gateway.storage import Store
 from gateway.telemetry import Metrics
 from gateway.web import logout, provider_endpoints, sign_on
 from gateway.web.middlewares import edge
-from gateway.web.pages import Pages
 from gateway.web.peer import connection_of
 from gateway.web.problems import problem_response
+from tests.support.pages import pages
 
 ISSUER = "https://gateway.test"
 REDIRECT = "https://service.test/back?keep=1"
@@ -399,7 +399,7 @@ async def open_world(
     app.add_routes(
         provider_endpoints.routes(service, lambda request: reader.presented(connection_of(request), request.headers))
     )
-    pages = Pages(secure=True)
-    app.add_routes([*sign_on.routes(service, pages), *logout.routes(service, pages, clock, 65536)])
+    shown = pages(secure=True)
+    app.add_routes([*sign_on.routes(service, shown), *logout.routes(service, shown, clock, 65536)])
     async with TestClient(TestServer(app), cookie_jar=DummyCookieJar()) as http:
         yield World(http, service, store, clock, providers, regions, clients, dict(keys), app, mandates, disabled)

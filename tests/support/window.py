@@ -38,10 +38,10 @@ from gateway.submissions.application import Application
 from gateway.submissions.timekeeping import ClockView
 from gateway.telemetry import Metrics
 from gateway.web.middlewares import edge
-from gateway.web.pages import Pages
 from gateway.web.refusals import error_page
 from gateway.web.window import WindowServices, routes
 from gateway.windows import Clerk, Window, WindowRegistry
+from tests.support.pages import pages
 
 ISSUER = "http://pearl.example"
 NOW = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
@@ -243,9 +243,9 @@ async def window_app(folder: Path, fakes: FakeServices, limits: Limits | None = 
         sealer=Sealer(bytes(range(32))),
         clock=lambda: fakes.now, windows=WindowRegistry(fakes.windows), issuer=ISSUER,
     )  # fmt: skip
-    pages = Pages()
-    app = web.Application(middlewares=edge(Metrics(CollectorRegistry()), error_page(pages)))
-    app.add_routes(routes(services, pages, limits or Limits()))
+    shown = pages()
+    app = web.Application(middlewares=edge(Metrics(CollectorRegistry()), error_page(shown)))
+    app.add_routes(routes(services, shown, limits or Limits()))
     yield app
     await store.close()
 

@@ -15,7 +15,7 @@ from gateway.domain.languages import LANGUAGES
 from gateway.domain.mandate import Lack, Relation
 from gateway.errors import FieldProblem, GatewayError
 from gateway.identity.persons import CLAIM_NAMES
-from gateway.web.pages import Pages
+from tests.support.pages import pages
 
 WEB = Path(gateway.web.__file__).parent
 UNKNOWN = "REASON OF A CODE THAT HAS NO WORDS"
@@ -24,7 +24,7 @@ OF_A_USE = {Lack.OTHER_ITEM, Lack.OTHER_AGENT, Lack.OTHER_PRINCIPAL}
 
 
 def words(language: str, macro: str, about: object) -> str:
-    template = Pages()._environments[language].get_template("account/words.html")
+    template = pages()._environments[language].get_template("account/words.html")
     return str(getattr(template.module, macro)(about)).strip()
 
 

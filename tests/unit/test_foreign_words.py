@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.web.pages import Pages
+from tests.support.pages import pages
 
 
 def shown(language: str, template: str, **values: object) -> str:
-    return Pages()._environments[language].from_string(template).render(values)
+    return pages()._environments[language].from_string(template).render(values)
 
 
 @pytest.mark.parametrize(

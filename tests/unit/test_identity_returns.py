@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +15,7 @@ from gateway.errors import SignOnFailed
 from gateway.identity import records
 from gateway.identity.records import Interaction, digest, new_handle
 from gateway.identity.returns import LIFE, Returns, as_query, forget_expired
-from gateway.storage import Store, open_store
+from gateway.storage import Store
 from gateway.storage.tables import upstream_returns
 
 FORM = {"SAMLResponse": "PHg+", "RelayState": ""}
@@ -52,11 +51,9 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    store, clock = await open_store(f"sqlite:///{tmp_path / 'gateway.db'}"), Clock()
-    await store.migrate()
-    yield Desk(Returns(store, Sealer(bytes(32)), clock), store, clock, tmp_path)
-    await store.close()
+async def desk(tmp_path: Path, sqlite_store: Store) -> Desk:
+    clock = Clock()
+    return Desk(Returns(sqlite_store, Sealer(bytes(32)), clock), sqlite_store, clock, tmp_path)
 
 
 async def test_a_form_comes_back_as_a_query_with_its_state(desk: Desk) -> None:
@@ -135,7 +132,7 @@ async def test_a_form_lies_sealed_and_its_handle_only_as_a_hash(desk: Desk) -> N
     """It holds all that a region says of a person."""
     form = {"state": await desk.waiting(), "SAMLResponse": "the-whole-person"}
     handle = await desk.returns.keep("guangxi", form)
-    stored = await asyncio.to_thread(lambda: b"".join(path.read_bytes() for path in desk.folder.glob("gateway.db*")))
+    stored = await asyncio.to_thread(lambda: b"".join(path.read_bytes() for path in desk.folder.glob("pearl.db*")))
     assert b"the-whole-person" not in stored
     assert handle.encode() not in stored
     assert digest(handle).encode() in stored

@@ -11,8 +11,9 @@ from prometheus_client import CollectorRegistry
 from gateway.domain.languages import LANGUAGES
 from gateway.telemetry import Metrics
 from gateway.web.middlewares import edge
-from gateway.web.pages import Pages, language_of
+from gateway.web.pages import language_of
 from gateway.web.problems import problem_response
+from tests.support.pages import pages
 
 
 def asks(*accepted: str, address: str = "/sign-in") -> web.Request:
@@ -90,16 +91,16 @@ def test_the_clerks_window_speaks_two_languages_and_takes_the_nearer_one(
 
 def test_a_page_offers_the_languages_that_it_can_be_had_in() -> None:
     context = {"kind": "lost", "detail": ""}
-    citizens = Pages().render(asks("en"), "sign_on/problem.html", context).text or ""
+    citizens = pages().render(asks("en"), "sign_on/problem.html", context).text or ""
     assert all(f'hreflang="{tag}"' in citizens for tag in LANGUAGES)
-    clerks = Pages().render(asks("en", address="/window"), "sign_on/problem.html", context).text or ""
+    clerks = pages().render(asks("en", address="/window"), "sign_on/problem.html", context).text or ""
     assert [tag for tag in LANGUAGES if f'hreflang="{tag}"' in clerks] == ["zh-CN", "en"]
 
 
 @pytest.mark.parametrize("secure", [True, False])
 def test_a_chosen_language_is_kept_in_one_cookie_that_needs_https_where_we_have_it(secure: bool) -> None:
     """A cookie without Secure goes in the clear to whoever answers for our name on port 80."""
-    page = Pages(secure=secure).render(
+    page = pages(secure=secure).render(
         asks(address="/sign-in?lang=en"), "sign_on/problem.html", {"kind": "lost", "detail": ""}
     )
     [cookie] = page.cookies.values()

@@ -13,7 +13,7 @@ import pytest
 import gateway
 from gateway.domain.identifiers import DOCUMENT_TYPES, document_problem
 from gateway.errors import FieldProblem, GatewayError
-from gateway.web.pages import Pages
+from tests.support.pages import pages
 
 SOURCE = Path(gateway.__file__).parent
 LANGUAGES = ("zh-CN", "en")
@@ -54,7 +54,7 @@ def refusal_codes(paths: list[Path]) -> set[str]:
 
 
 def words(language: str, macro: str, about: object) -> str:
-    template = Pages()._environments[language].get_template("window/words.html")
+    template = pages()._environments[language].get_template("window/words.html")
     return str(getattr(template.module, macro)(about))
 
 
