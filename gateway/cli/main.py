@@ -19,6 +19,7 @@ import click
 from gateway import __version__
 from gateway.cli.check import check_all, check_live
 from gateway.cli.clients import clients
+from gateway.cli.clocks import clocks
 from gateway.cli.deliveries import conflicts, deliveries
 from gateway.cli.items import items
 from gateway.cli.keys import keys
@@ -51,6 +52,7 @@ def main() -> None:
 
 
 main.add_command(clients)
+main.add_command(clocks)
 main.add_command(conflicts)
 main.add_command(deliveries)
 main.add_command(items)

@@ -219,6 +219,18 @@ def figures(tx: Connection) -> Figures:
     return {(region, name, told): count for region, name, told, count in tx.execute(query)}
 
 
+def due(tx: Connection, *, region: str | None, limit: int) -> list[dict[str, str]]:
+    """Return the clocks that are overdue or due soon, the longest overdue first: ids, words and days, no person."""
+    c = case_clocks.c
+    query = select(c.submission_id, c.region, c.name, c.told, c.due_at).where(OPEN_AND_TOLD)
+    mine = query if region is None else query.where(c.region == region)
+    return [
+        {"case": row.submission_id, "region": row.region, "clock": row.name, "state": row.told,
+         "due_on": str(_last_day(row.due_at))}
+        for row in tx.execute(mine.order_by(c.due_at, c.submission_id).limit(limit))
+    ]  # fmt: skip
+
+
 # --- telling -------------------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from gateway.data import read_config
 from gateway.opening import own_keys
 from gateway.sandbox.layout import Choices, Ports, lay_out
 from gateway.storage import open_store
-from gateway.storage.tables import deliveries, evidence
+from gateway.storage.tables import case_clocks, deliveries, evidence
 from gateway.submissions.conflicts import Conflicts
 from gateway.submissions.dead_letters import LONGEST_REASON
 from tests.support.cases import REGION, add_delivery, delivery, number, said
@@ -267,3 +267,26 @@ def test_a_conflict_is_listed_shown_and_dealt_with(office: Office) -> None:
     assert json.loads(office.run("conflicts", "list", "--json").stdout) == []
     assert office.evidence()[0]["action"] == "conflict.resolve"
     assert office.run("conflicts", "resolve", listed[0]["id"], "--reason", "again").exit_code == 1
+
+
+def test_clocks_that_are_due_are_listed_the_longest_overdue_first(office: Office) -> None:
+    soon, over, running = office.cases[:3]
+    days = {soon: ("due_soon", 1), over: ("overdue", -3), running: ("none", 5)}
+
+    def fill(tx: Connection) -> None:
+        for case, (told, days_left) in days.items():
+            row = {
+                "submission_id": case, "name": "acceptance", "region": REGION, "state": "running", "told": told,
+                "started_at": office.now, "due_at": office.now + timedelta(days=days_left), "estimated": False,
+                "calendar": "x",
+            }  # fmt: skip
+            tx.execute(case_clocks.insert().values(row))
+
+    office.store(fill)
+    listed = json.loads(office.run("clocks", "list", "--json").stdout)
+    assert [(row["case"], row["state"], row["due_on"]) for row in listed] == [
+        (over, "overdue", "2026-02-27"),
+        (soon, "due_soon", "2026-03-03"),
+    ]
+    assert over in office.run("clocks", "list", "--limit", "1").stdout
+    assert office.run("clocks", "list", "--region", "macau").stdout == ""

@@ -398,6 +398,28 @@ def test_whatever_is_said_every_clock_makes_sense(
         assert [clock.name for clock in ended if clock.ended_at is None] == []
 
 
+SAID = st.fixed_dictionaries(
+    {},
+    optional={
+        "due_on": st.dates().map(str),
+        "limit": st.fixed_dictionaries({"days": st.integers(-1, 4000), "unit": st.sampled_from("GZ")}),
+        "materials": st.lists(st.fixed_dictionaries({"code": st.sampled_from("AB")})),
+    },
+)
+
+
+@given(MOVES, st.lists(SAID, min_size=12, max_size=12), TABLES)
+def test_no_limit_that_a_region_says_breaks_a_case(
+    moves: list[tuple[State, int, str]], said: list[dict[str, Any]], days: WorkingDays
+) -> None:
+    """The clocks are written with the event: what they cannot bear would keep the event out."""
+    steps = steps_of(stand(reports_of(moves)), BEGUN, lambda key: said[int(key)])
+    limits = Limits(3, 9, Unit.WORKING, {"A": 2})
+    for clock in clocks_of(steps, begun_at=BEGUN, limits=limits, days=days, now=BEGUN + timedelta(days=100)):
+        assert (clock.due_at is None) == (clock.due_on is None)
+        assert clock.soon_at is None or clock.due_at is not None
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=4),
     TABLES,
