@@ -41,7 +41,7 @@ LEASE = timedelta(minutes=5)
 """For how long a replica that asks keeps the others from asking; after that its answer is not taken any more."""
 LOOK_SECONDS = 5.0
 """How often it is looked whether a region is due."""
-_AT_A_TIME = 50
+_AT_A_TIME = 10
 """Entries that are read before other work gets its turn: a province publishes tens of thousands."""
 _SHOWN = 50
 """Codes of each kind that a row of evidence names; the rest is counted."""

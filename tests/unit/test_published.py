@@ -101,6 +101,13 @@ def test_two_materials_with_one_code_are_not_taken_for_one() -> None:
     assert {"materials[A].required", "materials[A~2].required"} <= flat(with_materials(one, two)).keys()
 
 
+def test_one_and_true_are_two_things() -> None:
+    """Python holds them for equal; a region that writes 1 where it wrote true has changed its form."""
+    one, true = {"tolerance": 1}, {"tolerance": True}
+    assert [(change.old, change.new) for change in diff(flat(one), flat(true))] == [(1, True)]
+    assert digest(one) != digest(true)
+
+
 def test_when_an_entry_was_last_touched_is_no_change_of_it() -> None:
     """A region that touches its entries every night would have people approve them every morning."""
     touched = {**FULL, "updated_at": "2027-01-01T00:00:00Z"}

@@ -101,6 +101,9 @@ async def test_a_place_that_does_not_take_the_item_now_is_shown_with_the_reason_
     assert f'href="{HONGKONG}"' in page
     assert (re.findall(r'data-blocked="(\w+)"', page), reason in page) == ([word], True)
     assert "Seen 2026-03-02 10:00" in page
+    assert "No place takes it for now" not in (await clerk.get("/window"))[1]
+    clerk.fakes.blocks[FILING, "hongkong"] = Block(FILING, "hongkong", state, clerk.fakes.now, [])
+    assert "No place takes it for now" in (await clerk.get("/window"))[1]
     status, page = await clerk.get(FOSHAN)
     assert (status, reason in page) == (422, True)
 

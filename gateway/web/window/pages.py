@@ -24,7 +24,7 @@ from gateway.domain.identifiers import DOCUMENT_TYPES, case_number_problem
 from gateway.domain.identity import Assurance
 from gateway.domain.item import FormField, Item, Office
 from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotFound, NotPermitted, SignOnFailed
-from gateway.items.blocks import refusal
+from gateway.items.blocks import Block, refusal
 from gateway.web.cookies import provider_session
 from gateway.web.pages import Pages, language_of, see_other
 from gateway.web.problems import status_of
@@ -158,15 +158,17 @@ class _WindowPages:
         if desk is None:
             return self._show(request, None, "window/welcome.html", {})
         recent = await self._services.recent(desk.caller, RECENT)
-        context = {"items": list(self._items(desk).values()), "by_code": self._services.items, "recent": recent}
+        items = list(self._items(desk).values())
+        closed = {item.code for item in items if all(self._blocks(item).values())}
+        context = {"items": items, "closed": closed, "by_code": self._services.items, "recent": recent}
         return self._show(request, desk, "window/home.html", context)
 
     async def places(self, request: web.Request, desk: Desk) -> web.StreamResponse:
         """Show who has power over an item, for the clerk to choose the place."""
         item = self._item(request, desk)
         tasks = [self._task(desk, item, office) for office in item.offices]
-        blocks = {office.region: self._services.block_of(item.code, office.region) for office in item.offices}
-        return self._show(request, desk, "window/places.html", {"item": item, "tasks": tasks, "blocks": blocks})
+        context = {"item": item, "tasks": tasks, "blocks": self._blocks(item)}
+        return self._show(request, desk, "window/places.html", context)
 
     async def blank_form(self, request: web.Request, desk: Desk) -> web.StreamResponse:
         """Show an empty form under a fresh id. Raises NotOffered where it could not be handed in."""
@@ -240,6 +242,10 @@ class _WindowPages:
 
     def _task(self, desk: Desk, item: Item, office: Office) -> Task:
         return Task(item, office, desk.window, self._services.clock())
+
+    def _blocks(self, item: Item) -> dict[str, Block | None]:
+        """Return for each place of an item why it does not take it now, None where it does."""
+        return {office.region: self._services.block_of(item.code, office.region) for office in item.offices}
 
     def _items(self, desk: Desk) -> Mapping[str, Item]:
         """Return what this window may take, each item with only the places that it may take it for.
