@@ -19,7 +19,7 @@ from gateway.sandbox.authority import Misbehaviour
 
 MODES: Mapping[str, str] = {
     "item_suspended": "says in its next list of items that nobody may apply for the first of them",
-    "item_changed": "gives the first item another name, version and time in its next list of items",
+    "item_changed": "gives the first item another name, version, time and promised limit in its next list of items",
 }
 """What this list can be told to do."""
 
@@ -62,7 +62,8 @@ def _suspended(_row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
 
 
 def _changed(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    return {"SXMC": f"{row['SXMC']}（修订）", "SXBBH": "2", "GXSJ": f"{now:%Y%m%d%H%M%S}"}
+    said = {"SXMC": f"{row['SXMC']}（修订）", "SXBBH": "2", "GXSJ": f"{now:%Y%m%d%H%M%S}"}
+    return {**said, "CNBJSX": row["CNBJSX"] + 1}
 
 
 def _count(text: str | None) -> int | None:

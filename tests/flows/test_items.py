@@ -1,6 +1,6 @@
 """A region changes an item: agencies, operators and monitoring see it, new cases wait, and an approval opens it again.
 
-The whole gateway over HTTP. The region's own adapter is used, with a catalogue that publishes what a file says.
+The whole gateway over HTTP, with the province's simulated authority, which changes or suspends its first item on order.
 """
 
 from __future__ import annotations
@@ -8,196 +8,187 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-import aiohttp
 import orjson
 import pytest
+import pytest_asyncio
 from click.testing import CliRunner
 
-from gateway.app import build_app
 from gateway.cli.main import main
-from gateway.config import load_config
-from gateway.domain.published import digest
-from gateway.opening import store_url
-from gateway.serve import listening
-from gateway.storage import open_store
 from gateway.storage.tables import evidence
-from tests.flows.flow_support import FILING, NEWBORN, Answer, World, eventually, prepare
-from tests.support.published import REGION, entry, packs
+from tests.flows.flow_support import FILING, Answer, World, eventually
 
-HOUSE = Path(__file__).resolve().parents[2]
-ADAPTER = f"adapters.{REGION}.adapter"
-FROM_A_FILE = '''
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-import dataclasses
-import json
-import pathlib
-
-_opened = open_adapter
-
-
-class _Published:
-    """Publishes what items.json beside this file says."""
-
-    async def items(self):
-        return json.loads(pathlib.Path(__file__).with_name("items.json").read_bytes())
-
-
-def open_adapter(kit):
-    """Open the region as it is, with a catalogue."""
-    return dataclasses.replace(_opened(kit), catalogue=_Published())
-'''
+REGION = "guangdong"
+ITEM = f"/{REGION}/{FILING}"
+JSON = {"Content-Type": "application/json"}
 LOGGED = re.compile(r"\d{4}-\d\d-\d\d \d\d:")
+REASON = "limits noted"
 
 
-@dataclass(frozen=True)
-class Place:
-    """The running gateway, and the folder of the region that publishes."""
-
-    world: World
-    folder: Path
-
-    def publish(self, *entries: Mapping[str, Any]) -> None:
-        """Publish these items, in the region's own form."""
-        write(self.folder, entries)
-
-    async def ops(self, method: str, path: str = "", body: Mapping[str, Any] | None = None) -> Answer:
-        data = None if body is None else orjson.dumps(body)
-        headers = {"Content-Type": "application/json"}
-        return await self.world.send(
-            method, f"/ops/items{path}", data=data, headers=headers, url=self.world.admin_url
-        )  # fmt: skip
-
-    async def pearl(self, *command: str) -> tuple[int, str]:
-        """Type a `pearl items` command. It asks over HTTP, so it runs in another thread, beside the gateway's log."""
-        arguments = ["items", *command, "--config", str(self.world.layout.config)]
-        result = await asyncio.to_thread(CliRunner().invoke, main, arguments)
-        return result.exit_code, "".join(line for line in result.output.splitlines(True) if not LOGGED.match(line))
+async def ops(world: World, method: str, path: str = "", body: Mapping[str, Any] | None = None) -> Answer:
+    data = None if body is None else orjson.dumps(body)
+    return await world.send(method, f"/ops/items{path}", data=data, headers=JSON, url=world.admin_url)
 
 
-def write(folder: Path, entries: Sequence[Mapping[str, Any]]) -> None:
-    pack = packs(REGION).need("item")
-    (folder / "items.json").write_bytes(orjson.dumps([pack.to_region(one) for one in entries]))
+async def pull(world: World, order: str = "") -> dict[str, int]:
+    """Have the region asked now, and the authority answer as ordered; return how much of each kind was found."""
+    if order:
+        world.authorities[REGION].order(order, 1)
+    answer = await ops(world, "POST", f"/{REGION}/pull", {"operator": "li"})
+    assert answer.status == 200, answer.body
+    counts: dict[str, int] = answer.json()["counts"]
+    return counts
 
 
-def with_a_catalogue(adapters: Path) -> Path:
-    """Lay out the regions as they are, but one that publishes what a file says; return its folder."""
-    folder = adapters / REGION
-    folder.mkdir(parents=True)
-    for path in (HOUSE / "adapters").iterdir():
-        if path.is_dir() and path.name != REGION:
-            (adapters / path.name).symlink_to(path)
-    own = HOUSE / "adapters" / REGION
-    manifest = (own / "region.toml").read_text(encoding="utf-8")
-    if "\ncatalogue = true" not in manifest:
-        manifest = manifest.replace("[capabilities]\n", "[capabilities]\ncatalogue = true\n")
-    (folder / "region.toml").write_text(manifest, encoding="utf-8")
-    (folder / "adapter.py").write_text((own / "adapter.py").read_text(encoding="utf-8") + FROM_A_FILE, encoding="utf-8")
-    return folder
+async def shown(world: World) -> dict[str, Any]:
+    """Return the item as operators see it."""
+    whole: dict[str, Any] = (await ops(world, "GET", ITEM)).json()
+    return whole
 
 
-@pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    """Run the gateway without any authority: nobody has to take what is filed here."""
-    layout = prepare(tmp_path, changes={"public_url = ": 'adapters = "adapters"\npublic_url = '})
-    folder = with_a_catalogue(tmp_path / "adapters")
-    write(folder, [entry(FILING)])
-    config = load_config(layout.config)
-    before = sys.modules.pop(ADAPTER, None)
-    store = await open_store(store_url(config))
-    jar = aiohttp.DummyCookieJar()
-    async with aiohttp.ClientSession(cookie_jar=jar) as http, build_app(config) as gateway, listening(config, gateway):
-        yield Place(World(layout, config, gateway, store, http, {}), folder)
-    await store.close()
-    sys.modules.pop(ADAPTER, None)
-    if before is not None:
-        sys.modules[ADAPTER] = before
+async def approve(world: World, seen: str) -> Answer:
+    return await ops(world, "POST", f"{ITEM}/approve", {"hash": seen, "reason": REASON, "operator": "li"})
 
 
-async def test_a_changed_item_waits_at_one_place_until_what_was_seen_is_approved(place: Place) -> None:
-    """One flow: starting a gateway costs more than all of its steps."""
-    world = place.world
+async def pearl(world: World, *command: str) -> tuple[int, str]:
+    """Type a `pearl items` command. It asks over HTTP, so it runs in another thread, beside the gateway's log."""
+    arguments = ["items", *command, "--config", str(world.layout.config)]
+    result = await asyncio.to_thread(CliRunner().invoke, main, arguments)
+    return result.exit_code, "".join(line for line in result.output.splitlines(True) if not LOGGED.match(line))
 
-    async def pulled() -> dict[str, Any] | None:
-        """The first pull comes by itself, right after the start."""
-        listed = (await place.ops("GET", f"?region={REGION}&state=open")).json()["items"]
-        return listed[0] if listed else None
 
-    first = await eventually(pulled)
-    assert (first["item"], first["approved_by"]) == (FILING, "first-sight")
+@pytest_asyncio.fixture(loop_scope="session", autouse=True)
+async def open_again(world: World) -> AsyncIterator[None]:
+    """Begin when the first pull is made, which comes by itself, and leave every item open."""
 
-    # What an agency has already it need not fetch again.
-    shown = await world.ask("GET", f"/v1/items/{FILING}")
-    tag, states = shown.headers["ETag"], {one["region"]: one["state"] for one in shown.json()["places"]}
-    assert set(states.values()) == {"open"}
-    again = await world.ask("GET", f"/v1/items/{FILING}", headers={"If-None-Match": f'"x", {tag}'})
-    assert (again.status, again.body, again.headers["ETag"]) == (304, b"", tag)
+    async def pulled() -> bool:
+        (look,) = [one for one in (await ops(world, "GET")).json()["pulls"] if one["region"] == REGION]
+        return look["pulled_at"] is not None
+
+    await eventually(pulled)
+    yield
+    await pull(world)
+    item = await shown(world)
+    if item["state"] != "open":
+        assert (await approve(world, item["hash"])).status == 200
+
+
+async def places(world: World, **headers: str) -> tuple[Answer, dict[str, tuple[str, list[str]]]]:
+    """Return the item as an agency sees it, and the state of each place with what changed."""
+    answer = await world.ask("GET", f"/v1/items/{FILING}", headers=headers)
+    told = answer.json()["places"] if answer.body else []
+    return answer, {one["region"]: (one["state"], one["changed"]) for one in told}
+
+
+async def test_what_a_region_published_when_it_was_first_seen_is_open(world: World) -> None:
+    item = await shown(world)
+    assert (item["state"], item["approved"] is not None) == ("open", True)
+    assert item["unlike_file"] == [], "the authority publishes what the seeded file says"
+    code, printed = await pearl(world, "list", "--live", "--json")
+    assert (code, {one["state"] for one in json.loads(printed) if one["region"] == REGION}) == (0, {"open"})
+
+
+async def test_an_agency_is_not_sent_twice_what_it_has(world: World) -> None:
+    answer, states = await places(world)
+    tag = answer.headers["ETag"]
+    assert {state for state, _ in states.values()} == {"open"}
+    for known in (f'"x", {tag}', f"W/{tag}", "*"):
+        again, _ = await places(world, **{"If-None-Match": known})
+        assert (again.status, again.body, again.headers["ETag"]) == (304, b"", tag)
+    assert (await places(world, **{"If-None-Match": '"x"'}))[0].status == 200
     schema = await world.ask("GET", f"/v1/items/{FILING}/schema")
-    assert (schema.headers["Content-Type"], schema.json()) == ("application/schema+json", shown.json()["form_schema"])
+    assert schema.headers["Content-Type"].startswith("application/schema+json")
+    assert schema.json() == answer.json()["form_schema"]
+    listed = await world.ask("GET", "/v1/items")
+    again = await world.ask("GET", "/v1/items", headers={"If-None-Match": listed.headers["ETag"]})
+    assert (again.status, listed.headers["Cache-Control"]) == (304, "private, no-cache")
     assert (await world.ask("GET", "/v1/items/nothing/schema")).status == 404
 
-    # The region changes what it takes.
-    place.publish(entry(FILING, promised={"days": 9, "unit": "G"}), entry("11440100MBT40100XX3442011899099"))
-    found = (await place.ops("POST", f"/{REGION}/pull", {"operator": "li"})).json()
-    assert (found["counts"], found["entries"]) == ({"changed": 1, "new": 1}, 2)
-    seen = await world.ask("GET", f"/v1/items/{FILING}", headers={"If-None-Match": tag})
-    told = {one["region"]: (one["state"], one["changed"]) for one in seen.json()["places"]}
-    assert (seen.status, told.pop(REGION)) == (200, ("changed", ["promised.days"]))
-    assert {state for state, _ in told.values()} == {"open"}
+
+async def test_a_changed_item_waits_at_one_place_until_what_was_seen_is_approved(world: World) -> None:
+    before, tag = await shown(world), (await places(world))[0].headers["ETag"]
+    assert await pull(world, "item_changed") == {"changed": 1}
+    answer, states = await places(world, **{"If-None-Match": tag})
+    assert (answer.status, states.pop(REGION)) == (200, ("changed", ["promised.days"]))
+    assert {state for state, _ in states.values()} == {"open"}
     figures = (await world.send("GET", "/metrics", url=world.admin_url)).body.decode()
     assert f'pearl_items_blocked{{region="{REGION}"}} 1.0' in figures
 
-    # New cases wait there, and go on elsewhere.
     body = await world.application(REGION)
     refused = await world.refused(lambda: world.ask("POST", "/v1/submissions", body))
-    assert (refused.code, refused.codes, refused.problem["region"]) == (
-        "submission.item_changed", {"item_changed"}, REGION,
-    )  # fmt: skip
-    assert await world.file("foshan")
+    assert (refused.code, refused.codes) == ("submission.item_changed", {"item_changed"})
+    assert refused.problem["region"] == REGION
+    assert await world.file("foshan"), "other places of the item go on"
 
-    # An approval of what was there before does not cover it.
-    whole = (await place.ops("GET", f"/{REGION}/{FILING}")).json()
-    assert [(one["path"], one["matters"]) for one in whole["changes"]] == [("promised.days", True)]
-    order = {"hash": first["hash"], "reason": "limits noted", "operator": "li"}
-    stale = await place.ops("POST", f"/{REGION}/{FILING}/approve", order)
+    stale = await approve(world, before["hash"])
     assert (stale.status, stale.json()["code"]) == (409, "item.changed_since")
     assert (await world.ask("POST", "/v1/submissions", body)).status == 422
 
-    # The one of what was seen does; it is the command that operators type.
-    code, printed = await place.pearl("diff", REGION, FILING)
-    assert (code, printed.splitlines()[0][:22]) == (0, "! promised.days: 1 → 9")
-    assert whole["hash"] in printed
-    typed = ("approve", REGION, FILING, "--hash", whole["hash"], "--reason", "limits noted")
-    assert await place.pearl(*typed) == (0, f"{FILING} is open at {REGION}.\n")
+    changed = await shown(world)
+    code, printed = await pearl(world, "diff", REGION, FILING)
+    assert (code, "! promised.days: 0 → 1" in printed, changed["hash"] in printed) == (0, True, True)
+    code, printed = await pearl(world, "show", REGION, FILING)
+    assert (code, "Unlike our file:\n  promised.days: 0 here, 1 there" in printed) == (0, True)
+    typed = ("approve", REGION, FILING, "--hash", changed["hash"], "--reason", REASON)
+    assert await pearl(world, *typed) == (0, f"{FILING} is open at {REGION}.\n")
     assert (await world.ask("POST", "/v1/submissions", body)).status == 201
-    (row,) = await world.rows(evidence, action="item.approve")
-    assert (row["reason"], row["what"]["hash"]) == (
-        "limits noted",
-        digest(entry(FILING, promised={"days": 9, "unit": "G"})),
-    )
+    (row,) = [
+        row for row in await world.rows(evidence, action="item.approve") if row["what"]["hash"] == changed["hash"]
+    ]
+    assert (row["reason"], row["what"]["before"], row["what"]["paths"]) == (
+        REASON, before["hash"], [change["path"] for change in changed["changes"]],
+    )  # fmt: skip
 
-    # What the file does not know is listed and cannot be approved.
-    code, printed = await place.pearl("list", "--live", "--state", "new", "--json")
-    assert [one["item"] for one in json.loads(printed)] == ["11440100MBT40100XX3442011899099"]
-    code, printed = await place.pearl("show", REGION, FILING)
-    assert (code, "Unlike our file:" in printed) == (0, True)
-    code, printed = await place.pearl("pull", REGION)
-    assert (code, printed) == (0, f"{REGION}: 2 entries, 0 that cannot be read; nothing changed\n")
-    assert (await place.pearl("pull", "foshan"))[0] == 1
 
-    for method, path, sent, status in (
-        ("POST", f"/{REGION}/{FILING}/approve", {"reason": "x"}, 422),
-        ("POST", f"/{REGION}/{FILING}/approve", {**order, "hash": "short"}, 422),
-        ("POST", f"/{REGION}/{FILING}/approve", {**order, "force": True}, 422),
-        ("POST", f"/{REGION}/{NEWBORN}/approve", order, 404),
-        ("POST", "/nowhere/pull", {}, 404),
-        ("GET", f"/{REGION}/{NEWBORN}", None, 404),
-    ):
-        assert (await place.ops(method, path, sent)).status == status, (path, sent)
-    forged = await world.send("POST", f"/ops/items/{REGION}/pull", data=b"{}", url=world.admin_url)
-    assert (forged.status, forged.json()["code"]) == (422, "request.media_type")
+async def test_a_suspended_item_is_closed_while_it_lasts_and_until_it_is_approved(world: World) -> None:
+    assert await pull(world, "item_suspended") == {"suspended": 1}
+    body = await world.application(REGION)
+    refused = await world.refused(lambda: world.ask("POST", "/v1/submissions", body))
+    assert (refused.code, refused.codes) == ("submission.item_suspended", {"item_suspended"})
+    early = await approve(world, (await shown(world))["hash"])
+    assert (early.status, early.json()["code"]) == (409, "item.not_in_force")
+    code, printed = await pearl(world, "pull", REGION)
+    assert (code, printed.rpartition("; ")[2]) == (0, "1 changed\n")
+    assert (await places(world))[1][REGION] == ("changed", [])
+    assert (await approve(world, (await shown(world))["hash"])).status == 200
+    assert (await world.ask("POST", "/v1/submissions", body)).status == 201
+
+
+async def test_a_region_that_is_down_leaves_everything_as_it_was(world: World) -> None:
+    world.authorities[REGION].order("garbage", 1)
+    answer = await ops(world, "POST", f"/{REGION}/pull", {})
+    assert (answer.status, answer.json()["where"]) == (502, "region")
+    assert (await places(world))[1][REGION] == ("open", [])
+    (look,) = [one for one in (await ops(world, "GET")).json()["pulls"] if one["region"] == REGION]
+    assert look["code"] == answer.json()["code"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        (f"{ITEM}/approve", {"reason": "x"}, 422, "request.invalid"),
+        (f"{ITEM}/approve", {"reason": "x", "hash": "short"}, 422, "request.invalid"),
+        (f"{ITEM}/approve", {"hash": "0" * 64}, 422, "request.invalid"),
+        (f"{ITEM}/approve", {"reason": "x" * 129, "hash": "0" * 64}, 422, "request.invalid"),
+        (f"{ITEM}/approve", {"reason": "x", "hash": "0" * 64, "force": True}, 422, "request.invalid"),
+        (f"{ITEM}/approve", {"reason": "x", "hash": "0" * 64}, 409, "item.changed_since"),
+        (f"/{REGION}/nothing/approve", {"reason": "x", "hash": "0" * 64}, 404, "item.unpublished"),
+        ("/nowhere/pull", {}, 404, "region.unknown"),
+    ],
+)
+async def test_an_order_that_makes_no_sense_changes_nothing(
+    world: World, path: str, body: Mapping[str, Any], status: int, code: str
+) -> None:
+    answer = await ops(world, "POST", path, body)
+    assert (answer.status, answer.json()["code"]) == (status, code)
+    assert (await shown(world))["state"] == "open"
+
+
+async def test_a_web_page_cannot_order_anything(world: World) -> None:
+    answer = await world.send("POST", f"/ops/items/{REGION}/pull", data=b"{}", url=world.admin_url)
+    assert (answer.status, answer.json()["code"]) == (422, "request.media_type")
+    assert (await ops(world, "GET", f"/{REGION}/nothing")).status == 404

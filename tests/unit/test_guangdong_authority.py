@@ -1184,7 +1184,7 @@ async def test_the_items_that_the_province_handles_are_listed_page_by_page(start
 
 
 @pytest.mark.parametrize(
-    ("mode", "changed"), [("item_suspended", {"SFZT", "GXSJ"}), ("item_changed", {"SXMC", "SXBBH", "GXSJ"})]
+    ("mode", "changed"), [("item_suspended", {"SFZT", "GXSJ"}), ("item_changed", {"SXMC", "SXBBH", "GXSJ", "CNBJSX"})]
 )
 async def test_an_item_can_be_suspended_or_changed_on_request(start: Start, mode: str, changed: set[str]) -> None:
     async with start(items=[SEEDED]) as caller:
