@@ -63,6 +63,7 @@ from gateway.submissions.inbox import Inbox
 from gateway.submissions.intake import Intake
 from gateway.submissions.materials import Materials
 from gateway.submissions.parcels import Parcels
+from gateway.submissions.pickups import PickupDesk
 from gateway.submissions.retry import RetryPolicy
 from gateway.submissions.story import retold
 from gateway.submissions.timekeeping import CaseClocks, Timekeeper
@@ -154,8 +155,13 @@ async def build_app(
             store=store, clocks=clocks, note=events.note, tell=partial(retold, sealer), clock=clock, metrics=metrics
         )  # fmt: skip
         inbox = Inbox(store, regions, events, clock, metrics, versions)
+        parcels = Parcels(store, sealer, materials)
+        pickups = PickupDesk(
+            store=store, regions=regions, parcels=parcels, pinned=versions.pinned, clock=clock, metrics=metrics,
+            term=timedelta(seconds=config.delivery.pickup_seconds),
+        )  # fmt: skip
         attempts = Attempts(
-            store=store, parcels=Parcels(store, sealer, materials), pinned=versions.pinned, events=events,
+            store=store, parcels=parcels, pinned=versions.pinned, events=events,
             retry=_retry(config), clock=clock, metrics=metrics, observe=observe,
         )  # fmt: skip
         worker = DeliveryWorker(
@@ -237,8 +243,8 @@ async def build_app(
         )
         public.add_routes(
             routes.public(
-                identity=identity, agencies=agencies, clerks=clerks, persons=persons, inbox=inbox, pages=pages,
-                limits=config.limits, clock=clock, certificate_of=certificate_of,
+                identity=identity, agencies=agencies, clerks=clerks, persons=persons, inbox=inbox, pickups=pickups,
+                pages=pages, limits=config.limits, clock=clock, certificate_of=certificate_of,
             )
         )  # fmt: skip
         admin = web.Application()

@@ -152,6 +152,8 @@ class DeliverySettings(Settings):
     """Uncertain outcomes of one delivery, after which a person must look."""
     patience_seconds: float = Field(3 * 24 * 3600, gt=0)
     """How old a case may grow while its region cannot be reached, before a person must look."""
+    pickup_seconds: float = Field(30 * 24 * 3600, gt=0)
+    """How long after its notice was acknowledged a region that pulls may still pull a case."""
     breaker_failures: int = Field(5, gt=0)
     breaker_seconds: float = Field(15, gt=0)
 

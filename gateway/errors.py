@@ -116,6 +116,13 @@ class NotFound(CallerError):
     title = "There is nothing here"
 
 
+class PickupOver(NotFound):
+    """A case that its region could pull for a time; that time has passed."""
+
+    code = "pickup.over"
+    title = "The case can be pulled no longer"
+
+
 class Conflict(CallerError):
     """The request contradicts something that is already recorded."""
 

@@ -180,6 +180,7 @@ def guard(line: Line, adapter: Adapter) -> Adapter:
         sign_out=adapter.sign_out and _SignOut(line, adapter.sign_out),
         trust_confirmed_at=adapter.trust_confirmed_at,
         messages=adapter.messages and _Messages(line, adapter.messages),
+        pickups=adapter.pickups,  # comes in: nothing to press
         metadata=adapter.metadata,
         probe=adapter.probe,
     )

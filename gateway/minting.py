@@ -52,6 +52,10 @@ class Mint:
         """Mint a shared secret of 43 URL-safe characters."""
         return self._once(name, lambda: secrets.token_urlsafe(32).encode())
 
+    def hex(self, name: str, size: int) -> bytes:
+        """Mint a shared secret of so many random bytes, in hexadecimal digits."""
+        return self._once(name, lambda: secrets.token_hex(size).encode())
+
     def ec_key(self, name: str) -> bytes:
         """Mint an EC P-256 private key (PEM)."""
         return self._once(name, lambda: _private_pem(ec.generate_private_key(ec.SECP256R1())))

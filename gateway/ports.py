@@ -10,13 +10,15 @@ A capability that a region does not offer is `None`, and the core refuses on its
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 import aiohttp
 from structlog.typing import FilteringBoundLogger
+
+from gateway.errors import GatewayError
 
 RegionDocument = dict[str, Any] | bytes
 """A message in a region's own form: a JSON-ready object, or XML bytes. Produced and read by mapping packs."""
@@ -300,6 +302,71 @@ class StatusFeed(Protocol):
         ...
 
 
+# --- pickups -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pickup:
+    """What a verified pull asks for: the document of a case, or one material of it.
+
+    With `message_id` it is about that message (a supplement) and not about the submission itself. A material is named
+    by its digest (SHA-256, lower-case hex) or by its code; with neither, the document is wanted. The core spends
+    `nonce` before anything is handed over.
+    """
+
+    submission_id: str
+    nonce: str
+    nonce_expires: datetime
+    message_id: str = ""
+    material_sha256: str = ""
+    material_code: str = ""
+
+    @property
+    def wants_material(self) -> bool:
+        """Say whether a file is wanted and not the document."""
+        return bool(self.material_sha256 or self.material_code)
+
+
+@dataclass(frozen=True, slots=True)
+class PickupAnswer:
+    """What goes back to whoever pulled, in the region's wire form: `size` bytes, streamed; None: not known before."""
+
+    media_type: str
+    body: AsyncGenerator[bytes, None]
+    size: int | None = None
+    status: int = 200
+
+
+class Pickups(Protocol):
+    """A region that is only told a number, and then pulls (提取) the application and its materials from us.
+
+    Its `SubmissionTarget.submit` hands over the notice; what the notice is about stays here until it is pulled. Pulls
+    arrive under `/callbacks/<region>/`, at whichever replica, any time later and more than once.
+    """
+
+    operations: frozenset[str]
+    """What follows `/callbacks/<region>/` in the address of a pull. Whatever else arrives there is a callback."""
+
+    async def read(self, pull: Callback) -> Pickup:
+        """Verify origin, integrity and time window; say what is asked for.
+
+        Raises ForgedCallback, ReplayedCallback (out of time) or InvalidRequest. The core checks the nonce for reuse.
+        """
+        ...
+
+    def document(self, pull: Callback, document: RegionDocument) -> PickupAnswer:
+        """Return the answer to a pull that `read` let through: the document, as its mapping pack wrote it."""
+        ...
+
+    def material(self, pull: Callback, material: Material) -> PickupAnswer:
+        """Return the answer to a pull that `read` let through: one file, streamed in constant memory."""
+        ...
+
+    def refusal(self, pull: Callback, error: GatewayError) -> PickupAnswer:
+        """Return the answer to any pull that is refused, one that does not verify included."""
+        ...
+
+
 # --- certificates ------------------------------------------------------------------------------------------------
 
 
@@ -377,6 +444,7 @@ class Adapter:
     """When the keys and metadata that this region's sign-on is verified with were last confirmed by the region; None
     while they never were. Absent where all trust is pinned in the configuration."""
     messages: CaseMessages | None = None
+    pickups: Pickups | None = None
     metadata: Callable[[], bytes] | None = None
     """Our own side as this region's identity provider must know it: SAML metadata of a service provider."""
     probe: Callable[[], Awaitable[None]] | None = None

@@ -48,6 +48,7 @@ class Capabilities(Settings):
     codes: bool = False
     catalogue: bool = False
     messages: bool = False
+    pickups: bool = False
 
 
 class RegionLimits(Settings):
@@ -138,6 +139,7 @@ PACKS_OF: Mapping[str, tuple[str, ...]] = {
     "codes": (),
     "catalogue": ("item",),
     "messages": (),
+    "pickups": ("submission",),
 }
 """The mapping packs without which a capability cannot be offered."""
 

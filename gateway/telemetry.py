@@ -91,6 +91,10 @@ class Metrics:
             "pearl_status_events_total", "Status events from regions by what became of them.",
             ["region", "outcome"], registry=registry,
         )  # fmt: skip
+        self._pickups = Counter(
+            "pearl_pickups_total", "What regions pulled, by what became of it.", ["region", "outcome"],
+            registry=registry,
+        )  # fmt: skip
         self._queue = Gauge("pearl_delivery_queue", "Deliveries by state.", ["region", "state"], registry=registry)
         self._age = Gauge(
             "pearl_delivery_oldest_seconds", "Age of the oldest unsettled delivery.", ["region"], registry=registry
@@ -174,6 +178,10 @@ class Metrics:
     def event(self, region: str, outcome: str) -> None:
         """Count one status event: recorded, late, duplicate, unknown, conflict, unreadable or refused."""
         self._events.labels(region, outcome).inc()
+
+    def pickup(self, region: str, outcome: str) -> None:
+        """Count one pull: document, material, refused, or interrupted while a file was handed over."""
+        self._pickups.labels(region, outcome).inc()
 
     def sign_on(self, region: str, outcome: str) -> None:
         """Count one sign-on."""

@@ -32,6 +32,7 @@ class Sizes:
 
 SIZES: Mapping[Suite, Sizes] = {"SM4-GCM": Sizes(16, 12, 16), "SM4-CBC-HMAC-SM3": Sizes(16 + 32, 16, 32)}
 """The key of the second suite is the SM4 key followed by the MAC key."""
+_BLOCK = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,41 @@ def seal(suite: Suite, key: bytes, iv: bytes, plain: bytes, bound: bytes) -> Sea
     encryptor_cbc = Cipher(SM4(key[:16]), modes.CBC(iv)).encryptor()
     text = encryptor_cbc.update(padder.update(plain) + padder.finalize()) + encryptor_cbc.finalize()
     return Sealed(iv, text, _mac(key[16:], iv, text, bound))
+
+
+class StreamSeal:
+    """Seals a text of any length piece by piece in SM4-CBC-HMAC-SM3.
+
+    `iv`, what `update` returns and what `finish` returns are vector, ciphertext and tag that `seal` makes of the whole.
+    Whoever opens such a stream has the tag only at its end, and may use nothing of it before. Raises ValueError for a
+    wrong length of key or vector.
+    """
+
+    def __init__(self, key: bytes, iv: bytes, bound: bytes) -> None:
+        _check("SM4-CBC-HMAC-SM3", key, iv)
+        self.iv = iv
+        self._padder = PKCS7(128).padder()
+        self._encryptor = Cipher(SM4(key[:16]), modes.CBC(iv)).encryptor()
+        self._mac = HMAC(key[16:], SM3())
+        self._mac.update(len(bound).to_bytes(8) + bound + iv)
+
+    def update(self, plain: bytes) -> bytes:
+        """Return the ciphertext that is complete so far and was not returned yet."""
+        text = self._encryptor.update(self._padder.update(plain))
+        self._mac.update(text)
+        return text
+
+    def finish(self) -> bytes:
+        """Return the end of the ciphertext and the tag behind it."""
+        text = self._encryptor.update(self._padder.finalize()) + self._encryptor.finalize()
+        self._mac.update(text)
+        return text + self._mac.finalize()
+
+    @staticmethod
+    def size(plain: int) -> int:
+        """Return how many bytes vector, ciphertext and tag of so many plain bytes are together."""
+        sizes = SIZES["SM4-CBC-HMAC-SM3"]
+        return sizes.iv + (plain // _BLOCK + 1) * _BLOCK + sizes.tag
 
 
 def unseal(suite: Suite, key: bytes, sealed: Sealed, bound: bytes) -> bytes:

@@ -132,6 +132,8 @@ def _mint_one(mint: Mint, name: str, kind: str) -> None:
     match word:
         case "text":
             mint.text(name)
+        case "hex":
+            mint.hex(name, int(subject))
         case "rsa":
             mint.rsa_pair(name)
         case "ec":

@@ -1,19 +1,35 @@
-"""/callbacks/<region>/…: where regions push their status events."""
+"""/callbacks/<region>/…: where regions push their status events, and pull what they were only told the number of."""
 
 from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Protocol
 
 import orjson
 from aiohttp import web
 
-from gateway.ports import Callback, Clock
+from gateway.ports import Callback, Clock, PickupAnswer
 from gateway.submissions.inbox import Inbox
 from gateway.web.bodies import bounded
+from gateway.web.middlewares import SECURITY_HEADERS
 
 
-def routes(inbox: Inbox, clock: Clock, limit: int) -> list[web.RouteDef]:
+class AnswersPulls(Protocol):
+    """What answers the pulls of regions (`gateway.submissions.pickups`)."""
+
+    def serves(self, region_id: str, operation: str, /) -> bool:
+        """Say whether what arrives under this region's address is a pull."""
+        ...
+
+    async def answer(self, region_id: str, pull: Callback, /) -> PickupAnswer:
+        """Return what goes back to the region, a refusal too."""
+        ...
+
+
+def routes(inbox: Inbox, pickups: AnswersPulls, clock: Clock, limit: int) -> list[web.RouteDef]:
     """Return the routes. `limit` is the largest callback body in bytes."""
 
-    async def receive(request: web.Request) -> web.Response:
+    async def receive(request: web.Request) -> web.StreamResponse:
         body = await bounded(request, limit, "A callback")
         callback = Callback(
             method=request.method,
@@ -22,7 +38,23 @@ def routes(inbox: Inbox, clock: Clock, limit: int) -> list[web.RouteDef]:
             body=body,
             received_at=clock(),
         )
-        answer = await inbox.callback(request.match_info["region"], callback)
+        region = request.match_info["region"]
+        if pickups.serves(region, request.match_info["rest"]):
+            return await _streamed(request, await pickups.answer(region, callback))
+        answer = await inbox.callback(region, callback)
         return web.Response(body=orjson.dumps(dict(answer)), content_type="application/json")
 
     return [web.post("/callbacks/{region}/{rest:.+}", receive)]
+
+
+async def _streamed(request: web.Request, answer: PickupAnswer) -> web.StreamResponse:
+    """Write an answer piece by piece: a file is never in memory as a whole."""
+    headers = {**SECURITY_HEADERS, "Cache-Control": "no-store", "Content-Type": answer.media_type}
+    response = web.StreamResponse(status=answer.status, headers=headers)
+    response.content_length = answer.size
+    async with aclosing(answer.body) as body:
+        await response.prepare(request)
+        async for piece in body:
+            await response.write(piece)
+    await response.write_eof()
+    return response

@@ -17,6 +17,7 @@ from gateway.lines import Line
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.submissions.inbox import Inbox
+from gateway.submissions.pickups import PickupDesk
 from gateway.telemetry import Metrics
 from gateway.versions import Versions
 from gateway.web import account, callbacks, logout, provider_endpoints, sign_on
@@ -38,6 +39,7 @@ def public(
     clerks: WindowServices,
     persons: account.AccountServices,
     inbox: Inbox,
+    pickups: PickupDesk,
     pages: Pages,
     limits: Limits,
     clock: Clock,
@@ -51,7 +53,7 @@ def public(
         *sign_on.routes(identity, pages),  # /oauth2/authorize…, /sign-in…
         *logout.routes(identity, pages, clock, limits.callback_bytes),  # /oauth2/logout…, /sign-in/{region}/…
         *api.routes(agencies),  # /v1/…
-        *callbacks.routes(inbox, clock, limits.callback_bytes),  # /callbacks/{region}/…
+        *callbacks.routes(inbox, pickups, clock, limits.callback_bytes),  # /callbacks/{region}/…
         *window.routes(clerks, pages, limits),  # /window…
         *account.routes(persons, pages),  # /account…
     ]

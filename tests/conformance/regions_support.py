@@ -31,7 +31,7 @@ from yarl import URL
 from gateway.config import HOUSE, Config, RegionSettings, load_config, parse, read_toml
 from gateway.domain.calendar import local_day
 from gateway.domain.identifiers import case_number
-from gateway.errors import RegionCannotBeAsked, SignOnFailed
+from gateway.errors import GatewayError, NotFound, RegionCannotBeAsked, SignOnFailed
 from gateway.identity.returns import as_query
 from gateway.lines import Line, guard
 from gateway.mapping.library import InUse
@@ -42,6 +42,10 @@ from gateway.ports import (
     CaseMessage,
     Kit,
     Material,
+    Pickup,
+    PickupAnswer,
+    Pickups,
+    RegionDocument,
     SignOnReturn,
     SignOnStart,
     StatusCallbacks,
@@ -191,9 +195,17 @@ class Authority:
 
 @dataclass(slots=True)
 class Door:
-    """Stands where the gateway's inbox stands: gives callbacks to the adapter and keeps what was read."""
+    """Stands where the gateway's inbox and its desk for pulls stand.
+
+    Gives callbacks to the adapter and keeps what was read; hands out what was submitted to a region that pulls.
+    """
 
     callbacks: StatusCallbacks | None
+    pickups: Pickups | None = None
+    announced: dict[str, SubmissionOrder | CaseMessage] = field(default_factory=dict)
+    """What can be pulled: by our number of the case, or of the message about it."""
+    pulls: list[Callback] = field(default_factory=list)
+    """Pulls that were answered with what they asked for."""
     refusals: int = 0
     """How many of the next callbacks are read and then answered with 503, as by a gateway that cannot store them."""
     read: asyncio.Queue[tuple[Callback, CallbackReading]] = field(default_factory=asyncio.Queue)
@@ -208,6 +220,31 @@ class Door:
             self.refusals -= 1
             raise web.HTTPServiceUnavailable
         return reading.answer
+
+    def serves(self, _region: str, operation: str) -> bool:
+        """Say whether this is a pull, as `gateway.submissions.pickups` does."""
+        return self.pickups is not None and operation in self.pickups.operations
+
+    async def answer(self, _region: str, pull: Callback) -> PickupAnswer:
+        """Hand over what was announced, whenever it is asked for; everything else is refused."""
+        assert self.pickups is not None
+        try:
+            asked = await self.pickups.read(pull)
+            part = self._part(asked)
+        except GatewayError as error:
+            return self.pickups.refusal(pull, error)
+        self.pulls.append(pull)
+        if isinstance(part, Material):
+            return self.pickups.material(pull, part)
+        return self.pickups.document(pull, part)
+
+    def _part(self, asked: Pickup) -> RegionDocument | Material:
+        order = self.announced.get(asked.message_id or asked.submission_id)
+        if order is None:
+            raise NotFound("nothing of that number was announced")
+        named = (asked.material_sha256, asked.material_code)
+        found = [each for each in order.materials if each.sha256 == named[0] or each.code == named[1]]
+        return found[0] if asked.wants_material else order.document
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,10 +342,10 @@ async def inhabited(folder: Path, region: str) -> AsyncIterator[Place]:
     layout, config = set_up(folder, region)
     authority = _authority(layout.authorities[0])
     async with opened(config, region) as open_region:
-        door = Door(open_region.adapter.callbacks)
+        door = Door(open_region.adapter.callbacks, open_region.adapter.pickups)
         gateway = web.Application()
         # The product's own route: what it hands to the inbox is what the adapter gets in service.
-        gateway.add_routes(callbacks.routes(cast("Inbox", door), utc_now, config.limits.callback_bytes))
+        gateway.add_routes(callbacks.routes(cast("Inbox", door), door, utc_now, config.limits.callback_bytes))
         async with served(gateway, layout.ports.public), served(authority.app, layout.ports.authorities[region]):
             yield Place(MANIFESTS[region], layout, config, open_region, authority, door)
 
@@ -367,9 +404,11 @@ def _described(code: str, name: str, media_type: str, content: bytes) -> dict[st
 
 
 def order(place: Place, document: Mapping[str, Any]) -> SubmissionOrder:
-    """Say a submission in the region's form, with the bytes of its materials."""
+    """Say a submission in the region's form, with the bytes of its materials; where it is pulled, it lies ready."""
     theirs = place.region.pack("submission").to_region(document)
-    return SubmissionOrder(document["id"], theirs, [_material(each) for each in document["materials"]])
+    ready = SubmissionOrder(document["id"], theirs, [_material(each) for each in document["materials"]])
+    place.door.announced[ready.submission_id] = ready
+    return ready
 
 
 def _material(described: Mapping[str, Any]) -> Material:
@@ -472,7 +511,10 @@ def message(
     case = {"submission_id": receipt["submission_id"], "number": receipt["number"]}
     document = {"id": number, **case, **_said(place, kind, now, materials), **changed}
     theirs = place.region.pack(kind).to_region(document)
-    return CaseMessage(number, kind, case["submission_id"], case["number"], theirs, [_material(m) for m in materials])
+    files_of = [_material(each) for each in materials]
+    ready = CaseMessage(number, kind, case["submission_id"], case["number"], theirs, files_of)
+    place.door.announced[number] = ready
+    return ready
 
 
 def _said(place: Place, kind: str, now: str, materials: list[dict[str, Any]]) -> dict[str, Any]:

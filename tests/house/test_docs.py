@@ -84,8 +84,8 @@ def addresses() -> set[str]:
     """Return `METHOD /path` of both listeners, from the real tables over services that are never called."""
     nothing: Any = _Nothing()
     public = routes.public(
-        identity=nothing, agencies=nothing, clerks=nothing, persons=nothing, inbox=nothing, pages=Pages(),
-        limits=Limits(), clock=utc_now, certificate_of=nothing,
+        identity=nothing, agencies=nothing, clerks=nothing, persons=nothing, inbox=nothing, pickups=nothing,
+        pages=Pages(), limits=Limits(), clock=utc_now, certificate_of=nothing,
     )  # fmt: skip
     admin = routes.admin(
         store=nothing,

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.crypto.sm2 import DEFAULT_ID, CipherForm, N, SignatureForm, Sm2PrivateKey, Sm2PublicKey, generate
-from gateway.crypto.sm4 import SIZES, Sealed, Suite, seal, sm3, unseal
+from gateway.crypto.sm4 import SIZES, Sealed, StreamSeal, Suite, seal, sm3, unseal
 from gateway.crypto.sm_keys import (
     UntrustedKeyError,
     private_pem,
@@ -285,6 +285,17 @@ def test_content_opens_only_with_its_key_and_what_it_is_bound_to(suite: Suite) -
     for wrong_key, bound in ((key, b"other"), (key[:-1] + b"\xff", b"bound"), (b"\xff" + key[1:], b"bound")):
         with pytest.raises(ValueError, match="decrypt"):
             unseal(suite, wrong_key, sealed, bound)
+
+
+@given(pieces=st.lists(st.binary(max_size=70), max_size=5))
+@settings(deadline=None)
+def test_a_stream_is_sealed_as_the_whole_would_be(pieces: list[bytes]) -> None:
+    """Whatever the pieces are: who opens it need not know that it was streamed, and its length is known before."""
+    key, whole = sealing("SM4-CBC-HMAC-SM3", b"".join(pieces))
+    stream = StreamSeal(key, whole.iv, b"bound")
+    made = stream.iv + b"".join(map(stream.update, pieces)) + stream.finish()
+    assert made == whole.iv + whole.text + whole.tag
+    assert len(made) == StreamSeal.size(sum(map(len, pieces)))
 
 
 def test_padding_is_looked_at_only_after_the_tag_was_right() -> None:

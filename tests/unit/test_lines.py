@@ -434,8 +434,11 @@ OUTGOING = [
     ("certificates", "lookup", "certificates"),
     ("sign_out", "end", "sign_out"),
     ("codes", "resolve", "codes"),
+    ("messages", "holds", "ask"),
 ]
-THROUGH = {"callbacks", "catalogue", "trust_confirmed_at", "metadata", "probe"}
+OF_ITSELF = {"catalogue"}
+"""What goes through the line without an argument."""
+THROUGH = {"callbacks", "pickups", "trust_confirmed_at", "metadata", "probe"}
 """What does not press the region."""
 
 
@@ -445,7 +448,11 @@ class Echo:
     async def begin(self, given: Any) -> Any:
         return given
 
-    complete = submit = ask = poll = lookup = end = resolve = begin
+    complete = submit = ask = poll = lookup = end = resolve = send = holds = begin
+    kinds = frozenset({"supplement"})
+
+    async def items(self) -> Any:
+        return self
 
 
 def test_what_is_not_offered_stays_absent() -> None:
@@ -463,8 +470,24 @@ async def test_every_outgoing_call_goes_through_the_line(offered: str, method: s
     assert peer.counted(capability, "ok") == 1
 
 
+async def test_a_catalogue_is_fetched_through_the_line() -> None:
+    peer, echo = region(), Echo()
+    guarded = guard(peer.line, Adapter(catalogue=echo))
+    assert guarded.catalogue is not None
+    assert await guarded.catalogue.items() is echo  # type: ignore[comparison-overlap] # Echo plays every part
+    assert peer.counted("catalogue", "ok") == 1
+
+
+async def test_a_message_is_sent_through_the_line() -> None:
+    peer, given = region(), object()
+    guarded = guard(peer.line, Adapter(messages=Echo()))
+    assert guarded.messages is not None
+    await guarded.messages.send(given)  # type: ignore[arg-type] # Echo plays every part
+    assert peer.counted("messages", "ok") == 1
+
+
 def test_what_does_not_press_the_region_is_handed_through() -> None:
-    """Callbacks come in; the probe has to get through while the region rests."""
+    """Callbacks and pulls come in; the probe has to get through while the region rests."""
     through: dict[str, Any] = {name: Echo() for name in THROUGH}
     guarded = guard(region().line, Adapter(**through))
     assert {name: getattr(guarded, name) for name in through} == through
@@ -472,4 +495,4 @@ def test_what_does_not_press_the_region_is_handed_through() -> None:
 
 def test_a_capability_that_is_added_has_to_be_thought_of() -> None:
     """Whoever adds one to the adapter decides here whether it goes through the line."""
-    assert {one.name for one in fields(Adapter)} == {offered for offered, _, _ in OUTGOING} | THROUGH
+    assert {one.name for one in fields(Adapter)} == {offered for offered, _, _ in OUTGOING} | OF_ITSELF | THROUGH
