@@ -225,7 +225,7 @@ async def _control_page(request: web.Request) -> web.Response:
     page = (
         "<!doctype html><html lang=en><meta charset=utf-8><title>Authority control</title>"
         "<style>body{font:16px system-ui;margin:2rem;max-width:60rem}td{padding:.3rem 1rem}</style>"
-        "<h1>Make this authority misbehave</h1><p>-1 times means until cleared.</p>"
+        "<h1>Tell this authority what to do</h1><p>-1 times means until cleared.</p>"
         f"<table><tr><th>order</th><th>what happens</th><th>left</th></tr>{rows}</table>"
         "<form method=post><input type=hidden name=mode value=clear><button>behave again</button></form>"
         "<p><a href=/control/ledger>what this authority has in its books</a></p></html>"

@@ -106,6 +106,22 @@ def test_a_sound_pack_loads(folder: Folder) -> None:
     assert list(load_packs(folder.root, "east")) == ["note"]
 
 
+def test_a_list_of_values_takes_a_table_of_just_these_codes(folder: Folder) -> None:
+    """What the vocabulary closes stays closed: a table with another code, or without one, is another list."""
+    folder.replace("vocabulary.toml", 'table = "sex"', 'values = ["F", "M"]')
+    pack = load_packs(folder.root, "east")["note"]
+    assert pack.to_canonical({"bh": "1", "xm": "测试", "xb": "2"})["sex"] == "F"
+    assert pack.to_region({"id": "1", "holder": {"name": "测试"}, "sex": "F"}) == {"bh": "1", "xm": "测试", "xb": "2"}
+    folder.replace("vocabulary.toml", '["F", "M"]', '["F", "M", "X"]')
+    assert [reason for _, reason in folder.refusal()] == ["sex: is not a code of a table"]
+
+
+def test_a_value_without_counterpart_in_its_table_is_a_loss_like_any_other(folder: Folder) -> None:
+    folder.replace("vocabulary.toml", 'table = "sex"', 'values = ["F", "M"]')
+    folder.replace("tables/sex.toml", 'en = "female", east = "2"', 'en = "female"')
+    assert any("sex" in reason and "F" in reason for _, reason in folder.refusal())
+
+
 def test_a_region_without_folder_has_no_packs(folder: Folder) -> None:
     assert load_packs(folder.root, "west") == {}
 
