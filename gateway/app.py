@@ -66,6 +66,7 @@ from gateway.submissions.parcels import Parcels
 from gateway.submissions.pickups import PickupDesk
 from gateway.submissions.retry import RetryPolicy
 from gateway.submissions.story import retold
+from gateway.submissions.stream import Stream
 from gateway.submissions.timekeeping import CaseClocks, Timekeeper
 from gateway.telemetry import Metrics
 from gateway.tls import PublicTls, read_tls
@@ -154,6 +155,7 @@ async def build_app(
         timekeeper = Timekeeper(
             store=store, clocks=clocks, note=events.note, tell=partial(retold, sealer), clock=clock, metrics=metrics
         )  # fmt: skip
+        stream = Stream(store, sealer)
         inbox = Inbox(store, regions, events, clock, metrics, versions)
         parcels = Parcels(store, sealer, materials)
         pickups = PickupDesk(
@@ -212,7 +214,7 @@ async def build_app(
         agencies = ApiServices(
             authenticate=authenticate, items=data.items, block_of=blocks.of, types=data.types, grants=data.grants,
             intake=intake, cases=cases, materials=materials, certificates=certificates, codes=codes,
-            mandates=MandateDesk(mandates, data.items, data.grants, clock), store=store, clock=clock,
+            mandates=MandateDesk(mandates, data.items, data.grants, clock), stream=stream, store=store, clock=clock,
         )  # fmt: skip
         clerks = WindowServices(
             items=data.items, block_of=blocks.of,
@@ -262,6 +264,7 @@ async def build_app(
         )
         watches = {
             "clocks": partial(timekeeper.run, stopping),
+            "stream": partial(stream.run, stopping),
             "catalogues": partial(puller.run, stopping),
             "blocked items": partial(blocks.keep_fresh, stopping),
         }

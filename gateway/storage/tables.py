@@ -154,6 +154,13 @@ submission_events = Table(
     ),
 )
 
+stream_heads = Table(
+    "stream_heads",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("position", BigInteger, nullable=False),
+)
+
 event_conflicts = Table(
     "event_conflicts",
     metadata,

@@ -14,7 +14,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -141,7 +141,7 @@ def digest_of(detail: Mapping[str, Any]) -> str:
 
 
 def linked(previous: str, entry: Mapping[str, Any]) -> str:
-    """Return the hash of an event: of the hash before it and of what `entry` holds, times in microseconds; hex."""
+    """Return the hash of an event: of the hash before it and of what `entry` holds; hex. Times are as in `exact`."""
     said = {name: _plain(value) for name, value in entry.items()}
     return hashlib.sha256(orjson.dumps({**said, "previous": previous}, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
@@ -161,5 +161,10 @@ def _context(submission_id: str, seq: int) -> str:
     return f"submission_events.detail:{submission_id}:{seq}"
 
 
+def exact(moment: datetime) -> str:
+    """Return a time as events carry it and their hash covers it: RFC 3339, UTC, six digits of a second, `Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def _plain(value: Any) -> Any:
-    return value.isoformat(timespec="microseconds") if isinstance(value, datetime) else value
+    return exact(value) if isinstance(value, datetime) else value

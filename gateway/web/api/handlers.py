@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -48,6 +49,8 @@ from gateway.submissions.application import Application
 from gateway.submissions.cases import Cases, CaseView
 from gateway.submissions.intake import Intake, Receipt
 from gateway.submissions.materials import Materials
+from gateway.submissions.stream import Stream
+from gateway.web.api import events
 from gateway.web.api.items import BlockOf, ItemAnswers
 
 M = TypeVar("M", bound=BaseModel)
@@ -79,6 +82,7 @@ class ApiServices:
     certificates: CertificateLookup
     codes: CodeRouter
     mandates: MandateDesk
+    stream: Stream
     store: Store
     clock: Clock
 
@@ -93,6 +97,7 @@ def routes(services: ApiServices) -> list[web.RouteDef]:
         web.post("/v1/blobs", api.guarded("submissions", api.upload)),
         web.post("/v1/submissions", api.guarded("submissions", api.submit)),
         web.get("/v1/submissions/{id}", api.guarded("submissions", api.submission)),
+        web.get("/v1/events", api.guarded("submissions", events.handler(services.stream, time.monotonic))),
         web.get("/v1/certificate-types", api.guarded("certificates", api.certificate_types)),
         web.post("/v1/certificates/lookup", api.guarded("certificates", api.look_up)),
         web.post("/v1/codes/resolve", api.guarded("codes", api.resolve_code)),

@@ -71,6 +71,12 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "stream_heads",
+        sa.Column("name", sa.String(length=32), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_stream_heads")),
+    )
+    op.create_table(
         "case_clocks",
         sa.Column("submission_id", sa.String(length=29), nullable=False),
         sa.Column("name", sa.String(length=32), nullable=False),
@@ -258,6 +264,7 @@ def downgrade() -> None:
         )
 
     op.drop_table("case_clocks")
+    op.drop_table("stream_heads")
     with op.batch_alter_table("item_snapshots", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_item_snapshots_blocked",
