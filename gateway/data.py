@@ -72,6 +72,8 @@ def load_data(config: Config, registered: Mapping[str, str] | None = None) -> Da
         items = load_items(config.path(files.items), regions)
     with problems.collect():
         types = load_types(config.path(files.certificates), regions)
+    with problems.collect():
+        _check_types(items or {}, types, files.items.name)
     callers = _Anything() if registered is None or clients is None else frozenset((*clients, *registered))
     known = Known(callers, regions, _names(items), _names(types))
     grants = Grants({})
@@ -91,6 +93,17 @@ def load_data(config: Config, registered: Mapping[str, str] | None = None) -> Da
         calendars = load_calendars(config.path(files.calendar))
     problems.refuse()
     return Data(clients or {}, items or {}, types or {}, grants, bases, recognition, windows, calendars)
+
+
+def _check_types(items: Mapping[str, Item], types: Mapping[str, CertificateType] | None, file: str) -> None:
+    """Refuse items whose materials can be satisfied by a certificate of a type that nobody knows."""
+    problems = Problems()
+    for item in items.values() if types is not None else ():
+        for rule in item.materials:
+            if rule.certificate_type is not None and rule.certificate_type not in (types or ()):
+                reason = f"material {rule.code}: {rule.certificate_type} is no type of certificates.toml"
+                problems.add(f"{file}: item {item.code}", reason)
+    problems.refuse()
 
 
 def _names(loaded: Mapping[str, V] | None) -> Collection[str]:

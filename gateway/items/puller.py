@@ -21,7 +21,7 @@ from sqlalchemy import Connection, select, update
 
 from gateway.domain.calendar import local_day
 from gateway.domain.item import Item
-from gateway.domain.published import digest
+from gateway.domain.published import BLOCKING, digest
 from gateway.errors import Conflict, GatewayError, NotFound, NotOffered, RegionUncertain
 from gateway.evidence import Exchange, record
 from gateway.items.blocks import ItemBlocks
@@ -147,10 +147,17 @@ class Puller:
             partial(self._take, region=region, held=held, entries=entries, unreadable=unreadable, asked_at=asked_at)
         )
         if pulled is not None:
-            for found in pulled.found:
-                self._metrics.item_change(region, found.kind)
+            self._tell(pulled)
             await self._blocks.refresh()
         return pulled
+
+    def _tell(self, pulled: Pulled) -> None:
+        for found in pulled.found:
+            self._metrics.item_change(pulled.region, found.kind)
+            if found.kind in BLOCKING:
+                paths = list(found.paths[:_SHOWN])
+                log.warning("item blocked", region=pulled.region, item=found.code, state=found.kind, paths=paths)
+        log.info("catalogue pulled", region=pulled.region, entries=pulled.entries, found=len(pulled.found))
 
     # --- what a region says --------------------------------------------------------------------------------------
 

@@ -86,7 +86,7 @@ def take(
 def _may_change(row: Row[Any, Any, Any, Any] | None, entry: Entry | None, *, known: bool, today: date) -> bool:
     """Say whether a pull can change anything about an item, from little of its row."""
     if row is None or entry is None:
-        return row is None or row.state != ItemState.GONE
+        return row is None or row.state != ItemState.GONE or not known
     if row.hash != entry.hash or known != (row.state != ItemState.NEW):
         return True
     out_of_force = is_suspended(entry.document, today)
@@ -127,9 +127,9 @@ class _Step:
         return self._compared(self.entry, self.row)
 
     def _away(self) -> Outcome:
-        """An item that is published no more is gone; one that was only listed is forgotten."""
+        """An item that is published no more is gone; one that our file does not know either is forgotten."""
         told = [Found(self.code, "gone")]
-        if not self.known and (self.row is None or self.row.approved_hash is None):
+        if not self.known:
             return None, told
         return {"state": ItemState.GONE, "since": self.now, "paths": []}, told
 

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.app import build_app
 from gateway.config import HOUSE, load_config
-from gateway.data import read_config
+from gateway.data import load_data, read_config
 from gateway.errors import StartRefused
 from gateway.sandbox.layout import Choices, Layout, lay_out, simulated_regions
 from gateway.sandbox.neighbourhood import free_ports
@@ -247,6 +247,16 @@ async def test_each_mistake_is_refused_with_file_and_field(layout: Layout, broke
     for parts in BREAKS[broken]:
         assert any(all(part in where for part in parts) for where in found), (parts, found)
     assert "hunter2" not in str(found)
+
+
+def test_a_material_names_a_certificate_type_that_is_known(layout: Layout) -> None:
+    """One that nobody can look up would satisfy nothing."""
+    rewrite(layout.folder / "items.toml", {'"11100000MB0143028R001"': '"11100000MB0143028R009"'})
+    with pytest.raises(StartRefused) as refused:
+        load_data(read_config(layout.config))
+    (problem,) = refused.value.problems
+    assert problem.field == "items.toml: item 11440100MBT40100XX3442011899009"
+    assert problem.reason == "material LICENCE: 11100000MB0143028R009 is no type of certificates.toml"
 
 
 async def test_two_regions_may_not_share_the_prefix_of_a_city_code(layout: Layout) -> None:

@@ -168,6 +168,22 @@ async def test_an_item_that_was_new_is_taken_over_when_our_file_comes_to_know_it
     assert (await states(grown))[FOREIGN] == "open"
 
 
+async def test_an_item_that_our_file_gives_up_is_no_longer_waited_for(
+    replica: Watch, sqlite_store: Store, clock: ManualClock
+) -> None:
+    """Nobody could approve it, and an alert about it would never end."""
+    await seen_then(replica, suspended=True)
+    without = watch(sqlite_store, clock, replica.catalogue, {OTHER: ITEMS[OTHER]})
+    await without.puller.pull(REGION)
+    assert await states(without) == {FILED: "new", OTHER: "open", FOREIGN: "new"}
+    assert without.figure("pearl_items_blocked") == 0.0
+    replica.catalogue.entries = [entry(OTHER)]
+    await replica.puller.pull(REGION)
+    assert (await states(replica))[FILED] == "gone"
+    await without.puller.pull(REGION)
+    assert await states(without) == {OTHER: "open"}
+
+
 async def test_an_entry_that_cannot_be_read_stops_itself_and_no_other(replica: Watch) -> None:
     """What hides behind it cannot be told from an item that is gone, and neither may be routed."""
     await replica.puller.pull(REGION)

@@ -65,7 +65,7 @@ def routes(approvals: Approvals, puller: Puller) -> list[web.RouteDef]:
         return _json({**asdict(pulled), "counts": counts})
 
     return [
-        web.get("/ops/items", show_all),
+        web.get("/ops/items", _explained(show_all)),
         web.get("/ops/items/{region}/{code}", _explained(show)),
         web.post("/ops/items/{region}/{code}/approve", _explained(approve)),
         web.post("/ops/items/{region}/pull", _explained(pull)),
