@@ -29,9 +29,8 @@ from gateway.sandbox.province_signature import (
     answer_text,
     es256_signing,
     request_text,
-    sm2_point,
-    sm2_secret,
 )
+from gateway.sandbox.sm2 import point, secret_number
 
 TOLERANCE = 120_000  # ms
 STEPS, ITEMS = 100, 50
@@ -470,8 +469,8 @@ def _signing(given: Mapping[str, bytes], exchange: Exchange) -> Signing:
         return es256_signing(given["case_key"], given["case_certificate"], given["gateway_cases"])
     return Sm2Signing(
         "province-cases",
-        sm2_secret(given["case_key"]),
+        secret_number(given["case_key"]),
         exchange.our_id,
-        sm2_point(given["gateway_cases"]),
+        point(given["gateway_cases"]),
         exchange.gateway_id,
     )

@@ -3,14 +3,13 @@
 Owns: login page, tickets, tokens, information, sign-out and notices, and the attacks that it can be asked for. Leaves
 to `adapters/<province>/sandbox.py` what differs (`Traits`), and to `gateway.sandbox.authority` what no real authority
 has. Six provinces share it because they share one contract; it shares no code with the gateway, and no library for the
-same job: SM2 is gmalg's here and GmSSL's there, SM3 and SM4 are GmSSL's here and OpenSSL's there.
+same job: SM2 is written out here (`sm2`) and GmSSL's there, SM3 and SM4 are GmSSL's here and OpenSSL's there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 import secrets
 import time
 from base64 import b64decode, b64encode
@@ -21,10 +20,10 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import aiohttp
-import gmalg
 import gmssl_pyx
 from aiohttp import web
 
+from gateway.sandbox import sm2
 from gateway.sandbox.authority import MISBEHAVIOUR, AuthoritySettings, authority_app, in_background
 
 Clock = Callable[[], float]
@@ -33,7 +32,6 @@ Document = dict[str, Any]
 TOLERANCE = 120_000  # ms
 TICKET_LIFE = 60_000  # ms
 TOKEN_LIFE = 300  # s
-ORDER = 0xFFFFFFFEFFFFFFFFFFFFFFFFFFFFFFFF7203DF6B21C6052B53BBF40939D54123
 
 ATTACKS: Mapping[str, str] = {
     "hostile_wrong_key": "signs answers with a key that nobody knows, under the id of its own",
@@ -112,18 +110,6 @@ class RefusedError(Exception):
 # --- SM2, SM3, SM4 -----------------------------------------------------------------------------------------------
 
 
-def secret_of(pem: bytes) -> bytes:
-    """Return the secret number in a PKCS#8 file: the first octet string of 32 bytes in it."""
-    der = b64decode(re.sub(rb"-----.*?-----|\s", b"", pem))
-    at = der.index(b"\x04\x20") + 2
-    return der[at : at + 32]
-
-
-def point_of(pem: bytes) -> bytes:
-    """Return the uncompressed point in a SubjectPublicKeyInfo: its last 65 bytes."""
-    return b64decode(re.sub(rb"-----.*?-----|\s", b"", pem))[-65:]
-
-
 def der_pair(r: int, s: int) -> bytes:
     """Write SEQUENCE {r, s}."""
     parts = b"".join(b"\x02" + bytes([len(n)]) + n for n in (_positive(r), _positive(s)))
@@ -134,26 +120,22 @@ def _positive(number: int) -> bytes:
     return number.to_bytes(number.bit_length() // 8 + 1, "big")
 
 
-def pair_of_der(der: bytes) -> tuple[bytes, bytes]:
+def pair_of_der(der: bytes) -> tuple[int, int]:
     """Read SEQUENCE {r, s}."""
     length = der[3]
     r, rest = der[4 : 4 + length], der[4 + length :]
-    return _padded(r), _padded(rest[2 : 2 + rest[1]])
+    return _int(r), _int(rest[2 : 2 + rest[1]])
 
 
-def _padded(number: bytes) -> bytes:
-    return number.lstrip(b"\0").rjust(32, b"\0")
-
-
-def wrap_key(key: bytes, point: bytes, form: str) -> bytes:
-    """Encrypt a content key with SM2; gmalg writes 04‖x‖y‖C3‖C2."""
-    cipher: bytes = gmalg.SM2(pk=point).encrypt(key)
-    c1, c3, c2 = cipher[:65], cipher[65:97], cipher[97:]
+def wrap_key(key: bytes, recipient: sm2.Point, form: str) -> bytes:
+    """Encrypt a content key with SM2, in one of the forms."""
+    (x, y), c3, c2 = sm2.encrypt(recipient, key)
+    c1 = b"\x04" + x.to_bytes(32, "big") + y.to_bytes(32, "big")
     if form == "c1c3c2":
-        return cipher
+        return c1 + c3 + c2
     if form == "c1c2c3":
         return c1 + c2 + c3
-    numbers = b"".join(b"\x02" + bytes([len(n)]) + n for n in (_positive(_int(c1[1:33])), _positive(_int(c1[33:]))))
+    numbers = b"".join(b"\x02" + bytes([len(n)]) + n for n in (_positive(x), _positive(y)))
     body = numbers + b"\x04\x20" + c3 + b"\x04" + bytes([len(c2)]) + c2
     head = bytes([len(body)]) if len(body) < 128 else b"\x81" + bytes([len(body)])
     return b"\x30" + head + body
@@ -191,10 +173,10 @@ class Desk:
         self.app = app
         self.clock = clock
         self.app_id = given["app_id"].decode()
-        keys = (secret_of(given["signing_key"]), secret_of(given["retired_key"]), secrets.token_bytes(32))
-        self._key, self._retired, self._stranger = (gmalg.SM2(key, traits.our_id) for key in keys)
-        self._gateway = gmalg.SM2(pk=point_of(given["gateway_signing"]), uid=traits.gateway_id)
-        self._recipient = point_of(given["gateway_encryption"])
+        self._key, self._retired = (sm2.secret_number(given[name]) for name in ("signing_key", "retired_key"))
+        self._stranger = secrets.randbelow(sm2.N - 2) + 1
+        self._gateway = sm2.point(given["gateway_signing"])
+        self._recipient = sm2.point(given["gateway_encryption"])
         self._nonces: dict[str, int] = {}
         self._earlier: dict[str, web.Response] = {}
 
@@ -225,10 +207,11 @@ class Desk:
     def _signed(self, text: str, sign: str) -> bool:
         try:
             signature = bytes.fromhex(sign) if self.traits.raw_signature else b64decode(sign, validate=True)
-            r, s = (signature[:32], signature[32:]) if self.traits.raw_signature else pair_of_der(signature)
+            raw = (_int(signature[:32]), _int(signature[32:]))
+            r, s = raw if self.traits.raw_signature else pair_of_der(signature)
         except (ValueError, IndexError):
             return False
-        return bool(self._gateway.verify(text.encode(), r, s))
+        return sm2.verify(self._gateway, text.encode(), r, s, self.traits.gateway_id)
 
     # --- ours
 
@@ -288,10 +271,10 @@ class Desk:
             "X-Sign": self._sign(key, "\n".join(lines).encode() + body),
         }
 
-    def _sign(self, key: gmalg.SM2, message: bytes) -> str:
-        r, s = map(_int, key.sign(message))
+    def _sign(self, key: int, message: bytes) -> str:
+        r, s = sm2.sign(key, message, self.traits.our_id)
         if self.due("hostile_out_of_range"):
-            s = s + ORDER if not self.traits.raw_signature else 0
+            s = s + sm2.N if not self.traits.raw_signature else 0
         if self.due("hostile_empty_signature"):
             r = s = 0
         if self.traits.raw_signature:

@@ -46,7 +46,7 @@ async def settled(world: World, submission_id: str) -> dict[str, Any]:
 # --- the way through ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("region", REGIONS)
+@pytest.mark.parametrize("region", [*REGIONS, "hunan"])  # for all that share its exchange
 async def test_an_application_reaches_its_region_and_its_result_comes_back(world: World, region: str) -> None:
     """The second of the gateway's three jobs, in every wire format that is built."""
     submission_id = await world.file(region)

@@ -30,7 +30,8 @@ from gateway.errors import RegionUncertain, RegionUnreachable
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, authority_app
 from gateway.sandbox.courses import ORDERS
 from gateway.sandbox.province_authority import WRONG, Exchange, join_exchange
-from gateway.sandbox.province_signature import Sm2Signing, sm2_point, sm2_secret
+from gateway.sandbox.province_signature import Sm2Signing
+from gateway.sandbox.sm2 import point, secret_number
 from tests.unit.protocol_support import NOW, order
 from tests.unit.province_support import CASES, authority_given, exchange, key
 
@@ -372,7 +373,7 @@ def test_both_sides_read_sm2_alike() -> None:
     """The gateway has GmSSL's, the authority one of its own: each takes what the other signs, and nothing else."""
     ours, theirs = sm2.generate(), sm2.generate()
     pems = sm_keys.private_pem(theirs), sm_keys.public_pem(ours.public)
-    signing = Sm2Signing("k", sm2_secret(pems[0]), b"province", sm2_point(pems[1]), b"gateway")
+    signing = Sm2Signing("k", secret_number(pems[0]), b"province", point(pems[1]), b"gateway")
     text = "办件".encode()
     assert signing.is_theirs(text, ours.sign(text, "raw", b"gateway"))
     assert not signing.is_theirs(text, ours.sign(text, "raw", b"another"))

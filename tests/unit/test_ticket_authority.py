@@ -30,7 +30,8 @@ from gateway.domain.identifiers import ric_problem
 from gateway.minting import Mint
 from gateway.sandbox.authority import AuthoritySettings
 from gateway.sandbox.layout import SEED
-from gateway.sandbox.ticket_authority import build_ticket_authority, secret_of
+from gateway.sandbox.sm2 import secret_number
+from gateway.sandbox.ticket_authority import build_ticket_authority
 
 NOW = 1_700_000_000.0
 UC = "/tacs-uc"
@@ -64,7 +65,7 @@ class Gateway:
         stamp, nonce = str(int(self.now[0] * 1000)), f"{self.count:032x}"
         lines = ["PEARL-TICKET-1 REQUEST", *parts, "pearl", "gateway-signing", stamp, nonce]
         message = "\n".join([*lines, gmssl_pyx.sm3_hash(body).hex()]).encode()
-        secret = secret_of((self.keys / "gateway-signing.key.pem").read_bytes())
+        secret = secret_number((self.keys / "gateway-signing.key.pem").read_bytes()).to_bytes(32)
         public = point((self.keys / "gateway-signing.pub.pem").read_bytes())
         return stamp, nonce, b64encode(gmssl_pyx.sm2_sign(secret, public, message)).decode()
 
@@ -138,7 +139,7 @@ class Gateway:
         parts = ((2, x), (2, y), (4, wrapped[65:97]), (4, wrapped[97:]))
         numbers = (self.minimal(part) if tag == 2 else part for tag, part in parts)
         body = b"".join(bytes([tag, len(n)]) + n for (tag, _), n in zip(parts, numbers, strict=True))
-        secret = secret_of((self.keys / "gateway-encryption.key.pem").read_bytes())
+        secret = secret_number((self.keys / "gateway-encryption.key.pem").read_bytes()).to_bytes(32)
         return bytes(gmssl_pyx.sm2_decrypt(secret, b"\x30" + bytes([len(body)]) + body))
 
     @staticmethod
