@@ -137,12 +137,12 @@ class Puller:
         held = await self._store.write(partial(self._hold, region=region, by_order=by_order))
         if held is None:
             return None
+        asked_at = self._clock()
         try:
             entries, unreadable = await self._read(self._regions[region])
         except GatewayError as error:
             await self._store.write(partial(self._failed, region=region, held=held, code=error.stable_code))
             raise
-        asked_at = held - LEASE
         pulled = await self._store.write(
             partial(self._take, region=region, held=held, entries=entries, unreadable=unreadable, asked_at=asked_at)
         )
