@@ -1,7 +1,7 @@
 """The simulated authority of Macau: the common account (一戶通), a second, independent reading of README.md beside it.
 
 Owns: what is Macau's in its OpenID Provider: addresses, factors, claims, the words of the page. Leaves to
-`gateway.sandbox.openid` the standard. Shares no code with `adapter.py`.
+`gateway.sandbox.openid` the standard, to `sandbox_cases` the exchange of cases. Shares no code with `adapter.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import Any
 
 from aiohttp import web
 
+from adapters.macau.sandbox_cases import TRAITS
 from gateway.sandbox.authority import AuthoritySettings
+from gateway.sandbox.exchange_authority import mount
 from gateway.sandbox.openid import Method, Paths, Profile, open_provider
 from gateway.sandbox.openid_page import Words
 
@@ -114,7 +116,9 @@ def build_authority(settings: AuthoritySettings, clock: Callable[[], float] = ti
         says_issuer=True,
         demands=True,
     )
-    return open_provider(settings, profile, clock)
+    app = open_provider(settings, profile, clock)
+    mount(app, settings, TRAITS, clock)
+    return app
 
 
 def _person(person: Mapping[str, Any]) -> dict[str, Any]:

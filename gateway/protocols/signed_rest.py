@@ -16,7 +16,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -182,9 +182,15 @@ class _Content:
 class RestClient:
     """Sends one signed message at a time and returns its verified answer."""
 
-    def __init__(self, wire: Wire, token: AccessToken, credentials: Credentials, *, wrapped: bool) -> None:
-        """`wrapped`: documents stand under `data`, both ways; otherwise a body is a document."""
+    def __init__(
+        self, wire: Wire, token: AccessToken, credentials: Credentials, *, wrapped: bool, asks: bool = True
+    ) -> None:
+        """`wrapped`: documents stand under `data`, both ways; otherwise a body is a document.
+
+        `asks`: the exchange has questions for what it holds.
+        """
         self.wire = wire
+        self.asks = asks
         self._token = token
         self._credentials = credentials
         self._wrapped = wrapped
@@ -209,7 +215,7 @@ class RestClient:
         """
         self._check(material)
         with nothing_taken_yet(self.wire.region):
-            if material.size >= ASKED_FOR and (await self.ask(path, None, ("NO_SUCH_MATERIAL",))).code == "":
+            if material.size >= ASKED_FOR and await self._is_there(path):
                 return
             content = _Content(material.media_type, material=material)
             answer = await self._exchange("PUT", self.wire.url(path), content, {})
@@ -217,6 +223,9 @@ class RestClient:
             if said != material.sha256:
                 what = "acknowledged another file than the one sent"
                 raise self.wire.uncertain(what, f"material {material.code}")
+
+    async def _is_there(self, path: str) -> bool:
+        return self.asks and not (await self.ask(path, None, ("NO_SUCH_MATERIAL",))).code
 
     def _check(self, material: Material) -> None:
         check_media_type(material, self.wire.region)
@@ -293,7 +302,17 @@ def _token_refused(answer: Answer) -> bool:
 # --- opening -----------------------------------------------------------------------------------------------------
 
 
-def open_client(kit: Kit, *, wrapped: bool) -> RestClient:
+def exchange_kit(kit: Kit) -> Kit:
+    """Return the kit for the exchange of a region that signs people on elsewhere, under other addresses and names.
+
+    Settings `exchange_base_url`, `exchange_client_id` and `exchange_issuer` take the place of those without the word.
+    Raises StartRefused.
+    """
+    own = {name: text_setting(kit, f"exchange_{name}") for name in ("base_url", "client_id", "issuer")}
+    return replace(kit, settings={**kit.settings, **own})
+
+
+def open_client(kit: Kit, *, wrapped: bool, asks: bool = True) -> RestClient:
     """Compose the client; makes no network call. Raises StartRefused.
 
     Settings `base_url`, `client_id`, `issuer` (for whom our proof is meant) and `client_authentication`
@@ -303,7 +322,7 @@ def open_client(kit: Kit, *, wrapped: bool) -> RestClient:
     wire, client_id = Wire(kit), text_setting(kit, "client_id")
     token = AccessToken(wire, open_proof(kit, client_id, text_setting(kit, "issuer")), kit)
     credentials = Credentials(client_id, _signing_key(kit), _peers(kit), kit)
-    return RestClient(wire, token, credentials, wrapped=wrapped)
+    return RestClient(wire, token, credentials, wrapped=wrapped, asks=asks)
 
 
 def _signing_key(kit: Kit) -> ECKey:

@@ -79,11 +79,9 @@ def _cannot_be_asked(client: RestClient) -> RegionCannotBeAsked:
 class RestSubmissions:
     """Cases and their files. `case_id` is what documents call our number of a case."""
 
-    def __init__(self, client: RestClient, case_id: str, *, asks: bool = True) -> None:
-        """`asks`: the exchange has a question for the cases that it holds."""
+    def __init__(self, client: RestClient, case_id: str) -> None:
         self._client = client
         self._case_id = case_id
-        self._asks = asks
 
     async def submit(self, order: SubmissionOrder) -> RegionDocument:
         """Upload what is needed, then hand the case over. Raises RegionError."""
@@ -96,7 +94,7 @@ class RestSubmissions:
 
         RegionCannotBeAsked where the exchange has no such question.
         """
-        if not self._asks:
+        if not self._client.asks:
             raise _cannot_be_asked(self._client)
         reply = await self._client.ask(_case(submission_id), None, ("NO_SUCH_CASE",))
         return None if reply.code else self._receipt(reply.document, submission_id)
@@ -110,9 +108,8 @@ class RestSubmissions:
 class RestMessages:
     """What is said of a case after it was handed over."""
 
-    def __init__(self, client: RestClient, kinds: frozenset[str], *, asks: bool = True) -> None:
+    def __init__(self, client: RestClient, kinds: frozenset[str]) -> None:
         self._client = client
-        self._asks = asks
         self.kinds = kinds
 
     async def send(self, message: CaseMessage) -> None:
@@ -123,7 +120,7 @@ class RestMessages:
 
     async def holds(self, message: CaseMessage) -> bool:
         """Say whether the message arrived. Raises RegionError; RegionCannotBeAsked where there is no such question."""
-        if not self._asks:
+        if not self._client.asks:
             raise _cannot_be_asked(self._client)
         path = f"{self._place(message)}/{quote(message.message_id, safe='')}"
         reply = await self._client.ask(path, None, ("NO_SUCH_MESSAGE", "NO_SUCH_CASE"))

@@ -322,12 +322,14 @@ def _digest(document: Document) -> str:
 def mount(app: web.Application, settings: AuthoritySettings, traits: Traits, clock: Clock) -> Door:
     """Put the exchange into an authority's application, and return the door for what else comes through it.
 
-    Secrets: those of `read_keys`, and `client_id`, `issuer`, `item_codes`. Raises KeyError or ValueError.
+    Secrets: those of `read_keys`, `item_codes`, and `client_id` and `issuer`, with `exchange_` before them where the
+    authority signs people on under other names. Raises KeyError or ValueError.
     """
     wrong, notebook = app[MISBEHAVIOUR], app[NOTEBOOK]
     wrong.known = {**wrong.known, **MODES, **ORDERS}
     keys = read_keys(settings)
-    party = Party(settings.secrets["client_id"].decode(), settings.secrets["issuer"].decode())
+    named = {**settings.secrets}
+    party = Party(*(named.get(f"exchange_{name}", named[name]).decode() for name in ("client_id", "issuer")))
     door = Door(keys, party, wrong, clock, traits.wrapped)
     url = f"{settings.gateway_url.rstrip('/')}/callbacks/{settings.region}/events"
     courier = Courier(url, keys.webhook, wrong, clock)
@@ -349,10 +351,10 @@ def _routes(door: Door, desk: Desk, traits: Traits) -> list[web.RouteDef]:
     routes = [
         web.post("/v1/cases", door.to(desk.take_case)),
         web.put(f"{case}/materials/{{digest}}", door.to(desk.take_file)),
-        web.get(f"{case}/materials/{{digest}}", door.to(desk.show_file)),
         *[web.post(f"{case}/{segment}", door.to(desk.take_message(segment))) for segment in traits.messages],
     ]
     if traits.questions:
         routes += [web.get(case, door.to(desk.show_case))]
+        routes += [web.get(f"{case}/materials/{{digest}}", door.to(desk.show_file))]
         routes += [web.get(f"{case}/{s}/{{message}}", door.to(desk.show_message(s))) for s in traits.messages]
     return routes

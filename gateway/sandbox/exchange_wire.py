@@ -131,17 +131,17 @@ class Keys:
 
 
 def read_keys(settings: AuthoritySettings) -> Keys:
-    """Read `peer_key`, `webhook_key`, `client_key`, `signing_key`. Raises KeyError or ValueError."""
+    """Read `peer_key`, `webhook_key` (its own), `client_key`, `request_key` (ours). Raises KeyError or ValueError."""
     own = load_pem_private_key(settings.secrets["peer_key"], None)
     webhook = load_pem_private_key(settings.secrets["webhook_key"], None)
     client = load_pem_public_key(settings.secrets["client_key"])
-    signing = load_pem_public_key(settings.secrets["signing_key"])
+    signing = load_pem_public_key(settings.secrets["request_key"])
     if not isinstance(own, ec.EllipticCurvePrivateKey) or not isinstance(webhook, Ed25519PrivateKey):
         raise ValueError("peer_key must be on P-256, and webhook_key on Ed25519")  # noqa: TRY004 - as for wrong bytes
     if not isinstance(client, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
         raise ValueError("client_key must be on P-256, or RSA")  # noqa: TRY004 - as for wrong bytes
     if not isinstance(signing, ec.EllipticCurvePublicKey):
-        raise ValueError("signing_key must be on P-256")  # noqa: TRY004 - as for wrong bytes
+        raise ValueError("request_key must be on P-256")  # noqa: TRY004 - as for wrong bytes
     return Keys(own, webhook, client, signing)
 
 

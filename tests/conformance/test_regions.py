@@ -439,8 +439,7 @@ async def test_a_region_that_is_ill_neither_takes_nor_denies(place: Place, mode:
 async def test_a_region_that_is_slow_is_uncertain_and_not_waited_for(place: Place) -> None:
     """Past the time-out nobody knows whether the message was taken; asking and sending again stay possible."""
     async with opened(place.config, place.id, timeout_seconds=0.5) as impatient:
-        sent = order(place, application(place, materials=[]))
-        assert not await holds(place, sent.submission_id, impatient)
+        sent = await _light(place, impatient)
         place.authority.order("slow")
         with pytest.raises(RegionUncertain):
             await submit(impatient, sent)
@@ -449,10 +448,18 @@ async def test_a_region_that_is_slow_is_uncertain_and_not_waited_for(place: Plac
     assert (await submit(place.region, sent))["submission_id"] == sent.submission_id
 
 
-async def _light(place: Place) -> SubmissionOrder:
-    """Return a submission without materials, after a first question: no step comes before the message itself."""
+async def _light(place: Place, region: Region | None = None) -> SubmissionOrder:
+    """Return a submission without materials, of which no step comes before the message itself any more.
+
+    Such steps were made by a first question; where nothing can be asked, by a case that is refused and leaves nothing.
+    """
     sent = order(place, application(place, materials=[]))
-    assert not await holds(place, sent.submission_id)
+    known = await holds(place, sent.submission_id, region)
+    assert not known
+    if known is None:
+        unknown = {"code": UNKNOWN_ITEM, "name": "没有的事项"}
+        with pytest.raises(RegionRefused):
+            await submit(region or place.region, order(place, application(place, materials=[], item=unknown)))
     return sent
 
 

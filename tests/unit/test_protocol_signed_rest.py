@@ -485,12 +485,26 @@ async def test_an_exchange_without_questions_is_not_asked() -> None:
         far_side(exchange.answer) as (_, base),
         kit(base, region="shenzhen", settings=SETTINGS, secrets=secrets()) as lent,
     ):
-        client = open_client(lent, wrapped=True)
+        client = open_client(lent, wrapped=True, asks=False)
         with pytest.raises(RegionCannotBeAsked):
-            await RestSubmissions(client, "sourceNo", asks=False).ask("s-1")
+            await RestSubmissions(client, "sourceNo").ask("s-1")
         with pytest.raises(RegionCannotBeAsked):
-            await RestMessages(client, frozenset(), asks=False).holds(WITHDRAWAL)
+            await RestMessages(client, frozenset()).holds(WITHDRAWAL)
     assert exchange.seen == []
+
+
+async def test_an_exchange_without_questions_gets_every_file_again() -> None:
+    file, _ = file_of(32)
+    assert file.size == ASKED_FOR
+    exchange = taking()
+    exchange.answers[f"/v1/cases/s-1/materials/{file.sha256}"] = (200, {"sha256": file.sha256})
+    async with (
+        far_side(exchange.answer) as (_, base),
+        kit(base, region="shenzhen", settings=SETTINGS, secrets=secrets()) as lent,
+    ):
+        client = open_client(lent, wrapped=True, asks=False)
+        assert await RestSubmissions(client, "sourceNo").submit(order(CASE, file)) == RECEIPT
+    assert [seen.method for seen in exchange.seen] == ["PUT", "POST"]
 
 
 # --- certificates and items --------------------------------------------------------------------------------------

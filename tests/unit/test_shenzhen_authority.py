@@ -203,7 +203,7 @@ async def shenzhen(tmp_path: Path) -> AsyncIterator[Shenzhen]:
 
 def settings(folder: Path, gateway_url: str) -> AuthoritySettings:
     secrets = {
-        "client_key": pems(CLIENT)[1], "signing_key": pems(OURS)[1], "peer_key": pems(THEIRS)[0],
+        "client_key": pems(CLIENT)[1], "request_key": pems(OURS)[1], "peer_key": pems(THEIRS)[0],
         "webhook_key": pems(WEBHOOK)[0], "client_id": b"pearl", "issuer": b"sz",
         "item_codes": json.dumps([ITEM]).encode(),
     }  # fmt: skip
