@@ -70,8 +70,8 @@ PURPOSE = "Filing for medical treatment away from home"
 FORMS: Mapping[str, tuple[str, str, Mapping[str, Any], Mapping[str, str]]] = {
     region: (FILING, "ID", CITIZEN, {"insured_place": "440600", "destination": "440100", "kind": "resident",
                                      "start": "2026-12-01"})
-    for region in ("guangdong", "foshan", "hunan")
-} | {"hongkong": (CROSSING, "PERMIT", TRAVELLER, {"service": "residence"})}  # fmt: skip
+    for region in ("guangdong", "foshan", "hunan", "shenzhen")
+} | {region: (CROSSING, "PERMIT", TRAVELLER, {"service": "residence"}) for region in ("hongkong", "macau")}  # fmt: skip
 """Region → item, its one required material, applicant and form of an application that is right."""
 
 MORE_CLIENTS = "".join(
@@ -183,7 +183,8 @@ class Authority:
             self.order(trap.mode, 1, seconds=trap.seconds)
 
 
-SUBMIT_AT = {"guangdong": "POST /ebus/pearl/v1/cases", "hongkong": "/api/v1/cases/submit", "foshan": "#SubmitCase"}
+SUBMIT_AT = {"guangdong": "POST /ebus/pearl/v1/cases", "hongkong": "/api/v1/cases/submit", "foshan": "#SubmitCase",
+             "shenzhen": "POST /v1/cases", "macau": "POST /v1/cases"}  # fmt: skip
 LOOK_UP_AT = {
     "guangdong": "GetCertificateDataByHolder",
     "hongkong": "/api/v1/certificates/match",
@@ -358,8 +359,8 @@ class World:
             "purpose": PURPOSE,
             "legal_basis": "statutory duty",
         }
-        if region == "hongkong":
-            body["consents"] = [consent("hongkong", personal_fields(applicant, form))]
+        if region in ("hongkong", "macau"):
+            body["consents"] = [consent(region, personal_fields(applicant, form))]
         return {**body, **changes}
 
     async def file(self, region: str, *, client: str = AGENCY, **changes: Any) -> str:

@@ -46,7 +46,7 @@ async def settled(world: World, submission_id: str) -> dict[str, Any]:
 # --- the way through ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("region", [*REGIONS, "hunan"])  # for all that share its exchange
+@pytest.mark.parametrize("region", [*REGIONS, "hunan", "shenzhen", "macau"])  # for all that share its exchange
 async def test_an_application_reaches_its_region_and_its_result_comes_back(world: World, region: str) -> None:
     """The second of the gateway's three jobs, in every wire format that is built."""
     submission_id = await world.file(region)
@@ -278,6 +278,20 @@ async def test_a_lost_answer_leaves_one_message_and_two_outcomes_on_record(world
     assert (failed["outcome"], found["outcome"], found["reason"]) == ("failed", "done", "reconciled")
     assert (set(failed["parts"]), set(found["parts"])) == (set(), {"receipt"})
     assert "document" in sent["parts"]
+
+
+async def test_a_case_in_doubt_at_a_region_that_cannot_be_asked_waits_for_a_person(world: World) -> None:
+    """Macau took it, and its answer was lost: to send it again, or to leave it, would both be a guess."""
+    world.authorities["macau"].trap(SUBMIT_AT["macau"], "lost_answer")
+    submission_id = await world.file("macau")
+
+    async def waits() -> dict[str, Any] | None:
+        case = await world.case(submission_id)
+        return case if case["delivery"]["state"] == "dead" else None
+
+    case = await eventually(waits)
+    assert case["delivery"]["code"] == "region.cannot_be_asked"
+    assert await taken(world, "macau", submission_id) == (1, 1)
 
 
 # --- refused by the region, out of attempts, out of reach --------------------------------------------------------
