@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from joserfc.jwk import ECKey, RSAKey
 
 from adapters.macau.adapter import KINDS
 from adapters.macau.sandbox import build_authority
 from adapters.macau.sandbox_cases import TRAITS
-from gateway.minting import Mint
 from gateway.sandbox.authority import NOTEBOOK, AuthoritySettings
 from gateway.sandbox.exchange_wire import Refusal
+from tests.unit.exchange_support import exchange_given
 
 ITEM = "11440100MBT40100XX3442011899012"
 CASE: dict[str, Any] = {
@@ -97,19 +98,8 @@ def test_the_exchange_has_no_question_and_takes_no_rating(tmp_path: Path) -> Non
 
 
 def authority(folder: Path) -> web.Application:
-    mint = Mint(folder)
-    mint.rsa_pair("client")
-    for name in ("message", "peer"):
-        mint.ec_pair(name)
-    mint.ed25519_pair("webhook")
-    reading = {path.name: path.read_bytes() for path in folder.glob("*.pem")}
-    secrets = {
-        "client_key": reading["client.pub.pem"], "signing_key": reading["peer.key.pem"],
-        "request_key": reading["message.pub.pem"], "peer_key": reading["peer.key.pem"],
-        "webhook_key": reading["webhook.key.pem"], "client_id": b"pearl", "issuer": b"mo", "item_codes": b"[]",
-    }  # fmt: skip
-    given = AuthoritySettings(
-        region="macau", gateway_url="http://127.0.0.1:1", state=folder / "macau.db", secrets=secrets, people=[],
-        certificates=[],
-    )  # fmt: skip
+    client, signing = RSAKey.generate_key(2048), ECKey.generate_key("P-256")
+    sign_on = {"client_key": client.as_pem(private=False), "signing_key": signing.as_pem(private=True)}
+    secrets = {**exchange_given(), **sign_on, "client_id": b"pearl", "issuer": b"mo"}
+    given = AuthoritySettings("macau", "http://127.0.0.1:1", folder / "macau.db", secrets, [], [])
     return build_authority(given)

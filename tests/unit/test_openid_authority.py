@@ -26,6 +26,7 @@ from lxml import html
 
 from gateway.sandbox.authority import AuthoritySettings
 from gateway.sandbox.layout import simulated_regions
+from tests.unit.exchange_support import exchange_given
 from tests.unit.protocol_support import Seen, far_side
 from tests.unit.province_support import authority_given
 
@@ -154,7 +155,7 @@ async def bench(region: str, folder: Path) -> AsyncIterator[Bench]:
     key = SIGNING_EC if region == "macau" else SIGNING_RSA
     given = {"issuer": issuer.encode(), "client_id": CLIENT.encode(), "signing_key": key.as_pem(private=True)}
     ours = {"client_key": CLIENT_KEY.as_pem(private=False)} if region == "macau" else {"client_secret": b"a : secret"}
-    ours |= authority_given() if region == "hainan" else {}  # the province takes cases beside
+    ours |= authority_given() if region == "hainan" else exchange_given()  # both take cases beside
     people = [{"region": region, **person} for person in (PERSON, MERCHANT)]
     now = [float(NOW)]
     async with far_side(lambda _: aiohttp.web.Response()) as (far, gateway):
