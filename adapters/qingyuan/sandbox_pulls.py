@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import aiohttp
@@ -56,7 +56,7 @@ class Puller:
     forge: Callable[[], bool]
     replay: Callable[[], bool]
     session: aiohttp.ClientSession | None = None
-    _last: bytes = b""
+    _last: dict[str, bytes] = field(default_factory=dict)
 
     async def document(self, case: str, message: str = "") -> etree._Element:
         """Return the document of a case, or of a supplement. Raises PullFailedError."""
@@ -80,9 +80,9 @@ class Puller:
     def _request(self, operation: str, asked: etree._Element) -> tuple[str, bytes]:
         nonce = secrets.token_urlsafe(24)
         body = request(self.keys, operation, nonce, self.clock(), asked)
-        if self._last and self.replay():
-            body = self._last
-        self._last = body
+        if operation in self._last and self.replay():
+            body = self._last[operation]
+        self._last[operation] = body
         return nonce, body[:-1] + (b"0" if body[-1:] != b"0" else b"1") if self.forge() else body
 
     def _post(self, operation: str, body: bytes) -> _Response:

@@ -70,7 +70,7 @@ PURPOSE = "Filing for medical treatment away from home"
 FORMS: Mapping[str, tuple[str, str, Mapping[str, Any], Mapping[str, str]]] = {
     region: (FILING, "ID", CITIZEN, {"insured_place": "440600", "destination": "440100", "kind": "resident",
                                      "start": "2026-12-01"})
-    for region in ("guangdong", "foshan", "hunan", "shenzhen")
+    for region in ("guangdong", "foshan", "hunan", "shenzhen", "qingyuan")
 } | {region: (CROSSING, "PERMIT", TRAVELLER, {"service": "residence"}) for region in ("hongkong", "macau")}  # fmt: skip
 """Region → item, its one required material, applicant and form of an application that is right."""
 
