@@ -96,7 +96,8 @@ class PullSubmissions:
 
     async def submit(self, order: SubmissionOrder) -> RegionDocument:
         """Tell the machine that the case is here; the receipt is its word for the notice. Raises RegionError."""
-        case = document_of(as_xml(order.document))
+        document = as_xml(order.document)
+        case = document_of(document)
         item = case.find("SX")
         notice = made(
             "SBTZ",
@@ -106,7 +107,7 @@ class PullSubmissions:
             XZQHDM=text_of(case, "GXDXZQHDM"),
             CLSL=str(len(order.materials)),
         )
-        return self._receipt(await self._client.call("sendApplyNO", notice, "JSHZ"), order.submission_id)
+        return self._receipt(await self._client.call("sendApplyNO", notice, "JSHZ", document), order.submission_id)
 
     async def ask(self, submission_id: str) -> RegionDocument | None:
         """Return the receipt of a notice, or None when the machine says that it holds none. Raises RegionError."""
@@ -130,7 +131,7 @@ class PullMessages:
     async def send(self, message: CaseMessage) -> None:
         """Hand the message over, or its notice. Raises RegionError; NotOffered for a kind that the wire has not."""
         if message.kind == "supplement":
-            answer = await self._client.call("sendApplyNO", _notice_of(message), "XXHZ")
+            answer = await self._client.call("sendApplyNO", _notice_of(message), "XXHZ", as_xml(message.document))
         elif operation := _SENT_WHOLE.get(message.kind):
             answer = await self._client.call(operation, as_xml(message.document), "XXHZ")
         else:

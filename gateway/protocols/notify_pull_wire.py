@@ -225,8 +225,11 @@ class PullClient:
         self._path = path
         self._clock = clock
 
-    async def ask(self, operation: str, document: bytes | etree._Element) -> Told:
-        """Send a request and return what was told: done, not yet, or not there. Raises RegionError for the rest."""
+    async def ask(self, operation: str, document: bytes | etree._Element, about: bytes = b"") -> Told:
+        """Send a request and return what was told: done, not yet, or not there. Raises RegionError for the rest.
+
+        `about` is the document that a notice is about: whatever a refusal quotes of it is masked.
+        """
         sent = document if isinstance(document, bytes) else written(document)
         nonce = self.channel.nonce()
         body = self.channel.request(operation, nonce, self._clock(), sent)
@@ -240,7 +243,7 @@ class PullClient:
             detail = f"HTTP {answer.status}: {wrong}"
             raise self.wire.uncertain("sent an answer that cannot be trusted or read", detail) from None
         if code not in (DONE, NOT_YET, NOT_THERE):
-            raise self._failure(code, content, sent)
+            raise self._failure(code, content, about or sent)
         return Told(code, content)
 
     def _opened(self, answer: Answer, operation: str, nonce: str) -> tuple[str, bytes]:
@@ -248,9 +251,11 @@ class PullClient:
             raise BadMessage("no answer of the machine")
         return self.channel.open_answer(operation, nonce, answer.body)
 
-    async def call(self, operation: str, document: bytes | etree._Element, name: str) -> etree._Element:
+    async def call(
+        self, operation: str, document: bytes | etree._Element, name: str, about: bytes = b""
+    ) -> etree._Element:
         """Send a request that has one answer, the document of this name. Raises RegionError."""
-        return self._named(await self.ask(operation, document), name)
+        return self._named(await self.ask(operation, document, about), name)
 
     async def find(self, operation: str, document: bytes | etree._Element, name: str) -> etree._Element | None:
         """As `call`, with None when there is no such thing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -78,5 +79,5 @@ async def test_a_pull_that_is_forged_or_played_again_is_refused_and_the_next_one
 
 async def test_an_unknown_region_or_operation_is_no_pull(world: World) -> None:
     for path in ("/callbacks/foshan/getApplyInfo", "/callbacks/nowhere/getApplyInfo", "/callbacks/qingyuan/other"):
-        refusal = await world.refused(lambda path=path: world.send("POST", path, data=b"appId=QYQZJ"))
+        refusal = await world.refused(partial(world.send, "POST", path, data=b"appId=QYQZJ"))
         assert refusal.code == "callback.unknown_region"
