@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+import gmalg
 import pytest
 from aiohttp import web
 from lxml import etree
@@ -126,6 +127,25 @@ def pull(body: bytes, operation: str = "getApplyInfo", **changed: Any) -> Callba
 
 
 PICKUPS = PullPickups(channel(), "qingyuan")
+
+
+def test_a_third_implementation_makes_the_vector_of_the_page() -> None:
+    """Held against gmalg: SM4 in CBC with PKCS #7 padding, and HMAC (RFC 2104) over SM3, block by block."""
+    plain, iv, xml, sign = b"<TQ><WWBH>KY43010044180020260310000001G</WWBH></TQ>", bytes(range(16, 32)), *vector()
+    padded = plain + bytes([16 - len(plain) % 16]) * (16 - len(plain) % 16)
+    blocks, cipher = [iv], gmalg.SM4(KEYS.sm4)
+    for at in range(0, len(padded), 16):
+        blocks.append(cipher.encrypt(bytes(a ^ b for a, b in zip(padded[at : at + 16], blocks[-1], strict=True))))
+    bound = b"request\nQYQZJ\ngetApplyInfo\n1700000000000\n0123456789abcdef"
+    inner, outer = (bytes(byte ^ pad for byte in KEYS.mac.ljust(64, b"\0")) for pad in (0x36, 0x5C))
+    tag = _sm3(outer + _sm3(inner + len(bound).to_bytes(8, "big") + bound + b"".join(blocks)))
+    assert (base64.b64encode(b"".join(blocks)).decode(), tag.hex()) == (xml, sign)
+
+
+def _sm3(data: bytes) -> bytes:
+    digest = gmalg.SM3()
+    digest.update(data)
+    return bytes(digest.value())
 
 
 async def test_the_request_of_the_page_is_read() -> None:
