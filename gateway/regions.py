@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -22,7 +22,7 @@ from gateway.config import Config, Problems, RegionSettings, Settings, parse, re
 from gateway.domain.identity import Assurance
 from gateway.domain.region import Place, RegionNames, Zone
 from gateway.errors import FieldProblem, StartRefused
-from gateway.mapping.library import Edition, Library, Packs, PackSet, read_sets
+from gateway.mapping.library import Library, Packs, PackSet, read_sets
 from gateway.mapping.packs import Notice, Pack, unnoticed
 from gateway.ports import Adapter, Kit, OpenAdapter
 
@@ -126,6 +126,16 @@ class Region:
         return self.packs.now().need(message)
 
 
+class ReadSets(Protocol):
+    """Reads the packs of regions (region → folder), as `gateway.mapping.library.read_sets` does."""
+
+    def __call__(
+        self, root: Path, folders: Mapping[str, str], *, notice: Notice = unnoticed
+    ) -> tuple[dict[str, PackSet], list[FieldProblem]]:
+        """Return the set of every region whose packs are sound, and everything that is not."""
+        ...
+
+
 MakeKit = Callable[[Manifest, RegionSettings], Kit]
 Guard = Callable[[Manifest, Adapter], Adapter]
 
@@ -163,18 +173,18 @@ def _manifests(config: Config, problems: Problems) -> dict[str, Manifest]:
 
 
 def open_regions(
-    config: Config, make_kit: MakeKit, guard: Guard, notice: Notice = unnoticed, earlier: Edition | None = None
+    config: Config, make_kit: MakeKit, guard: Guard, notice: Notice = unnoticed, read: ReadSets = read_sets
 ) -> dict[str, Region]:
     """Return every enabled region, ready for use. Raises StartRefused with all problems of all regions.
 
-    `notice` is told of every code of theirs that no table knows. The packs stay as they are read here; `following`
-    makes them follow a library. Packs of `earlier` whose files are the same are not tried again.
+    `notice` is told of every code of theirs that no table knows. The packs stay as `read` returns them here;
+    `following` makes them follow a library.
     """
     problems = Problems()
     manifests = _manifests(config, problems)
     sound = not problems.found
     folders = {region: _folder(region, manifests) for region in config.regions}
-    sets, found = read_sets(config.path(config.mappings), folders, notice=notice, earlier=earlier)
+    sets, found = read(config.path(config.mappings), folders, notice=notice)
     problems.found.extend(found)
     regions: dict[str, Region] = {}
     for region in sets if sound else ():

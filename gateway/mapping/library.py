@@ -197,21 +197,25 @@ def read_sets(
 ) -> tuple[dict[str, PackSet], list[FieldProblem]]:
     """Read a mappings folder and return the set of every region whose packs are sound, and everything that is not.
 
-    `folders` says in which folder each region's packs are; several regions may share one. Packs of `earlier` whose
-    files are the same are taken over instead of being compiled again.
+    `folders` says in which folder each region's packs are; several regions may share one, which is read and tried for
+    the first of them. Packs of `earlier` whose files are the same are taken over instead of being compiled again.
     """
     try:
         ground = read_ground(read_files(root))
     except StartRefused as refused:
         return {}, list(refused.problems)
     sets: dict[str, PackSet] = {}
+    tried: dict[str, Mapping[str, Pack]] = {}
     problems: list[FieldProblem] = []
     for region, folder in folders.items():
         known = _by_fingerprint((earlier or {}).get(region))
+        twins = tried.get(folder, {})
         try:
-            sets[region] = PackSet.of(region, packs_of(ground, region, folder, notice=notice, earlier=known))
+            packs = packs_of(ground, region, folder, notice=notice, earlier=known, twins=twins)
         except StartRefused as refused:
             problems += refused.problems
+        else:
+            sets[region], tried[folder] = PackSet.of(region, packs), packs
     return sets, list(dict.fromkeys(problems))  # what is wrong in a shared folder is said once
 
 

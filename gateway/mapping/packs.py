@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -96,6 +96,12 @@ class Pack:
         self._refuse(faults + problems, "cannot be read")
         return canonical
 
+    def of(self, region: str, fingerprint: str, notice: Notice) -> Pack:
+        """Return the same pack for another region that shares its folder; `notice` is told in that region's name."""
+        teller = _Teller(partial(notice, region, self.message), in_service=True)
+        translator = compile_rules(self.rules, self.about, self.form, teller.tell)
+        return replace(self, region=region, fingerprint=fingerprint, _translator=translator)
+
     def _refuse(self, problems: Sequence[FieldProblem], what: str) -> None:
         if not problems:
             return
@@ -148,17 +154,24 @@ def unnoticed(_region: str, _message: str, _field: str) -> None:
 
 
 def packs_of(
-    ground: Ground, region: str, folder: str = "", *, notice: Notice = unnoticed, earlier: Mapping[str, Pack] = _NONE
+    ground: Ground,
+    region: str,
+    folder: str = "",
+    *,
+    notice: Notice = unnoticed,
+    earlier: Mapping[str, Pack] = _NONE,
+    twins: Mapping[str, Pack] = _NONE,
 ) -> Mapping[str, Pack]:
     """Return the packs of a region by message. `folder` is where they are, when several regions share them.
 
-    `earlier` are packs by fingerprint: one that has not changed is not compiled again. Raises StartRefused with
-    everything that is wrong in them.
+    `earlier` are packs by fingerprint: one that has not changed is not compiled again. `twins` are the packs, by
+    message, of another region from the same folder of this ground, which need not be tried again. Raises StartRefused
+    with everything that is wrong in them.
     """
     faults = Faults(ground.files.name)
     place = folder or region
     found = [
-        _pack(_Origin(region, f"{place}/{message}", ground, notice), earlier, faults)
+        _pack(_Origin(region, f"{place}/{message}", ground, notice), earlier, twins, faults)
         for message in ground.files.folders(place)
     ]
     faults.refuse()
@@ -179,22 +192,27 @@ class _Origin:
         return PurePosixPath(self.folder).name
 
 
-def _pack(origin: _Origin, earlier: Mapping[str, Pack], faults: Faults) -> Pack | None:
+def _pack(origin: _Origin, earlier: Mapping[str, Pack], twins: Mapping[str, Pack], faults: Faults) -> Pack | None:
     vocabulary = origin.ground.vocabulary
     message = vocabulary.get(origin.message)
     if message is None:
         faults.add(origin.folder, f"is no message of vocabulary.toml{closest(origin.message, vocabulary)}")
         return None
-    fingerprint = _digest([origin.region.encode(), *_pairs(_own_files(origin))])
+    if origin.message in twins:
+        twin = twins[origin.message]
+        fingerprint = _fingerprint(origin.region, twin.files)
+        return earlier.get(fingerprint) or twin.of(origin.region, fingerprint, origin.notice)
+    files = _own_files(origin)
+    fingerprint = _fingerprint(origin.region, files)
     if fingerprint in earlier:
         return earlier[fingerprint]
     own = Faults(faults.folder)
-    pack = _sound_pack(origin, message, fingerprint, own)
+    pack = _sound_pack(origin, message, files, own)
     faults.problems += own.problems
     return pack
 
 
-def _sound_pack(origin: _Origin, message: Message, fingerprint: str, faults: Faults) -> Pack | None:
+def _sound_pack(origin: _Origin, message: Message, files: Files, faults: Faults) -> Pack | None:
     """Read, check and try one pack; None when it has faults. Examples run only when the rules are sound."""
     source = read_toml(origin.ground.files, f"{origin.folder}/rules.toml", faults)
     losses = read_losses(origin.ground.files, f"{origin.folder}/losses.toml", faults)
@@ -211,8 +229,8 @@ def _sound_pack(origin: _Origin, message: Message, fingerprint: str, faults: Fau
     version = _version(source, form, rules, origin.ground)
     translator = compile_rules(rules, message, form, teller.tell)
     pack = Pack(
-        origin.region, message.name, version, fingerprint, losses, lost.unsaid | lost.unheard, lost.unheard,
-        _own_files(origin), rules, message, form, translator, _ours_for(rules),
+        origin.region, message.name, version, _fingerprint(origin.region, files), losses, lost.unsaid | lost.unheard,
+        lost.unheard, files, rules, message, form, translator, _ours_for(rules),
     )  # fmt: skip
     try_examples(examples, Trial(pack.to_region, pack.to_canonical, form, lost.unheard), faults)
     teller.in_service = True
@@ -242,6 +260,10 @@ def _own_files(origin: _Origin) -> Files:
     contents = origin.ground.files.contents
     own = {path: raw for path, raw in contents.items() if path.startswith((prefix, "tables/")) or path == VOCABULARY}
     return Files(origin.ground.files.name, own)
+
+
+def _fingerprint(region: str, files: Files) -> str:
+    return _digest([region.encode(), *_pairs(files)])
 
 
 def _pairs(files: Files) -> Iterator[bytes]:

@@ -107,6 +107,16 @@ class TomlFile:
                 found.setdefault((current, _key(text)), number)
         return found
 
+    @cached_property
+    def _lines_of_tables(self) -> Mapping[str, list[int]]:
+        """The lines of every `[[name]]`, in order."""
+        found: dict[str, list[int]] = {}
+        for number, line in enumerate(self.raw.decode().splitlines(), start=1):
+            text = line.strip()
+            if text.startswith("[[") and "]]" in text:
+                found.setdefault(text[2:].partition("]]")[0], []).append(number)
+        return found
+
     def line_of(self, key: str, section: str = "") -> int | None:
         """Return the line where `key` stands in `[section]`, counted from 1."""
         return self._lines.get((section, key))
@@ -122,9 +132,7 @@ class TomlFile:
 
     def line_of_table(self, name: str, count: int) -> int | None:
         """Return the line of the `count`-th (from 0) `[[name]]`."""
-        lines = [
-            n for n, t in enumerate(self.raw.decode().splitlines(), start=1) if t.strip().startswith(f"[[{name}]]")
-        ]
+        lines = self._lines_of_tables.get(name, ())
         return lines[count] if count < len(lines) else None
 
     def table(self, name: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,10 +32,11 @@ from yarl import URL
 from gateway.config import HOUSE, Config, RegionSettings, load_config, parse, read_toml
 from gateway.domain.calendar import local_day
 from gateway.domain.identifiers import case_number
-from gateway.errors import GatewayError, NotFound, RegionCannotBeAsked, SignOnFailed
+from gateway.errors import FieldProblem, GatewayError, NotFound, RegionCannotBeAsked, SignOnFailed
 from gateway.identity.returns import as_query
 from gateway.lines import Line, guard
-from gateway.mapping.library import InUse
+from gateway.mapping.library import PackSet, read_sets
+from gateway.mapping.packs import Notice, unnoticed
 from gateway.ports import (
     Adapter,
     Callback,
@@ -65,6 +67,8 @@ MANIFESTS: Mapping[str, Manifest] = {
     path.parent.name: parse(Manifest, read_toml(path), str(path)) for path in sorted(ADAPTERS.glob("*/region.toml"))
 }
 """Every region on disk: a folder that is added here is tested, without a line in this suite."""
+FOLDERS: Mapping[str, str] = {name: manifest.mappings or name for name, manifest in MANIFESTS.items()}
+"""Where in mappings/ the packs of each region are."""
 
 PATIENCE = 10.0
 """Seconds after which an event that has not arrived is a failure."""
@@ -95,10 +99,6 @@ ORGANISATION: Mapping[str, Any] = {
     "document": {"type": "USCC", "number": "91440101MA5T00010Q"},
     "mobile": "02080000000",
 }
-
-
-_TRIED: dict[str, InUse] = {}
-"""The packs of each region as they were last opened: examples are tried once, and again when a file has changed."""
 
 
 def offering(*capabilities: str, everywhere: bool = False) -> pytest.MarkDecorator:
@@ -295,9 +295,22 @@ async def opened(config: Config, region: str, **limits: float) -> AsyncIterator[
     chosen = {region: config.regions[region].model_copy(update={"limits": pressed})}
     config = config.model_copy(update={"delivery": delivery, "regions": chosen})
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
-        opened_region = open_regions(config, _kits(config, session), _lines(config), earlier=_TRIED)[region]
-        _TRIED[region] = InUse(opened_region.packs.now(), utc_now())
-        yield opened_region
+        yield open_regions(config, _kits(config, session), _lines(config), read=_read)[region]
+
+
+def _read(
+    root: Path, folders: Mapping[str, str], *, notice: Notice = unnoticed
+) -> tuple[dict[str, PackSet], list[FieldProblem]]:
+    """Read packs as the product does: those of the product itself once, because they never change."""
+    of_the_product = root == MAPPINGS and notice is unnoticed
+    if of_the_product and folders.items() <= FOLDERS.items() and not _read_once()[1]:
+        return {region: _read_once()[0][region] for region in folders}, []
+    return read_sets(root, folders, notice=notice)
+
+
+@cache
+def _read_once() -> tuple[Mapping[str, PackSet], Sequence[FieldProblem]]:
+    return read_sets(MAPPINGS, FOLDERS)
 
 
 def _kits(config: Config, session: aiohttp.ClientSession) -> Callable[[Manifest, RegionSettings], Kit]:

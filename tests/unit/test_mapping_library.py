@@ -14,6 +14,8 @@ from tests.support.cases import REGION
 from tests.support.clock import ManualClock
 from tests.support.mappings import MappingFolder
 
+EVENT = {"sjbh": "e1", "wwbh": "KY1", "lsh": "7", "ztdm": "2", "fssj": "2026-03-02T01:00:00Z"}
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> MappingFolder:
@@ -63,6 +65,31 @@ def test_several_regions_may_share_one_folder(folder: MappingFolder) -> None:
     assert sets["hunan"].version == sets["hainan"].version
     assert {packs[message].region for packs in sets.values() for message in packs} == {"hunan", "hainan"}
     assert sets["hunan"]["receipt"].region == "hunan"
+
+
+def test_a_shared_folder_is_tried_once_and_its_packs_are_those_that_each_region_would_have_alone(
+    folder: MappingFolder, clock: ManualClock
+) -> None:
+    """So that a region that joins others costs the start next to nothing."""
+    together, alone = read(folder, "hunan", "hainan")["hainan"], read(folder, "hainan")["hainan"]
+    for message in alone:
+        assert (together[message].version, together[message].fingerprint) == (
+            alone[message].version,
+            alone[message].fingerprint,
+        )
+    hunan = read(folder, "hunan", "hainan")["hunan"]
+    assert hunan["receipt"].fingerprint != together["receipt"].fingerprint
+    again = read(folder, "hunan", "hainan", earlier=Library({"hunan": hunan, "hainan": alone}, clock()))
+    assert all(again[packs.region][message] is packs[message] for packs in (hunan, alone) for message in packs)
+
+
+def test_an_unknown_code_is_told_in_the_name_of_the_region_that_sent_it(folder: MappingFolder) -> None:
+    """Also when the packs were tried for another region of the same folder."""
+    told: list[tuple[str, str, str]] = []
+    sets, _ = read_sets(folder.root, {"hunan": REGION, "hainan": REGION}, notice=lambda *said: told.append(said))
+    for region in ("hainan", "hunan"):
+        sets[region]["event"].to_canonical({**EVENT, "ztdm": "nobody knows"})
+    assert [region for region, message, _ in told if message == "event"] == ["hainan", "hunan"]
 
 
 def test_what_is_wrong_in_a_shared_folder_is_said_once(folder: MappingFolder) -> None:
