@@ -36,7 +36,6 @@ from gateway.protocols.wire import (
     Wire,
     as_object,
     nothing_taken_yet,
-    quotable,
     refuse_start,
     secret_bytes,
     text_secret,
@@ -162,7 +161,7 @@ class ProvinceCertificates:
         found = _listed(self._wire, reply.data) if reply.status == OK else []
         if reply.status == OK and not found:
             raise self._wire.wire.uncertain("sent an answer that cannot be read", "status and data do not fit")
-        return CertificateReply(reply.status, quotable(reply.message, document), found)
+        return CertificateReply(reply.status, self._wire.words(reply, document), found)
 
 
 class ProvinceCatalogue:

@@ -117,9 +117,17 @@ class ProvinceWire:
             return reply.data
         self.check_caller(reply)
         if reply.status in _NO:
-            problems = field_problems(reply.data.get("fieldList"), sent)
-            raise self.wire.refused(quotable(reply.message, sent), problems, f"status {reply.status}")
+            problems = field_problems(reply.data.get("fieldList"), self._sent(sent))
+            raise self.wire.refused(self.words(reply, sent), problems, f"status {reply.status}")
         raise self.wire.uncertain("gave an unexpected answer", f"status {quotable(reply.status)}")
+
+    def words(self, reply: Reply, sent: RegionDocument | None = None) -> str:
+        """Return what the province says, as far as it may be shown: without the person, and without our grant code."""
+        return quotable(reply.message, self._sent(sent))
+
+    def _sent(self, document: RegionDocument | None) -> dict[str, Any]:
+        """Return everything of ours that an answer might repeat."""
+        return {"grantcode": self._caller.grant_code, "data": document}
 
     def check_caller(self, reply: Reply) -> None:
         """Raise RegionUnreachable for an answer that says that nothing was taken, now or from us."""

@@ -313,6 +313,13 @@ def _read_once() -> tuple[Mapping[str, PackSet], Sequence[FieldProblem]]:
     return read_sets(MAPPINGS, FOLDERS)
 
 
+@asynccontextmanager
+async def unguarded(config: Config, region: str) -> AsyncIterator[Adapter]:
+    """Open a region without its line, to see what it is made of."""
+    async with aiohttp.ClientSession() as session:
+        yield open_regions(config, _kits(config, session), lambda _manifest, adapter: adapter)[region].adapter
+
+
 def _kits(config: Config, session: aiohttp.ClientSession) -> Callable[[Manifest, RegionSettings], Kit]:
     def kit(manifest: Manifest, chosen: RegionSettings) -> Kit:
         seconds = limits_of(config, manifest).timeout_seconds

@@ -79,7 +79,9 @@ from tests.conformance.regions_support import (
     order,
     question,
     set_up,
+    standing_for,
     submit,
+    unguarded,
     utc_now,
     visiting,
 )
@@ -280,6 +282,17 @@ def test_the_declaration_is_complete(region_id: str) -> None:
     assert words <= {"found", "match"} or {"type_unknown"} <= words or not words
     assert (manifest.limits.poll_seconds is not None) == offered.feed
     assert offered.callbacks or offered.feed or not offered.submissions, "nobody would hear what became of a case"
+
+
+@pytest.mark.parametrize("region_id", [name for name in sorted(MANIFESTS) if standing_for(name) != name])
+async def test_a_region_that_another_stands_for_runs_the_same_code(region_id: str, ground: Path) -> None:
+    """Of regions with one profile, only one keeps all promises about cases: what is promised is this code's."""
+    made = []
+    for each in (region_id, standing_for(region_id)):
+        async with unguarded(set_up(ground, each)[1], each) as adapter:
+            parts = (adapter.submissions, adapter.feed, adapter.messages, adapter.certificates, adapter.catalogue)
+            made.append([type(part) for part in parts])
+    assert made[0] == made[1]
 
 
 @every_region

@@ -145,13 +145,15 @@ async def test_an_answer_that_proves_nothing_leaves_the_outcome_open(how: str) -
 
 @pytest.mark.parametrize("status", ["12", "14", "15", "17", "19", "100"])
 async def test_a_definite_no_names_the_fields_and_no_person(status: str) -> None:
-    told = {"fieldList": [{"field": "applicantCode", "reason": "44010619900101900X 有误"}]}
-    async with province(says(told, status, "陈大文的申请不受理")) as (opened, _):
+    """Nor our grant code, which some like to repeat as well."""
+    told = {"fieldList": [{"field": "applicantCode", "reason": "44010619900101900X 有误 grant"}]}
+    async with province(says(told, status, "陈大文的申请不受理：grant")) as (opened, _):
         with pytest.raises(RegionRefused) as refused:
             await opened.submissions.submit(order(CASE))
     said = f"{refused.value} {refused.value.detail} {refused.value.problems}"
     assert "陈大文" not in said
     assert "44010619900101900X" not in said
+    assert "grant" not in said
     assert [problem.field for problem in refused.value.problems] == ["applicantCode"]
 
 
