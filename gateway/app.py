@@ -58,6 +58,7 @@ from gateway.storage.blobs import Blobs, open_blob_store
 from gateway.submissions.attempt import Attempts, StepObserver, unobserved
 from gateway.submissions.cases import Cases
 from gateway.submissions.delivery import DeliveryWorker, Timing
+from gateway.submissions.disposal import Disposal, Terms
 from gateway.submissions.events import EventLog
 from gateway.submissions.inbox import Inbox
 from gateway.submissions.intake import Intake
@@ -68,6 +69,7 @@ from gateway.submissions.retry import RetryPolicy
 from gateway.submissions.story import retold
 from gateway.submissions.stream import Stream
 from gateway.submissions.timekeeping import CaseClocks, Timekeeper
+from gateway.submissions.uploads import UploadLimits, Uploads
 from gateway.telemetry import Metrics
 from gateway.tls import PublicTls, read_tls
 from gateway.versions import Versions
@@ -145,10 +147,10 @@ async def build_app(
         )  # fmt: skip
         await versions.keep()
 
-        materials = Materials(
-            store, Blobs(open_blob_store(config.store.blobs, config.folder), sealer), sealer, clock,
-            config.limits.upload_bytes,
-        )  # fmt: skip
+        blobs = Blobs(open_blob_store(config.store.blobs, config.folder), sealer)
+        materials = Materials(store, blobs, sealer, config.limits.case_bytes)
+        uploads = Uploads(store=store, blobs=blobs, sealer=sealer, clock=clock, limits=_upload_limits(config))
+        disposal = Disposal(store=store, blobs=blobs, clock=clock, terms=_terms(config), metrics=metrics)
         calendars = CalendarsInUse(config.path(config.files.calendar), data.calendars)
         clocks = CaseClocks(data.items, calendars.now)
         events = EventLog(sealer, followers=(clocks.keep,))
@@ -213,14 +215,15 @@ async def build_app(
         authenticate = _authenticator(identity, certificate_of)
         agencies = ApiServices(
             authenticate=authenticate, items=data.items, block_of=blocks.of, types=data.types, grants=data.grants,
-            intake=intake, cases=cases, materials=materials, certificates=certificates, codes=codes,
-            mandates=MandateDesk(mandates, data.items, data.grants, clock), stream=stream, store=store, clock=clock,
+            intake=intake, cases=cases, materials=materials, uploads=uploads, certificates=certificates,
+            codes=codes, mandates=MandateDesk(mandates, data.items, data.grants, clock), stream=stream,
+            store=store, clock=clock,
         )  # fmt: skip
         clerks = WindowServices(
             items=data.items, block_of=blocks.of,
             visible=lambda caller: data.grants.visible_items(caller.client_id, data.items.values(), local_day(clock())),
             region_names={region.id: region.names for region in regions.values()},
-            submit=intake.accept, upload=materials.upload, show=cases.show, recent=cases.recent,
+            submit=intake.accept, upload=uploads.upload, show=cases.show, recent=cases.recent,
             redeem=identity.redeem, who_signed_on=identity.who_signed_on,
             end_sign_on=partial(identity.end_session, begun_by=f"client:{WINDOW_CLIENT}"),
             openings=identity.health.openings, jwks=signer.key_set,
@@ -260,7 +263,7 @@ async def build_app(
 
         feeds, janitor = (
             feed_readers(inbox, regions, stopping),
-            janitor_of(store, versions, identity.refusals, clock, stopping),
+            janitor_of(store, versions, identity.refusals, clock, stopping, disposal),
         )
         watches = {
             "clocks": partial(timekeeper.run, stopping),
@@ -282,6 +285,22 @@ def _retry(config: Config) -> RetryPolicy:
         first=timedelta(seconds=delivery.first_delay_seconds),
         longest=timedelta(seconds=delivery.longest_delay_seconds),
         patience=timedelta(seconds=delivery.patience_seconds),
+    )
+
+
+def _upload_limits(config: Config) -> UploadLimits:
+    return UploadLimits(
+        file_bytes=config.limits.upload_bytes,
+        unfinished_bytes=config.limits.unfinished_bytes,
+        unfinished_for=timedelta(hours=config.materials.unfinished_hours),
+    )
+
+
+def _terms(config: Config) -> Terms:
+    return Terms(
+        unfinished=timedelta(hours=config.materials.unfinished_hours),
+        orphan=timedelta(hours=config.materials.orphan_hours),
+        retention=timedelta(days=config.materials.retention_days),
     )
 
 

@@ -26,6 +26,7 @@ from gateway.ports import Clock
 from gateway.regions import Region
 from gateway.storage import Store
 from gateway.submissions.delivery import DeliveryWorker
+from gateway.submissions.disposal import Disposal
 from gateway.submissions.inbox import Inbox
 from gateway.versions import Versions
 from gateway.waiting import wait
@@ -94,8 +95,10 @@ def _forget(tx: Connection, now: datetime) -> None:
     forget_window_sessions(tx, now)
 
 
-def janitor_of(store: Store, versions: Versions, refusals: Refusals, clock: Clock, stopping: asyncio.Event) -> Work:
-    """Return the endless work of forgetting what has expired: interactions, sessions, codes, nonces, old mappings.
+def janitor_of(
+    store: Store, versions: Versions, refusals: Refusals, clock: Clock, stopping: asyncio.Event, disposal: Disposal
+) -> Work:
+    """Return the endless work of forgetting what has expired: interactions, sessions, codes, nonces, mappings, files.
 
     It also writes down what of refusals was only counted.
     """
@@ -106,6 +109,7 @@ def janitor_of(store: Store, versions: Versions, refusals: Refusals, clock: Cloc
                 await store.write(partial(_forget, now=clock()))
                 await versions.tidy()
                 await refusals.write_counted()
+                await disposal.tidy()
             except GatewayError as error:
                 log.warning("nothing forgotten", code=error.stable_code, detail=error.detail)
             await wait(stopping, JANITOR_SECONDS)

@@ -135,10 +135,26 @@ class Limits(Settings):
     """What a caller may send. Sizes in bytes, times in seconds."""
 
     body_bytes: int = Field(1024 * 1024, gt=0)
-    upload_bytes: int = Field(32 * 1024 * 1024, gt=0, le=32 * 1024 * 1024)  # what the regions' clients carry
+    upload_bytes: int = Field(32 * 1024 * 1024, gt=0, le=16 * 1024**3)
+    """One file. A region may take less, see `material_bytes` of its limits."""
+    case_bytes: int = Field(256 * 1024 * 1024, gt=0)
+    """All files of one case."""
+    unfinished_bytes: int = Field(1024**3, gt=0)
+    """All unfinished uploads of one client."""
     callback_bytes: int = Field(1024 * 1024, gt=0)
     header_bytes: int = Field(16 * 1024, gt=0)
     shutdown_seconds: float = Field(10, gt=0)
+
+
+class MaterialSettings(Settings):
+    """For how long files are kept."""
+
+    unfinished_hours: float = Field(24, gt=0)
+    """Uploads that are begun and not finished."""
+    orphan_hours: float = Field(72, gt=0)
+    """Files that no submission refers to, since they were complete."""
+    retention_days: float = Field(30, ge=0)
+    """Files of a case, since it came to its end."""
 
 
 class DeliverySettings(Settings):
@@ -234,6 +250,7 @@ class Config(Settings):
     store: StoreSettings
     keys: Keys
     limits: Limits = Limits()
+    materials: MaterialSettings = MaterialSettings()
     delivery: DeliverySettings = DeliverySettings()
     sign_on: SignOnSettings = SignOnSettings()
     logout: LogoutSettings = LogoutSettings()

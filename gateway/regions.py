@@ -59,6 +59,8 @@ class RegionLimits(Settings):
     timeout_seconds: float = Field(gt=0)
     settle_seconds: float = Field(ge=0)
     poll_seconds: float | None = Field(None, gt=0)
+    material_bytes: int = Field(32 * 1024 * 1024, gt=0)
+    """The largest file that the region takes; a larger one is refused at intake."""
 
 
 class Secret(Settings):

@@ -161,6 +161,15 @@ class Metrics:
             "pearl_item_snapshot_age_seconds", "How long ago the region's catalogue was pulled.",
             ["region"], registry=registry,
         )  # fmt: skip
+        self._files = Gauge(
+            "pearl_materials_files", "Files by state (open, stored, deleting).", ["state"], registry=registry
+        )
+        self._file_bytes = Gauge(
+            "pearl_materials_bytes", "Bytes of files by state, before encryption.", ["state"], registry=registry
+        )
+        self._files_deleted = Counter(
+            "pearl_materials_deleted_total", "Files deleted, by the reason.", ["why"], registry=registry
+        )
         self._store_up = Gauge("pearl_store_up", "1 when the store answered the last look.", registry=registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -255,6 +264,17 @@ class Metrics:
     def working_days_known(self, territory: str, days: int) -> None:
         """Set for how many days from today on the working days of a territory are known."""
         self._working_days.labels(territory).set(days)
+
+    def materials(self, figures: Mapping[str, tuple[int, int]]) -> None:
+        """Set how many files there are in each state, and their bytes."""
+        for state in ("open", "stored", "deleting"):
+            count, size = figures.get(state, (0, 0))
+            self._files.labels(state).set(count)
+            self._file_bytes.labels(state).set(size)
+
+    def materials_deleted(self, why: str, count: int) -> None:
+        """Count files that are gone; `why` is unfinished, orphan, retention, twin, refused or dropped."""
+        self._files_deleted.labels(why).inc(count)
 
     def store_up(self, up: bool) -> None:
         """Set whether the store answered."""

@@ -43,13 +43,13 @@ from gateway.protocols.wire import (
     as_object,
     callback_headers,
     callback_object,
+    check_media_type,
     check_path,
     check_posted,
     check_time,
     field_problems,
     nothing_taken_yet,
     quotable,
-    read_material,
     secret_bytes,
     text_setting,
     unix_time,
@@ -78,7 +78,11 @@ def tif_signature(token: bytes, timestamp: str, nonce: str) -> str:
 
 def content_digest(body: bytes) -> str:
     """Return the `Content-Digest` value of the exact body bytes (RFC 9530)."""
-    return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
+    return _digest_field(hashlib.sha256(body).digest())
+
+
+def _digest_field(digest: bytes) -> str:
+    return f"sha-256=:{base64.b64encode(digest).decode()}:"
 
 
 def digest_mac(token: bytes, timestamp: str, nonce: str, method: str, path: str, digest: str) -> str:
@@ -96,13 +100,13 @@ class TifSigner:
     clock: Clock
     random_token: Callable[[], str]
 
-    def headers(self, method: str, path: str, body: bytes) -> dict[str, str]:
-        """Return the six headers for one message."""
+    def headers(self, method: str, path: str, body: bytes | Material) -> dict[str, str]:
+        """Return the six headers for one message; the digest of a file is known before it is read."""
         now = self.clock()
         timestamp = str(int(now.timestamp()))
         random_part = hashlib.sha256(self.random_token().encode()).hexdigest()[:12]
         nonce = f"{int(now.timestamp() * 1000):x}-{random_part}"
-        digest = content_digest(body)
+        digest = _digest_field(bytes.fromhex(body.sha256)) if isinstance(body, Material) else content_digest(body)
         return {
             "x-tif-paasid": self.paas_id,
             "x-tif-timestamp": timestamp,
@@ -152,13 +156,19 @@ class TifClient:
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: bytes = b"",
+        body: bytes | Material = b"",
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send one message and return whatever came back, but for refused signatures. Raises RegionError."""
+        """Send one message and return whatever came back, but for refused signatures. Raises RegionError.
+
+        A file as the body is streamed.
+        """
         url = self.wire.url(path, query)
         signed = {**(headers or {}), **self.signer.headers(method, url.raw_path, body)}
-        answer = await self.wire.exchange(method, url, headers=signed, body=body or None)
+        if isinstance(body, Material):
+            answer = await self.wire.stream(method, url, headers=signed, content=body.open(), size=body.size)
+        else:
+            answer = await self.wire.exchange(method, url, headers=signed, body=body or None)
         if answer.status == 401:
             detail = "HTTP 401: check paas_id, paas_token and our clock"
             raise self.wire.unreachable("did not accept our signature; an operator must look", detail)
@@ -233,10 +243,10 @@ class TifSubmissions:
 
 async def upload(client: TifClient, prefix: str, material: Material) -> None:
     """Hand one file over, which cases and supplements then name by its digest. Raises RegionError."""
-    content = await read_material(material, client.wire.region)
+    check_media_type(material, client.wire.region)
     typed = {"Content-Type": material.media_type}
     path = f"{prefix}/materials/{material.sha256}"
-    data = client.data(await client.call("PUT", path, body=content, headers=typed))
+    data = client.data(await client.call("PUT", path, body=material, headers=typed))
     if str(data.get("wjzy")).lower() != material.sha256:
         raise client.wire.uncertain("acknowledged another file than the one sent", f"material {material.code}")
 

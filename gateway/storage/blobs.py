@@ -1,15 +1,19 @@
 """Blobs: files in transit, encrypted by us before they leave the process.
 
-Owns: where sealed bytes lie (a local folder or S3, through obstore) and their framing. Leaves to `gateway.submissions.
-materials`: what a blob belongs to. A blob is a sequence of frames, each sealed apart with its position in the context,
-so that a file of any size is written and read in constant memory and no frame can be moved, dropped or repeated: the
-last one says that it is the last.
+Owns: where sealed bytes lie (a local folder or S3, through obstore) and their framing. Leaves to `gateway.submissions`:
+what a blob belongs to, and of which parts it is made. A part is an object of its own, written whole or not at all; it
+is a sequence of frames, each sealed apart with its position in the context, so that no frame can be moved, dropped or
+repeated: the last one says that it is the last.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
+import shutil
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import obstore
@@ -36,21 +40,32 @@ def open_blob_store(place: str, folder: Path) -> ObjectStore:
 
 
 class Blobs:
-    """Sealed files by id."""
+    """Sealed objects by key. The parts of blob `BL1` have keys `BL1/…`."""
 
     def __init__(self, store: ObjectStore, sealer: Sealer) -> None:
         self._store = store
         self._sealer = sealer
 
-    async def put(self, blob_id: str, clear: AsyncIterator[bytes]) -> None:
-        """Write a blob. An id is written once; what `clear` raises comes out as it is and leaves nothing behind."""
+    async def put(self, key: str, clear: bytes | bytearray) -> None:
+        """Write one object, whole or not at all; a key is written once. Raises Unavailable."""
+        sealed = bytearray()
+        for frame in self._sealed(key, memoryview(clear)):
+            sealed += frame
+            await asyncio.sleep(0)  # sealing takes its time; others have their turn
         try:
-            await obstore.put_async(self._store, blob_id, self._sealed(blob_id, clear))
-        except _TROUBLE as error:
+            await obstore.put_async(self._store, key, memoryview(sealed), use_multipart=False)
+            await self._settle(key)
+        except (*_TROUBLE, OSError) as error:
             raise _unavailable("The file cannot be stored just now.", error) from error
 
+    async def _settle(self, key: str) -> None:
+        """Have a local disk keep what was written, also through a power cut; other stores answer after they did."""
+        if isinstance(self._store, LocalStore) and self._store.prefix is not None:
+            path = Path(self._store.prefix) / key
+            await asyncio.to_thread(_sync, [path, path.parent, path.parent.parent])
+
     async def get(self, blob_id: str) -> AsyncIterator[bytes]:
-        """Yield the clear bytes of a blob, frame by frame. Raises Unavailable when they do not open to the end."""
+        """Yield the clear bytes of one object, frame by frame. Raises Unavailable when they do not open to the end."""
         held = bytearray()
         position = 0
         last = False
@@ -63,35 +78,57 @@ class Blobs:
         if held or not last:
             raise Unavailable("Stored data cannot be opened.", detail=f"blob {blob_id} is cut short")
 
-    async def drop(self, blob_id: str) -> None:
-        """Delete a blob."""
+    async def drop(self, keys: Collection[str]) -> None:
+        """Delete objects; one that is not there is deleted already. Raises Unavailable."""
         try:
-            await obstore.delete_async(self._store, blob_id)
-        except _TROUBLE as error:
+            for key in keys:
+                with suppress(FileNotFoundError):
+                    await obstore.delete_async(self._store, key)
+        except BaseError as error:
             raise _unavailable("The file cannot be deleted just now.", error) from error
+
+    async def under(self, blob_id: str) -> list[str]:
+        """Return the keys of all parts of a blob that were ever written and are still there. Raises Unavailable."""
+        try:
+            return [meta["path"] async for batch in obstore.list(self._store, prefix=blob_id) for meta in batch]
+        except _TROUBLE as error:
+            raise _unavailable("The place for files does not answer just now.", error) from error
+
+    async def drop_all(self, blob_id: str) -> None:
+        """Delete every part of a blob, and what a process that died in the middle of one may have left on a disk.
+
+        Raises Unavailable; what is not deleted then is found by the next call.
+        """
+        await self.drop(await self.under(blob_id))
+        if isinstance(self._store, LocalStore) and self._store.prefix is not None:
+            await asyncio.to_thread(shutil.rmtree, Path(self._store.prefix) / blob_id, ignore_errors=True)
+        await self.drop([blob_id])  # of releases that kept a blob as one object
 
     async def _stored(self, blob_id: str) -> AsyncIterator[bytes]:
         try:
             answer = await obstore.get_async(self._store, blob_id)
-            async for piece in answer.stream():
+            async for piece in answer.stream(min_chunk_size=FRAME):
                 yield bytes(piece)
         except _TROUBLE as error:
             raise _unavailable("Stored data cannot be opened.", error) from error
 
-    async def _sealed(self, blob_id: str, clear: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        held = bytearray()
-        position = 0
-        async for piece in clear:
-            held += piece
-            while len(held) > FRAME:
-                yield self._frame(blob_id, position, bytes(held[:FRAME]), last=False)
-                del held[:FRAME]
-                position += 1
-        yield self._frame(blob_id, position, bytes(held), last=True)
+    def _sealed(self, key: str, clear: memoryview) -> Iterator[bytes]:
+        for position, begin in enumerate(range(0, max(len(clear), 1), FRAME)):
+            piece = clear[begin : begin + FRAME]
+            yield self._frame(key, position, bytes(piece), last=begin + FRAME >= len(clear))
 
     def _frame(self, blob_id: str, position: int, clear: bytes, *, last: bool) -> bytes:
         sealed = self._sealer.seal(clear, _context(blob_id, position, last=last))
         return _HEAD.pack(len(sealed) << 1 | last) + sealed
+
+
+def _sync(paths: Sequence[Path]) -> None:
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _unavailable(public: str, error: Exception) -> Unavailable:

@@ -385,9 +385,30 @@ blobs = Table(
     Column("client_id", String(130), nullable=False),
     Column("name", Sealed, nullable=False),
     Column("media_type", String(100), nullable=False),
+    Column("size", BigInteger, nullable=False),  # while it is open: the offset, what is kept of it so far
+    Column("sha256", String(64), nullable=False),  # empty while it is open
+    Column("created_at", Instant, nullable=False),  # of an open one: begun; afterwards: complete
+    Column("state", String(16), nullable=False, server_default="stored"),  # open, stored, deleting, deleted
+    Column("case_id", String(29)),  # the submission that it belongs to; no other can have it
+    Column("length", BigInteger),  # what the whole will have, once the client has said so
+    Column("reserved", BigInteger, nullable=False, server_default="0"),  # what an open one may come to, as far as known
+    Column("wanted", Json),  # digests of the whole (RFC 9530 names, hex) that the client named
+    Column("attempt", Integer, nullable=False, server_default="0"),  # counts requests that appended
+    Column("held_by", String(40)),
+    Column("held_until", Instant),
+    Column("why", String(16)),  # it is deleted: unfinished, orphan, retention, refused or dropped
+    Index("ix_blobs_state", "state", "created_at"),
+    Index("ix_blobs_client", "client_id", "state"),
+    Index("ix_blobs_case", "case_id"),
+)
+
+blob_parts = Table(
+    "blob_parts",
+    metadata,
+    Column("blob_id", String(40), ForeignKey("blobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("place", String(80), nullable=False),  # its key in the place for blobs
     Column("size", BigInteger, nullable=False),
-    Column("sha256", String(64), nullable=False),
-    Column("created_at", Instant, nullable=False),
 )
 
 submission_materials = Table(

@@ -6,7 +6,7 @@ Owns: the rules that need the item but no database. Leaves to `policy`: who may,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import Any
 
@@ -135,3 +135,11 @@ def crossing_problems(application: Application, item: Item, office: Office, orig
     for field in item.fields:
         if not field.may_cross and field.id in application.form:
             yield FieldProblem(f"form.{field.id}", "may not leave its legal territory; leave it out", "may_not_cross")
+
+
+def size_problems(sizes: Iterable[int], region: str, limit: int) -> Iterator[FieldProblem]:
+    """Check the sizes of an application's files, in bytes, against the largest that the region takes."""
+    for position, size in enumerate(sizes):
+        if size > limit:
+            reason = f"has {size} bytes; region {region} takes files of {limit} bytes at most"
+            yield FieldProblem(f"materials.{position}.blob", reason, "region_limit")

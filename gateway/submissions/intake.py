@@ -142,6 +142,7 @@ class Intake:
         self._check(caller, application, item, office, assurance, received_at)
         grounds = self._may_cross(caller, application, item, office, received_at)
         _all_found(application, blobs)
+        _not_too_large(application, blobs, region)
         checked = _Checked(
             caller, application, item, office, region, region.packs.now(), channel, received_at, digest, grounds, blobs
         )  # fmt: skip
@@ -256,8 +257,11 @@ class Intake:
                 raise Conflict("The submission could not be numbered; send it again.", code="submission.numbering")
             return earlier
         now = checked.received_at
+        given = [checked.blobs[material.blob] for material in checked.application.materials]
+        kept = self._materials.belong(tx, number, given)
         for position, material in enumerate(checked.application.materials):
-            values = {"submission_id": number, "position": position, "code": material.code, "blob_id": material.blob}
+            blob_id = kept[material.blob]
+            values = {"submission_id": number, "position": position, "code": material.code, "blob_id": blob_id}
             tx.execute(submission_materials.insert().values(values))
         tx.execute(deliveries.insert().values(_delivery(checked, number)))
         self._events.first(tx, row, now, {"channel": checked.channel, **_by_mandate(checked)})
@@ -418,12 +422,31 @@ def sent_fields(application: Application) -> list[str]:
 
 def _all_found(application: Application, blobs: Mapping[str, Blob]) -> None:
     problems = [
-        FieldProblem(f"materials.{position}.blob", "is no upload of this caller; POST /v1/blobs first", "unknown_blob")
+        problem
         for position, material in enumerate(application.materials)
-        if material.blob not in blobs
+        if (problem := _unusable(f"materials.{position}.blob", blobs.get(material.blob)))
     ]
     if problems:
         raise InvalidRequest("Some materials were not uploaded.", problems=problems)
+
+
+def _unusable(field: str, blob: Blob | None) -> FieldProblem | None:
+    """Say why a blob cannot be referred to; None when it can."""
+    if blob is None:
+        return FieldProblem(field, "is no upload of this caller; POST /v1/blobs first", "unknown_blob")
+    if blob.case is not None:
+        return FieldProblem(field, f"belongs to case {blob.case}; upload the file again", "blob_used")
+    if blob.state == "open":
+        return FieldProblem(field, "is not complete yet", "blob_unfinished")
+    return None
+
+
+def _not_too_large(application: Application, blobs: Mapping[str, Blob], region: Region) -> None:
+    """Refuse at the counter what the region's wire cannot carry, and not at three in the morning."""
+    sizes = [blobs[material.blob].size for material in application.materials]
+    problems = list(checks.size_problems(sizes, region.id, region.limits.material_bytes))
+    if problems:
+        raise InvalidRequest("The region does not take files as large as this.", problems=problems)
 
 
 def _given(consent: Consent) -> ConsentGiven:

@@ -1,99 +1,120 @@
 """Materials (申请材料): files that callers upload before they refer to them in an application.
 
-Owns: the upload with its digest and limit, and who may use which blob. Leaves to `storage.blobs`: bytes on disk.
+Owns: who may use which blob, to which case it belongs from then on, and handing out its bytes. Leaves to `uploads`:
+how a file arrives; to `disposal`: how it goes; to `storage.blobs`: bytes on disk.
+
+A blob belongs to whoever uploaded it until an application refers to it, and to that one case from then on. Within a
+case the same bytes are kept once.
 """
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.caller import Caller
-from gateway.errors import BodyTooLarge, FieldProblem, InvalidRequest
-from gateway.ports import Clock
+from gateway.errors import FieldProblem, InvalidRequest, Unavailable
 from gateway.storage import Store
 from gateway.storage.blobs import Blobs
 from gateway.storage.tables import blobs as blob_table
-
-SIGNATURES = {
-    "application/pdf": (b"%PDF-",),
-    "image/jpeg": (b"\xff\xd8\xff",),
-    "image/png": (b"\x89PNG\r\n\x1a\n",),
-    "application/ofd": (b"PK\x03\x04",),
-}
-"""Media types that are taken, and how such a file begins. The declaration must fit the content."""
+from gateway.submissions import upload_rows as rows
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A stored upload. `sha256` is lower-case hex of the clear bytes; `size` in bytes."""
+    """A stored upload. `sha256` is lower-case hex of the clear bytes; `size` in bytes; `case` is whose it is, if any's.
+
+    `state` is `stored`, or `open` while bytes are missing, or `deleted` when only its digest is left.
+    """
 
     id: str
     name: str
     media_type: str
     size: int
     sha256: str
+    state: str = "stored"
+    case: str | None = None
 
 
 class Materials:
-    """Takes uploads, and hands them out to their owner's applications."""
+    """Hands out uploads to their owner's applications, and their bytes to regions. `case_bytes` bounds one case."""
 
-    def __init__(self, store: Store, blobs: Blobs, sealer: Sealer, clock: Clock, limit: int) -> None:
+    def __init__(self, store: Store, blobs: Blobs, sealer: Sealer, case_bytes: int) -> None:
         self._store = store
         self._blobs = blobs
         self._sealer = sealer
-        self._clock = clock
-        self._limit = limit
+        self._case_bytes = case_bytes
 
-    async def upload(
-        self, caller: Caller, *, name: str, media_type: str, chunks: AsyncIterator[bytes], sha256: str | None
-    ) -> Blob:
-        """Store one file for this caller. Raises InvalidRequest (type, content or digest) or BodyTooLarge."""
-        if media_type not in SIGNATURES:
-            known = ", ".join(SIGNATURES)
-            raise _refusal("Content-Type", f"must be one of {known}", "media_type")
-        measure = _Measure(chunks, media_type, self._limit)
-        blob_id = "BL" + secrets.token_hex(16)
-        await self._blobs.put(blob_id, measure.checked())
-        if sha256 is not None and sha256.lower() != measure.sha256.hexdigest():
-            await self._blobs.drop(blob_id)
-            raise _refusal("Content-Digest", "does not fit the bytes that arrived; send the file again", "digest")
-        blob = Blob(blob_id, name[:200], media_type, measure.size, measure.sha256.hexdigest())
-        await self._store.write(lambda tx: self._insert(tx, caller, blob))
-        return blob
-
-    def _insert(self, tx: Connection, caller: Caller, blob: Blob) -> None:
-        row = {
-            "id": blob.id,
-            "client_id": owner_of(caller),
-            "name": self._sealer.seal(blob.name.encode(), _context(blob.id)),
-            "media_type": blob.media_type,
-            "size": blob.size,
-            "sha256": blob.sha256,
-            "created_at": self._clock(),
-        }
-        tx.execute(blob_table.insert().values(row))
+    async def show(self, caller: Caller, blob_id: str) -> Blob:
+        """Return what is known of one file of this caller. Raises NotFound."""
+        found = await self._store.read(lambda tx: self.find(tx, caller, [blob_id]))
+        if blob_id not in found:
+            raise rows.not_found()
+        return found[blob_id]
 
     def find(self, tx: Connection, caller: Caller, blob_ids: list[str]) -> dict[str, Blob]:
         """Return those of these blobs that this caller uploaded. Part of the caller's transaction."""
-        query = select(blob_table).where(blob_table.c.id.in_(blob_ids), blob_table.c.client_id == owner_of(caller))
-        return {row["id"]: self.read_row(dict(row)) for row in tx.execute(query).mappings()}
+        c = blob_table.c
+        query = select(blob_table).where(c.id.in_(blob_ids), c.client_id == owner_of(caller))
+        found = [self.read_row(dict(row)) for row in tx.execute(query).mappings()]
+        return {blob.id: blob for blob in found if blob.case is not None or blob.state in ("open", "stored")}
 
-    def read_row(self, row: dict[str, object]) -> Blob:
+    def belong(self, tx: Connection, case: str, blobs: Sequence[Blob]) -> dict[str, str]:
+        """Give blobs to a case, in the transaction that writes it. Returns for each id the id under which it is kept.
+
+        Raises InvalidRequest when one was taken or deleted meanwhile, or when the case would have too much.
+        """
+        c = blob_table.c
+        query = select(c.id, c.sha256, c.media_type, c.size).where(c.case_id == case, c.state == "stored")
+        there = tx.execute(query).all()
+        kept = {(row.sha256, row.media_type): row.id for row in there}
+        total = sum(row.size for row in there)
+        places: dict[str, str] = {row.id: row.id for row in there}
+        for blob in {blob.id: blob for blob in blobs}.values():
+            if blob.id in places:
+                continue
+            twin = kept.setdefault((blob.sha256, blob.media_type), blob.id)
+            _give(tx, blob, case, twin)
+            places[blob.id] = twin
+            total += blob.size if twin == blob.id else 0
+        if total > self._case_bytes:
+            text = f"have {total} bytes together; a case may have {self._case_bytes} (limits.case_bytes)"
+            problem = FieldProblem("materials", text, "case_limit")
+            raise InvalidRequest("The materials are too large together.", problems=[problem])
+        return places
+
+    def read_row(self, row: dict[str, Any]) -> Blob:
         """Return the blob that a row of the table describes."""
-        sealed = row["name"]
-        blob_id = str(row["id"])
-        name = self._sealer.open(sealed, _context(blob_id)).decode() if isinstance(sealed, bytes) else ""
-        return Blob(blob_id, name, str(row["media_type"]), int(str(row["size"])), str(row["sha256"]))
+        sealed, blob_id = row["name"], str(row["id"])
+        name = self._sealer.open(sealed, name_context(blob_id)).decode() if sealed else ""
+        return Blob(
+            blob_id, name, row["media_type"], row["size"], row["sha256"], row["state"], row["case_id"]
+        )  # fmt: skip
 
-    def open(self, blob_id: str) -> AsyncIterator[bytes]:
-        """Yield the clear bytes of a blob."""
-        return self._blobs.get(blob_id)
+    async def open(self, blob_id: str) -> AsyncIterator[bytes]:
+        """Yield the clear bytes of a blob, in constant memory. Raises Unavailable when they are not all there."""
+        parts = await self._store.read(lambda tx: rows.parts_of(tx, blob_id))
+        for part in parts:
+            size = 0
+            async for frame in self._blobs.get(part.place):
+                size += len(frame)
+                yield frame
+            if size != part.size:
+                raise Unavailable("Stored data cannot be opened.", detail=f"part {part.place} is of another size")
+
+
+def _give(tx: Connection, blob: Blob, case: str, twin: str) -> None:
+    """Give one blob to a case; of two with the same bytes only one is kept. Raises InvalidRequest."""
+    c = blob_table.c
+    values = {"case_id": case} if twin == blob.id else {"case_id": case, "state": "deleting", "why": "twin"}
+    free = update(blob_table).where(c.id == blob.id, c.state == "stored", c.case_id.is_(None))
+    if tx.execute(free.values(values)).rowcount == 0:
+        problem = FieldProblem("materials", f"{blob.id} was used or deleted meanwhile; upload it again", "blob_used")
+        raise InvalidRequest("A material cannot be used.", problems=[problem])
 
 
 def owner_of(caller: Caller) -> str:
@@ -101,35 +122,6 @@ def owner_of(caller: Caller) -> str:
     return f"{caller.client_id}/{caller.window_id}" if caller.window_id else caller.client_id
 
 
-class _Measure:
-    """Counts, digests and looks at the first bytes while they pass, so that nothing is read twice."""
-
-    def __init__(self, chunks: AsyncIterator[bytes], media_type: str, limit: int) -> None:
-        self._chunks = chunks
-        self._starts = SIGNATURES[media_type]
-        self._media_type = media_type
-        self._limit = limit
-        self.size = 0
-        self.sha256 = hashlib.sha256()
-
-    async def checked(self) -> AsyncIterator[bytes]:
-        head = b""
-        longest = max(map(len, self._starts))
-        async for chunk in self._chunks:
-            self.size += len(chunk)
-            if self.size > self._limit:
-                raise BodyTooLarge(f"A file may have {self._limit} bytes at most.")
-            if len(head) < longest:
-                head += chunk
-            self.sha256.update(chunk)
-            yield chunk
-        if not head.startswith(self._starts):
-            raise _refusal("Content-Type", f"says {self._media_type}, but the file does not begin like one", "content")
-
-
-def _refusal(field: str, reason: str, code: str) -> InvalidRequest:
-    return InvalidRequest("The file was not stored.", problems=[FieldProblem(field, reason, code)])
-
-
-def _context(blob_id: str) -> str:
+def name_context(blob_id: str) -> str:
+    """Return the place to which a sealed file name belongs."""
     return f"blobs.name:{blob_id}"

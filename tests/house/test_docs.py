@@ -121,7 +121,7 @@ def _address(route: web.AbstractRouteDef) -> str:
 
 def documented_addresses() -> set[str]:
     both = text("docs/api.md") + text("docs/operations.md")
-    return set(re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[^` ]*)`", both))
+    return set(re.findall(r"`((?:GET|HEAD|OPTIONS|POST|PUT|PATCH|DELETE) /[^` ]*)`", both))
 
 
 def test_every_address_of_both_listeners_is_documented_and_no_other() -> None:

@@ -88,7 +88,7 @@ class Callbacks:
 def region(**capabilities: Any) -> Region:
     """Return a region that offers these capabilities, with mappings that change nothing."""
     packs = cast("Mapping[str, Pack]", {"submission": SamePack(), "event": SamePack()})
-    limits = SimpleNamespace(poll_seconds=1.0)
+    limits = SimpleNamespace(poll_seconds=1.0, material_bytes=1 << 20)
     found = SimpleNamespace(
         id=REGION, packs=PackSet.of(REGION, packs), adapter=Adapter(**capabilities), limits=limits
     )  # fmt: skip
@@ -106,7 +106,7 @@ def intake(
 ) -> Intake:
     """Return an intake that everybody may use; nothing is sent to its one region, which says that it takes cases."""
     grants = cast("Grants", SimpleNamespace(require=lambda _ask: None))
-    materials = Materials(store, cast("Blobs", None), sealer, clock, 0)
+    materials = Materials(store, cast("Blobs", None), sealer, 0)
     return Intake(
         store=store,
         items={ITEM.code: ITEM},

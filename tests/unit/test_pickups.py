@@ -59,6 +59,7 @@ from gateway.telemetry import Metrics
 from gateway.web import callbacks
 from tests.support.cases import add_delivery, number
 from tests.support.clock import ManualClock
+from tests.support.uploads import uploads_over
 
 KEYS = Keys(bytes(range(16)), bytes(range(32)))
 REGION, OTHER = "qingyuan", "foshan"
@@ -135,7 +136,7 @@ class Replica:
     metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
 
     def __post_init__(self) -> None:
-        self.materials = Materials(self.store, self.blobs, self.sealer, self.clock, 1 << 20)
+        self.materials = Materials(self.store, self.blobs, self.sealer, 1 << 20)
         channel = Channel(KEYS.sm4 + KEYS.mac, PEER, "QYQZJ", lambda: os.urandom(8).hex())
         offered = {
             name: SimpleNamespace(id=name, adapter=Adapter(pickups=PullPickups(channel, name)), packs=packs(IN_USE))
@@ -195,9 +196,8 @@ async def _upload(replica: Replica, code: str, content: bytes) -> str:
     async def chunks() -> AsyncIterator[bytes]:
         yield content
 
-    blob = await replica.materials.upload(
-        AGENCY, name=f"{code}.pdf", media_type="application/pdf", chunks=chunks(), sha256=None
-    )
+    uploads = uploads_over(replica.store, replica.blobs, replica.sealer, replica.clock)
+    blob = await uploads.upload(AGENCY, name=f"{code}.pdf", media_type="application/pdf", chunks=chunks())
     return blob.id
 
 

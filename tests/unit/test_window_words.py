@@ -13,6 +13,7 @@ import pytest
 import gateway
 from gateway.domain.identifiers import DOCUMENT_TYPES, document_problem
 from gateway.errors import FieldProblem, GatewayError
+from gateway.submissions.contents.kinds import RULES
 from tests.support.pages import pages
 
 SOURCE = Path(gateway.__file__).parent
@@ -22,13 +23,14 @@ SERVICES = [
     *(SOURCE / "submissions" / f"{name}.py" for name in ("intake", "checks", "materials")),
     SOURCE / "items" / "blocks.py",
 ]
+UPLOADS = [SOURCE / "submissions" / name for name in ("uploads.py", "contents/kinds.py")]
 WINDOW = sorted((SOURCE / "web" / "window").glob("*.py"))
 EDGE = {
     "control_character", "literal_error", "missing", "string_pattern_mismatch", "string_too_long", "string_too_short",
     "too_long",
 }  # fmt: skip
 """What `gateway.edge` can find in a document that the window made."""
-FILES = {"media_type", "content", "digest"}
+FILES = {"media_type", "digest", *RULES}
 UNKNOWN = "REASON OF A CODE THAT HAS NO WORDS"
 
 
@@ -47,6 +49,11 @@ def problem_codes(paths: list[Path]) -> set[str]:
     return {f"file_{code}" if code in FILES else code for code in codes}
 
 
+def file_codes() -> set[str]:
+    """Return the codes of an upload that is refused, as they reach a clerk; lengths are no business of a form."""
+    return (problem_codes(UPLOADS) - {"length"}) | {f"file_{rule}" for rule in RULES}
+
+
 def refusal_codes(paths: list[Path]) -> set[str]:
     """Return the literal `code=…` of all errors."""
     values = [keyword.value for call in calls(paths) for keyword in call.keywords if keyword.arg == "code"]
@@ -60,12 +67,13 @@ def words(language: str, macro: str, about: object) -> str:
 
 def test_codes_are_found() -> None:
     """A search that finds nothing would hold nothing."""
-    assert {"assurance", "mode", "future", "unknown_blob", "file_media_type", "format"} <= problem_codes(SERVICES)
+    assert {"assurance", "mode", "future", "unknown_blob", "format"} <= problem_codes(SERVICES)
+    assert {"file_media_type", "file_digest", "file_macro"} <= file_codes()
     assert {"submission.reference_conflict", "window.csrf"} <= refusal_codes([*SERVICES, *WINDOW])
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("code", sorted(problem_codes([*SERVICES, *WINDOW]) | EDGE))
+@pytest.mark.parametrize("code", sorted(problem_codes([*SERVICES, *WINDOW]) | file_codes() | EDGE))
 def test_every_problem_has_words(code: str, language: str) -> None:
     """A clerk is told what to do, and not the word that a program goes by."""
     reason = "card.pdf" if code.startswith("file_") else UNKNOWN

@@ -6,19 +6,13 @@ recorded (an unreadable body, a bad token) becomes evidence here.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 import time
-import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Any, TypeVar
 
-import orjson
 from aiohttp import web
-from aiohttp.multipart import content_disposition_filename, parse_content_disposition
 from pydantic import BaseModel
 
 from gateway.certificates.lookup import CertificateAnswer, CertificateLookup, LookupAnswer
@@ -50,7 +44,9 @@ from gateway.submissions.cases import Cases, CaseView
 from gateway.submissions.intake import Intake, Receipt
 from gateway.submissions.materials import Materials
 from gateway.submissions.stream import Stream
-from gateway.web.api import events
+from gateway.submissions.uploads import Uploads
+from gateway.web.api import events, materials
+from gateway.web.api.answers import json_answer as _json
 from gateway.web.api.items import BlockOf, ItemAnswers
 
 M = TypeVar("M", bound=BaseModel)
@@ -63,8 +59,6 @@ ATTESTED: Mapping[str, Assurance] = {"collect": Assurance.A3, "online": Assuranc
 """What an agency vouches for: at a window it saw the person and the document (A3); online it ran its own real-person
 sign-on (A2). The agency's grant rests on that undertaking, and the evidence names the agency. One that acts for a
 person who signed on through us vouches for nothing: the level of that sign-on counts."""
-
-_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]{44}):")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +73,7 @@ class ApiServices:
     intake: Intake
     cases: Cases
     materials: Materials
+    uploads: Uploads
     certificates: CertificateLookup
     codes: CodeRouter
     mandates: MandateDesk
@@ -94,7 +89,7 @@ def routes(services: ApiServices) -> list[web.RouteDef]:
         web.get("/v1/items", api.guarded("submissions", api.items)),
         web.get("/v1/items/{code}", api.guarded("submissions", api.item)),
         web.get("/v1/items/{code}/schema", api.guarded("submissions", api.schema)),
-        web.post("/v1/blobs", api.guarded("submissions", api.upload)),
+        *materials.routes(api.guarded, services.uploads, services.materials, services.clock),  # /v1/blobs…
         web.post("/v1/submissions", api.guarded("submissions", api.submit)),
         web.get("/v1/submissions/{id}", api.guarded("submissions", api.submission)),
         web.get("/v1/events", api.guarded("submissions", events.handler(services.stream, time.monotonic))),
@@ -165,17 +160,6 @@ class _Api:
 
     # --- materials and submissions -----------------------------------------------------------------------------
 
-    async def upload(self, request: web.Request, caller: Caller) -> web.Response:
-        """POST /v1/blobs: the bytes of one file; name in `Content-Disposition`, digest in `Content-Digest`."""
-        blob = await self._services.materials.upload(
-            caller,
-            name=_file_name(request),
-            media_type=request.content_type,
-            chunks=_chunks(request),
-            sha256=_content_digest(request),
-        )
-        return _json(asdict(blob), status=201)
-
     async def submit(self, request: web.Request, caller: Caller) -> web.Response:
         """POST /v1/submissions: 201 with the receipt, 200 when the same application was here before."""
         application = await _read(request, Application)
@@ -244,47 +228,7 @@ async def _read(request: web.Request, model: type[M]) -> M:
     return parse_json(model, body)
 
 
-async def _chunks(request: web.Request) -> AsyncIterator[bytes]:
-    async for chunk in request.content.iter_chunked(64 * 1024):
-        yield chunk
-
-
-def _file_name(request: web.Request) -> str:
-    """Return the printable part of the name in `Content-Disposition` (RFC 6266); `unnamed` where none can be read."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # aiohttp warns of a header that is wrong: the caller's business, not ours
-        try:
-            _, parameters = parse_content_disposition(request.headers.get("Content-Disposition"))
-        except LookupError:  # a character set that nobody knows
-            return "unnamed"
-        name = content_disposition_filename(parameters) or ""
-    return "".join(filter(str.isprintable, name)) or "unnamed"
-
-
-def _content_digest(request: web.Request) -> str | None:
-    """Return the SHA-256 of `Content-Digest` (RFC 9530) in hex, or None without one. Raises InvalidRequest."""
-    header = request.headers.get("Content-Digest")
-    if header is None:
-        return None
-    match = _DIGEST.search(header)
-    try:
-        return base64.b64decode(match.group(1), validate=True).hex() if match else _bad_digest()
-    except binascii.Error:
-        return _bad_digest()
-
-
-def _bad_digest() -> str:
-    problem = FieldProblem("Content-Digest", "must be sha-256=:<base64>: (RFC 9530)", "format")
-    raise InvalidRequest("The digest cannot be read.", problems=[problem])
-
-
 # --- answers -----------------------------------------------------------------------------------------------------
-
-
-def _json(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    body = orjson.dumps(value, option=orjson.OPT_UTC_Z)
-    known = {"Cache-Control": "no-store", **(headers or {})}
-    return web.Response(body=body, status=status, content_type="application/json", headers=known)
 
 
 def _receipt(receipt: Receipt) -> dict[str, Any]:

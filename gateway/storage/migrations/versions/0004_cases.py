@@ -77,6 +77,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_stream_heads")),
     )
     op.create_table(
+        "blob_parts",
+        sa.Column("blob_id", sa.String(length=40), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("place", sa.String(length=80), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["blob_id"], ["blobs.id"], name=op.f("fk_blob_parts_blob_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("blob_id", "position", name=op.f("pk_blob_parts")),
+    )
+    op.create_table(
         "case_clocks",
         sa.Column("submission_id", sa.String(length=29), nullable=False),
         sa.Column("name", sa.String(length=32), nullable=False),
@@ -124,6 +133,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_case_messages")),
         sa.UniqueConstraint("submission_id", "kind", "client_reference", name="uq_case_messages_reference"),
     )
+    with op.batch_alter_table("blobs", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("state", sa.String(length=16), server_default="stored", nullable=False))
+        batch_op.add_column(sa.Column("case_id", sa.String(length=29), nullable=True))
+        batch_op.add_column(sa.Column("length", sa.BigInteger(), nullable=True))
+        batch_op.add_column(sa.Column("reserved", sa.BigInteger(), server_default="0", nullable=False))
+        batch_op.add_column(sa.Column("wanted", sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column("attempt", sa.Integer(), server_default="0", nullable=False))
+        batch_op.add_column(sa.Column("held_by", sa.String(length=40), nullable=True))
+        batch_op.add_column(sa.Column("held_until", sa.BigInteger(), nullable=True))
+        batch_op.add_column(sa.Column("why", sa.String(length=16), nullable=True))
+        batch_op.create_index("ix_blobs_case", ["case_id"], unique=False)
+        batch_op.create_index("ix_blobs_client", ["client_id", "state"], unique=False)
+        batch_op.create_index("ix_blobs_state", ["state", "created_at"], unique=False)
+
     with op.batch_alter_table("deliveries", schema=None) as batch_op:
         batch_op.add_column(sa.Column("kind", sa.String(length=16), server_default="submission", nullable=False))
         batch_op.add_column(sa.Column("message_id", sa.String(length=40), nullable=True))
@@ -192,6 +215,11 @@ def upgrade() -> None:
     op.execute(
         "UPDATE deliveries SET client_id = (SELECT s.client_id FROM submissions AS s WHERE s.id = submission_id)"
     )
+    op.execute("INSERT INTO blob_parts (blob_id, position, place, size) SELECT id, 0, id, size FROM blobs")
+    op.execute(
+        "UPDATE blobs SET case_id = "
+        "(SELECT min(m.submission_id) FROM submission_materials AS m WHERE m.blob_id = blobs.id)"
+    )
 
 
 def downgrade() -> None:
@@ -250,6 +278,20 @@ def downgrade() -> None:
         batch_op.drop_column("message_id")
         batch_op.drop_column("kind")
 
+    with op.batch_alter_table("blobs", schema=None) as batch_op:
+        batch_op.drop_index("ix_blobs_state")
+        batch_op.drop_index("ix_blobs_client")
+        batch_op.drop_index("ix_blobs_case")
+        batch_op.drop_column("why")
+        batch_op.drop_column("held_until")
+        batch_op.drop_column("held_by")
+        batch_op.drop_column("attempt")
+        batch_op.drop_column("wanted")
+        batch_op.drop_column("reserved")
+        batch_op.drop_column("length")
+        batch_op.drop_column("case_id")
+        batch_op.drop_column("state")
+
     op.drop_table("case_messages")
     with op.batch_alter_table("case_clocks", schema=None) as batch_op:
         batch_op.drop_index(
@@ -264,6 +306,7 @@ def downgrade() -> None:
         )
 
     op.drop_table("case_clocks")
+    op.drop_table("blob_parts")
     op.drop_table("stream_heads")
     with op.batch_alter_table("item_snapshots", schema=None) as batch_op:
         batch_op.drop_index(
