@@ -352,8 +352,12 @@ async def _whole(body: bytes) -> AsyncGenerator[bytes, None]:
 
 
 async def _sealed(seal: StreamSeal, material: Material) -> AsyncGenerator[bytes, None]:
-    """Seal a file piece by piece, on a thread: a large one would hold up everything else."""
-    yield seal.iv
+    """Seal a file piece by piece, on a thread: a large one would hold up everything else.
+
+    The vector goes with the first piece, so that a file which cannot be read is known before anything is said.
+    """
+    head = seal.iv
     async for piece in material.open():
-        yield await asyncio.to_thread(seal.update, piece)
-    yield await asyncio.to_thread(seal.finish)
+        yield head + await asyncio.to_thread(seal.update, piece)
+        head = b""
+    yield head + await asyncio.to_thread(seal.finish)

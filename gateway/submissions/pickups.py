@@ -116,13 +116,21 @@ class PickupDesk:
             parcel = await self._parcels.pack(asked.submission_id, packs)
         part = _wanted(parcel, asked)
         exchange = _leaving(region.id, pull, asked, parcel, part, self._clock())
-        await self._store.write(lambda tx: record(tx, exchange, now=self._clock()))
         if isinstance(part, Material):
-            self._metrics.pickup(region.id, "material")
-            answer = pickups.material(pull, part)
-            return replace(answer, body=self._watched(region.id, exchange, answer.body))
-        self._metrics.pickup(region.id, "document")
+            return await self._file(region.id, exchange, pickups.material(pull, part))
+        await self._leave(region.id, exchange, "document")
         return pickups.document(pull, part)
+
+    async def _file(self, region: str, exchange: Exchange, answer: PickupAnswer) -> PickupAnswer:
+        """Begin to read a file before its answer begins: what is not there can still be refused."""
+        begun = await anext(answer.body, b"")
+        await self._leave(region, exchange, "material")
+        return replace(answer, body=self._watched(region, exchange, begun, answer.body))
+
+    async def _leave(self, region: str, exchange: Exchange, outcome: str) -> None:
+        """Write down what is about to leave."""
+        await self._store.write(lambda tx: record(tx, exchange, now=self._clock()))
+        self._metrics.pickup(region, outcome)
 
     def _admit(self, tx: Connection, region: str, asked: Pickup) -> _Admitted | _Turned:
         """Spend the nonce, whatever comes of it, and say whether this region may pull this case now."""
@@ -140,13 +148,14 @@ class PickupDesk:
         return _Admitted(row["mapping_version"])
 
     async def _watched(
-        self, region: str, exchange: Exchange, body: AsyncGenerator[bytes, None]
+        self, region: str, exchange: Exchange, begun: bytes, rest: AsyncGenerator[bytes, None]
     ) -> AsyncGenerator[bytes, None]:
         """Pass a file on; write down when it did not reach its end."""
         whole = False
         try:
-            async with aclosing(body):
-                async for piece in body:
+            async with aclosing(rest):
+                yield begun
+                async for piece in rest:
                     yield piece
             whole = True
         finally:

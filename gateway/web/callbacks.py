@@ -6,12 +6,16 @@ from contextlib import aclosing
 from typing import Protocol
 
 import orjson
+import structlog
 from aiohttp import web
 
+from gateway.errors import GatewayError
 from gateway.ports import Callback, Clock, PickupAnswer
 from gateway.submissions.inbox import Inbox
 from gateway.web.bodies import bounded
 from gateway.web.middlewares import SECURITY_HEADERS
+
+log = structlog.get_logger("web")
 
 
 class AnswersPulls(Protocol):
@@ -53,8 +57,23 @@ async def _streamed(request: web.Request, answer: PickupAnswer) -> web.StreamRes
     response = web.StreamResponse(status=answer.status, headers=headers)
     response.content_length = answer.size
     async with aclosing(answer.body) as body:
-        await response.prepare(request)
-        async for piece in body:
-            await response.write(piece)
-    await response.write_eof()
+        try:
+            await response.prepare(request)
+            async for piece in body:
+                await response.write(piece)
+            await response.write_eof()
+        except ConnectionError:
+            pass  # whoever asked has gone, and nobody is left to be told
+        except GatewayError as error:
+            log.warning("answer broke off", code=error.stable_code, detail=error.detail)
+            _cut_off(request)
+        except Exception:  # as everywhere: the text of what nobody expected stays in our log
+            log.exception("answer broke off unexpectedly")
+            _cut_off(request)
     return response
+
+
+def _cut_off(request: web.Request) -> None:
+    """Close the connection: half an answer cannot be taken back, and no other one may be written behind it."""
+    if request.transport is not None:
+        request.transport.abort()

@@ -50,6 +50,8 @@ from gateway.ports import (
     CallbackReading,
     CaseMessage,
     IdentityProvider,
+    Material,
+    Pickup,
     SignOnReturn,
     SignOnStart,
     SignOutStart,
@@ -630,6 +632,53 @@ async def test_a_feed_that_cannot_be_read_is_not_an_empty_one(place: Place, mode
     place.authority.order(mode)
     with pytest.raises(RegionError):
         await feed.poll("")
+
+
+# --- pickups -----------------------------------------------------------------------------------------------------
+
+
+@offering("pickups")
+async def test_a_region_reports_a_case_received_when_it_has_pulled_all_of_it(place: Place) -> None:
+    """The receipt is for the notice alone; document and materials come after, each pull under a nonce of its own."""
+    sent = order(place, application(place))
+    await submit(place.region, sent)
+    await events_until(place, "RECEIVED")
+    asked = [await _asked(place, pull) for pull in place.door.pulls]
+    assert {each.submission_id for each in asked} == {sent.submission_id}
+    assert not all(each.wants_material for each in asked)
+    found = {material.code for each in asked for material in sent.materials if _is_meant(each, material)}
+    assert found == {material.code for material in sent.materials}
+    assert len({each.nonce for each in asked}) == len(asked)
+    assert all(each.nonce_expires > utc_now() for each in asked)
+
+
+def _is_meant(asked: Pickup, material: Material) -> bool:
+    return asked.material_sha256 == material.sha256 or asked.material_code == material.code
+
+
+@offering("pickups")
+async def test_a_pull_that_was_altered_moved_or_kept_is_refused(place: Place) -> None:
+    """Whoever could pull could read every case."""
+    await submit(place.region, order(place, application(place)))
+    await events_until(place, "RECEIVED")
+    pull = place.door.pulls[0]
+    body = pull.body
+    spots = (0, len(body) // 4, len(body) // 2, len(body) - 1)
+    for altered in (*(body[:spot] + bytes([body[spot] ^ 1]) + body[spot + 1 :] for spot in spots), body[:-1], b""):
+        with pytest.raises(ForgedCallback):
+            await _asked(place, replace(pull, body=altered))
+    for path in (f"{pull.path}/more", pull.path.replace(place.id, "elsewhere")):
+        with pytest.raises((ForgedCallback, NotFound)):
+            await _asked(place, replace(pull, path=path))
+    for moved in (AN_HOUR, -AN_HOUR):
+        with pytest.raises(ReplayedCallback):
+            await _asked(place, replace(pull, received_at=pull.received_at + moved))
+    assert (await _asked(place, pull)).nonce  # which the core knows by now
+
+
+async def _asked(place: Place, pull: Callback) -> Pickup:
+    assert place.region.adapter.pickups is not None
+    return await place.region.adapter.pickups.read(pull)
 
 
 # --- certificates ------------------------------------------------------------------------------------------------

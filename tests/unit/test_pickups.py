@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientError, ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from lxml import etree
 from prometheus_client import CollectorRegistry
@@ -57,6 +57,9 @@ from gateway.submissions.parcels import Parcel, Parcels, seal_body, seal_message
 from gateway.submissions.pickups import PickupDesk
 from gateway.telemetry import Metrics
 from gateway.web import callbacks
+from gateway.web.middlewares import edge
+from gateway.web.pages import Pages
+from gateway.web.refusals import error_page
 from tests.support.cases import add_delivery, number
 from tests.support.clock import ManualClock
 from tests.support.uploads import uploads_over
@@ -537,6 +540,68 @@ async def test_a_file_of_64_mib_is_handed_over_in_constant_memory(
     assert hmac.compare_digest(mac.finalize(), held)
     assert max(written) <= (1 << 20) + TAG + 16
     assert ahead <= 8 << 20
+
+
+@dataclass
+class Failing(Large):
+    """A file that can be read so far and no further."""
+
+    readable: int = 0
+    error: Exception = field(default_factory=lambda: Unavailable("Stored data cannot be opened."))
+
+    async def open(self) -> AsyncIterator[bytes]:
+        for _ in range(self.readable):
+            yield self.piece
+        raise self.error
+
+
+async def test_a_file_that_is_not_there_is_no_beginning_of_one(replica: Replica, machine: Machine) -> None:
+    case = await announced(replica)
+    pull = machine.pull("getMaterial", WWBH=case, CLBM="BIG")
+    assert machine.told(pull, await replace(replica, parcels=Failing()).answer(pull))[0] == "500"
+    (row,) = await replica.evidence()
+    assert (row["outcome"], row["reason"]) == ("refused", "gateway.unavailable")
+
+
+@pytest.mark.parametrize("error", [Unavailable("Stored data cannot be opened."), RuntimeError("a bug")])
+async def test_a_file_that_breaks_off_on_our_side_is_cut_off_and_nothing_is_written_behind_it(
+    error: Exception, replica: Replica, machine: Machine
+) -> None:
+    """A problem document in the middle of a file would fill it up to the length that was announced."""
+    case = await announced(replica)
+    served = replace(replica, parcels=Failing(readable=3, error=error))
+    pull = machine.pull("getMaterial", WWBH=case, CLBM="BIG")
+    app = web.Application(middlewares=edge(replica.metrics, error_page(Pages())))
+    app.add_routes(callbacks.routes(cast("Inbox", None), served.desk, replica.clock, 1 << 20))
+    received = bytearray()
+
+    async def read(response: ClientResponse) -> None:
+        async for piece in response.content.iter_chunked(1 << 18):
+            received.extend(piece)
+
+    async with TestClient(TestServer(app)) as client, client.post(pull.path, data=pull.body) as response:
+        with pytest.raises(ClientError):
+            await read(response)
+    assert len(received) <= IV + (3 << 20)
+    assert b"problem" not in received
+    assert {row["reason"] for row in await replica.evidence()} == {"leaving", "interrupted"}
+
+
+async def test_a_machine_that_hangs_up_is_no_defect_of_ours(replica: Replica, machine: Machine) -> None:
+    case = await announced(replica)
+    served = replace(replica, parcels=Large())
+    pull = machine.pull("getMaterial", WWBH=case, CLBM="BIG")
+    async with TestClient(TestServer(door(served))) as client:
+        response = await client.post(pull.path, data=pull.body)
+        await response.content.read(1)
+        response.close()
+
+        async def reasons() -> set[str]:
+            return {row["reason"] for row in await replica.evidence()}
+
+        async with asyncio.timeout(10):
+            while await reasons() != {"leaving", "interrupted"}:
+                await asyncio.sleep(0.01)
 
 
 async def test_an_answer_over_http_has_its_type_and_nobody_keeps_it(replica: Replica, machine: Machine) -> None:

@@ -227,11 +227,13 @@ async def test_a_notice_that_comes_again_makes_nothing_new(office: Office) -> No
 
 
 @pytest.mark.parametrize(
-    ("mode", "refused", "asked"), [("forged_pull", ["401"], 1), ("double_pull", [], 2), ("replayed_pull", ["409"], 2)]
+    ("mode", "refused", "asked"),
+    [("forged_pull", ["401"], 1), ("double_pull", [], 2), ("replayed_pull", ["409"], 2), ("late_pull", [], 1)],
 )
 async def test_a_machine_that_pulls_wrongly_or_twice_makes_one_case(
     mode: str, refused: list[str], asked: int, office: Office
 ) -> None:
+    office.app[MISBEHAVIOUR].seconds = 0.01
     office.order(mode)
     await office.announce()
     assert await office.until("8") == ["3", "0", "7", "8"]
