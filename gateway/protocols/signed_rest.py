@@ -277,7 +277,7 @@ class RestClient:
         if answer.status == 200:
             return Reply(self._unwrapped(document))
         code = str(document.get("code", ""))
-        if code in understood:
+        if code in understood and answer.status == 404:
             return Reply({}, code)
         if code in _OPERATOR:
             detail = f"{code}: check signing_key, client_id and our clock"
