@@ -1,4 +1,4 @@
-"""Our side of Macau (澳門特別行政區): sign-on by the common account (一戶通), and cases, messages and events.
+"""Our side of Macau (澳門特別行政區): sign-on by the common account (一戶通); cases, messages, events, matching.
 
 Owns: which parts the region offers, the names of its claims for a business, and that its exchange has no questions.
 Leaves to `gateway.protocols.oidc` the wire of sign-on, to `signed_rest` and `signed_rest_services` that of cases. The
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from gateway.ports import Adapter, Kit
 from gateway.protocols import oidc, signed_rest
-from gateway.protocols.signed_rest_services import RestCallbacks, RestMessages, RestSubmissions
+from gateway.protocols.signed_rest_services import RestCallbacks, RestCertificates, RestMessages, RestSubmissions
 
 ROLES = {"administrador": "legal_representative", "procurador": "handler", "utilizador": "handler"}
 """As what somebody signs on for a business (qualidade) → our word."""
@@ -29,5 +29,6 @@ def open_adapter(kit: Kit) -> Adapter:
         submissions=RestSubmissions(exchange, "requestNo"),
         messages=RestMessages(exchange, KINDS),
         callbacks=RestCallbacks(signed_rest.webhook_keys(kit), f"/callbacks/{kit.region}/events", listed=False),
+        certificates=RestCertificates(exchange),
         probe=client.wire.probe,
     )

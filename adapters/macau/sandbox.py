@@ -1,7 +1,8 @@
 """The simulated authority of Macau: the common account (一戶通), a second, independent reading of README.md beside it.
 
 Owns: what is Macau's in its OpenID Provider: addresses, factors, claims, the words of the page. Leaves to
-`gateway.sandbox.openid` the standard, to `sandbox_cases` the exchange of cases. Shares no code with `adapter.py`.
+`gateway.sandbox.openid` the standard, to `sandbox_cases` the exchange of cases, to
+`sandbox_matching` certificates. Shares no code with `adapter.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from adapters.macau.sandbox_cases import TRAITS
+from adapters.macau.sandbox_matching import Matching
 from gateway.sandbox.authority import AuthoritySettings
 from gateway.sandbox.exchange_authority import mount
 from gateway.sandbox.openid import Method, Paths, Profile, open_provider
@@ -117,7 +119,8 @@ def build_authority(settings: AuthoritySettings, clock: Callable[[], float] = ti
         demands=True,
     )
     app = open_provider(settings, profile, clock)
-    mount(app, settings, TRAITS, clock)
+    door = mount(app, settings, TRAITS, clock)
+    app.router.add_post("/v1/certificates/query", door.to(Matching(settings.certificates, door, clock).answer))
     return app
 
 

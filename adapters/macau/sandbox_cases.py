@@ -33,7 +33,8 @@ class Model(BaseModel):
 M = TypeVar("M", bound=Model)
 
 
-def _read(kind: type[M], document: Document) -> M:
+def read(kind: type[M], document: Document) -> M:
+    """Return the document. Raises Refusal that lists every error at once."""
     try:
         return kind.model_validate(document)
     except ValidationError as problems:
@@ -159,7 +160,7 @@ class Case(Model):
 
 
 def _read_case(document: Document, items: Set[str]) -> CaseSaid:
-    case = _read(Case, document)
+    case = read(Case, document)
     if case.service.code not in items:
         errors = [{"field": "service.code", "reason": "não é um serviço daqui"}]
         raise Refusal(422, "REFUSED", "serviço desconhecido", errors)
@@ -218,18 +219,18 @@ class Complaint(Message):
 
 
 def _supplement(document: Document) -> MessageSaid:
-    said = _read(Supplement, document)
+    said = read(Supplement, document)
     files = _files(said.attachments)
     return MessageSaid(said.message_no, said.request_no, said.protocol, files, complete=said.complete)
 
 
 def _withdrawal(document: Document) -> MessageSaid:
-    said = _read(Withdrawal, document)
+    said = read(Withdrawal, document)
     return MessageSaid(said.message_no, said.request_no, said.protocol)
 
 
 def _complaint(document: Document) -> MessageSaid:
-    said = _read(Complaint, document)
+    said = read(Complaint, document)
     return MessageSaid(said.message_no, said.request_no, said.protocol)
 
 
