@@ -99,7 +99,7 @@ def _is_of(row: Mapping[str, Any], holder: Holder) -> bool:
 
 
 def _in_force(row: Mapping[str, Any], today: str) -> bool:
-    return row["state"] == "valid" and row["valid_from"] <= today <= row.get("valid_to", today)
+    return row["state"] == "valid" and str(row["valid_from"]) <= today <= str(row.get("valid_to", today))
 
 
 def _plain(name: str) -> str:
