@@ -57,6 +57,7 @@ from gateway.storage import Store
 from gateway.storage.blobs import Blobs, open_blob_store
 from gateway.submissions.attempt import Attempts, StepObserver, unobserved
 from gateway.submissions.cases import Cases
+from gateway.submissions.complaints import Complaints
 from gateway.submissions.delivery import DeliveryWorker, Timing
 from gateway.submissions.disposal import Disposal, Terms
 from gateway.submissions.events import EventLog
@@ -65,6 +66,7 @@ from gateway.submissions.intake import Intake
 from gateway.submissions.materials import Materials
 from gateway.submissions.parcels import Parcels
 from gateway.submissions.pickups import PickupDesk
+from gateway.submissions.ratings import Ratings
 from gateway.submissions.retry import RetryPolicy
 from gateway.submissions.story import retold
 from gateway.submissions.stream import Stream
@@ -75,6 +77,7 @@ from gateway.tls import PublicTls, read_tls
 from gateway.versions import Versions
 from gateway.web import middlewares, routes
 from gateway.web.account import AccountServices
+from gateway.web.api.afterwards import Afterwards
 from gateway.web.api.handlers import ApiServices, Authenticate
 from gateway.web.pages import Pages
 from gateway.web.peer import connection_of
@@ -187,6 +190,15 @@ async def build_app(
             nudge=worker.nudge, refuse_blocked=blocks.refuse_blocked,
         )  # fmt: skip
         cases = Cases(store, sealer)
+        afterwards = Afterwards(
+            ratings=Ratings(
+                store=store, regions=regions, events=events, sealer=sealer, calendars=calendars.now, clock=clock,
+                metrics=metrics, nudge=worker.nudge,
+            ),
+            complaints=Complaints(
+                store=store, regions=regions, events=events, sealer=sealer, clock=clock, nudge=worker.nudge
+            ),
+        )  # fmt: skip
         certificates = CertificateLookup(
             store=store, types=data.types, regions=regions, grants=data.grants, bases=data.bases,
             mandates=mandates, references=references, clock=clock,
@@ -217,7 +229,7 @@ async def build_app(
             authenticate=authenticate, items=data.items, block_of=blocks.of, types=data.types, grants=data.grants,
             intake=intake, cases=cases, materials=materials, uploads=uploads, certificates=certificates,
             codes=codes, mandates=MandateDesk(mandates, data.items, data.grants, clock), stream=stream,
-            store=store, clock=clock,
+            store=store, clock=clock, afterwards=afterwards,
         )  # fmt: skip
         clerks = WindowServices(
             items=data.items, block_of=blocks.of,

@@ -16,14 +16,14 @@ from gateway.errors import FieldProblem, InvalidRequest
 M = TypeVar("M", bound=BaseModel)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Refuse control characters but tab and line ends: no region can carry them, and PostgreSQL stores no NUL."""
     if any((c < " " and c not in "\t\r\n") or c == "\x7f" for c in text):
         raise PydanticCustomError("control_character", "holds a control character")
     return text
 
 
-_Plain = AfterValidator(_plain)
+_Plain = AfterValidator(plain)
 Short = Annotated[str, StringConstraints(min_length=1, max_length=64, strip_whitespace=True), _Plain]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True), _Plain]
 Long = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True), _Plain]

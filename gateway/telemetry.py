@@ -170,6 +170,10 @@ class Metrics:
         self._files_deleted = Counter(
             "pearl_materials_deleted_total", "Files deleted, by the reason.", ["why"], registry=registry
         )
+        self._ratings = Counter(
+            "pearl_ratings_total", "Ratings of cases by who was rated and the score.", ["region", "role", "score"],
+            registry=registry,
+        )  # fmt: skip
         self._store_up = Gauge("pearl_store_up", "1 when the store answered the last look.", registry=registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -275,6 +279,10 @@ class Metrics:
     def materials_deleted(self, why: str, count: int) -> None:
         """Count files that are gone; `why` is unfinished, orphan, retention, twin, refused or dropped."""
         self._files_deleted.labels(why).inc(count)
+
+    def rating(self, region: str, role: str, score: int) -> None:
+        """Count one rating (好差评); scores of 1 and 2 open a correction."""
+        self._ratings.labels(region, role, str(score)).inc()
 
     def store_up(self, up: bool) -> None:
         """Set whether the store answered."""

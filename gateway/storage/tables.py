@@ -296,6 +296,22 @@ feed_cursors = Table(
     Column("updated_at", Instant, nullable=False),
 )
 
+# --- after the decision -------------------------------------------------------------------------------------------
+
+ratings = Table(
+    "ratings",
+    metadata,
+    Column("submission_id", String(29), ForeignKey("submissions.id"), primary_key=True),
+    Column("role", String(16), primary_key=True),  # collecting or handling: each is rated once
+    Column("client_reference", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("score", Integer, nullable=False),
+    Column("body", Sealed, nullable=False),  # indicators, words, channel
+    Column("message_id", String(40), ForeignKey("case_messages.id")),  # none where it stays with the collecting side
+    Column("correct_until", Instant),  # the end of the last day to put right what was rated badly
+    Column("rated_at", Instant, nullable=False),
+)
+
 # --- items ---------------------------------------------------------------------------------------------------------
 
 BLOCKED_ITEM = text("state IN ('changed', 'suspended', 'gone')")

@@ -21,6 +21,8 @@ from gateway.storage import Store
 from gateway.storage.tables import deliveries, region_numbers, submission_events, submissions
 from gateway.submissions.materials import owner_of
 from gateway.submissions.parcels import open_body
+from gateway.submissions.queue import SUBMISSION
+from gateway.submissions.ratings import RatingView, ratings_shown
 from gateway.submissions.story import open_detail
 from gateway.submissions.timekeeping import ClockView, clocks_shown
 
@@ -75,6 +77,7 @@ class CaseView:
     region_numbers: Sequence[Mapping[str, str | None]]
     timeline: Sequence[TimelineEntry]
     clocks: Sequence[ClockView]
+    ratings: Sequence[RatingView] = ()
 
 
 class Cases:
@@ -115,6 +118,7 @@ class Cases:
             region_numbers=_numbers(tx, row["id"]),
             timeline=self._timeline(tx, row["id"]),
             clocks=clocks_shown(tx, row["id"], row["handling_code"]),
+            ratings=ratings_shown(tx, self._sealer, row["id"]),
         )
 
     def _timeline(self, tx: Connection, submission_id: str) -> list[TimelineEntry]:
@@ -151,7 +155,8 @@ class Cases:
 
 def _delivery(tx: Connection, submission_id: str) -> dict[str, Any]:
     c = deliveries.c
-    query = select(c.state, c.attempt, c.due, c.last_code, c.last_text).where(c.submission_id == submission_id)
+    columns = (c.state, c.attempt, c.due, c.last_code, c.last_text)
+    query = select(*columns).where(c.submission_id == submission_id, c.kind == SUBMISSION)
     row = tx.execute(query).mappings().one()
     return {"state": row["state"], "attempts": row["attempt"], "code": row["last_code"], "text": row["last_text"]}
 

@@ -39,15 +39,18 @@ from gateway.storage.postgres import TRIES
 from gateway.storage.sqlite import GROUP
 from gateway.storage.tables import (
     Instant,
+    case_messages,
     deliveries,
     evidence,
     feed_cursors,
     nonces,
+    ratings,
     submission_events,
     submissions,
 )
 from gateway.submissions import queue
 from gateway.submissions.events import EventLog
+from tests.support.afterwards import AGENCY, Finished, rating
 from tests.support.cases import LEASE, REGION, add_case, add_delivery, delivery, number, said, timeline
 from tests.support.clock import ManualClock
 from tests.support.intake import Callbacks, Feed, accept, callback, inbox, intake, region
@@ -427,6 +430,23 @@ async def test_a_feed_that_two_replicas_read_is_recorded_once(
 
 
 # --- what only SQLite can get wrong --------------------------------------------------------------------------------
+
+
+async def test_of_ratings_that_arrive_together_one_stands(
+    replicas: list[Store], sealer: Sealer, clock: ManualClock
+) -> None:
+    """Each replica is sent several: one is taken, one message leaves, and everybody else is told of a conflict."""
+    done = Finished(replicas[0], sealer, clock)
+    await done.open()
+    desks = [done.ratings_over(store) for store in replicas * 4]
+    answers = await asyncio.gather(
+        *(desk.rate(AGENCY, done.case, rating(reference=f"R-{at}")) for at, desk in enumerate(desks)),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(answer, Conflict) for answer in answers) == len(desks) - 1
+    taken = await replicas[0].read(lambda tx: tx.execute(select(func.count()).select_from(ratings)).scalar_one())
+    sent = await replicas[0].read(lambda tx: tx.execute(select(func.count()).select_from(case_messages)).scalar_one())
+    assert (taken, sent) == (1, 1)
 
 
 async def test_sqlite_writes_ahead_and_waits_for_the_disk_at_every_commit(sqlite_store: Store) -> None:

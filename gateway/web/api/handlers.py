@@ -10,10 +10,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel
 
 from gateway.certificates.lookup import CertificateAnswer, CertificateLookup, LookupAnswer
 from gateway.certificates.request import LookupRequest
@@ -24,12 +23,8 @@ from gateway.domain.identity import Assurance
 from gateway.domain.item import Item
 from gateway.domain.mandate import Party
 from gateway.domain.sensitive import mask_name, mask_number
-from gateway.edge import parse_json
 from gateway.errors import (
-    BodyTooLarge,
-    FieldProblem,
     GatewayError,
-    InvalidRequest,
     NotPermitted,
 )
 from gateway.evidence import record
@@ -45,11 +40,10 @@ from gateway.submissions.intake import Intake, Receipt
 from gateway.submissions.materials import Materials
 from gateway.submissions.stream import Stream
 from gateway.submissions.uploads import Uploads
-from gateway.web.api import events, materials
+from gateway.web.api import afterwards, events, materials
 from gateway.web.api.answers import json_answer as _json
+from gateway.web.api.bodies import read_body
 from gateway.web.api.items import BlockOf, ItemAnswers
-
-M = TypeVar("M", bound=BaseModel)
 
 Authenticate = Callable[[web.Request], Awaitable[Caller]]
 """Tells who calls, by the access token of the request. Raises NotAuthenticated."""
@@ -78,6 +72,7 @@ class ApiServices:
     codes: CodeRouter
     mandates: MandateDesk
     stream: Stream
+    afterwards: afterwards.Afterwards
     store: Store
     clock: Clock
 
@@ -99,6 +94,7 @@ def routes(services: ApiServices) -> list[web.RouteDef]:
         web.post("/v1/mandates", api.guarded("mandates", api.record_mandate)),
         web.get("/v1/mandates/{id}", api.guarded("mandates", api.mandate)),
         web.post("/v1/mandates/{id}/revoke", api.guarded("mandates", api.revoke_mandate)),
+        *afterwards.routes(services.afterwards, api.guarded),
     ]
 
 
@@ -162,7 +158,7 @@ class _Api:
 
     async def submit(self, request: web.Request, caller: Caller) -> web.Response:
         """POST /v1/submissions: 201 with the receipt, 200 when the same application was here before."""
-        application = await _read(request, Application)
+        application = await read_body(request, Application)
         assurance = caller.acting.person.assurance if caller.acting else ATTESTED[application.mode]
         receipt = await self._services.intake.accept(caller, application, assurance=assurance, channel="api")
         headers = {"Location": f"/v1/submissions/{receipt.submission_id}"}
@@ -185,20 +181,20 @@ class _Api:
 
     async def look_up(self, request: web.Request, caller: Caller) -> web.Response:
         """POST /v1/certificates/lookup."""
-        asked = await _read(request, LookupRequest)
+        asked = await read_body(request, LookupRequest)
         return _json(_lookup(await self._services.certificates.lookup(caller, asked)))
 
     # --- city codes --------------------------------------------------------------------------------------------
 
     async def resolve_code(self, request: web.Request, caller: Caller) -> web.Response:
         """POST /v1/codes/resolve."""
-        return _json(_resolved(await self._services.codes.resolve(caller, await _read(request, CodeRequest))))
+        return _json(_resolved(await self._services.codes.resolve(caller, await read_body(request, CodeRequest))))
 
     # --- mandates ----------------------------------------------------------------------------------------------
 
     async def record_mandate(self, request: web.Request, caller: Caller) -> web.Response:
         """POST /v1/mandates: 201 with what was recorded."""
-        made = await self._services.mandates.record(caller, await _read(request, PaperMandate))
+        made = await self._services.mandates.record(caller, await read_body(request, PaperMandate))
         headers = {"Location": f"/v1/mandates/{made.mandate.id}"}
         return _json(_mandate(made), status=201, headers=headers)
 
@@ -208,24 +204,13 @@ class _Api:
 
     async def revoke_mandate(self, request: web.Request, caller: Caller) -> web.Response:
         """POST /v1/mandates/{id}/revoke."""
-        asked = await _read(request, Revoking)
+        asked = await read_body(request, Revoking)
         return _json(_mandate(await self._services.mandates.revoke(caller, request.match_info["id"], asked)))
 
 
 def _require_scope(caller: Caller, scope: str) -> None:
     if scope not in caller.scopes:
         raise NotPermitted(f"This token lacks the scope `{scope}`.", code="auth.insufficient_scope")
-
-
-async def _read(request: web.Request, model: type[M]) -> M:
-    if request.content_type != "application/json":
-        problem = FieldProblem("Content-Type", "must be application/json", "media_type")
-        raise InvalidRequest("The body is not JSON.", problems=[problem], code="request.media_type")
-    try:
-        body = await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise BodyTooLarge("The body is larger than this gateway's limit for a request.") from None
-    return parse_json(model, body)
 
 
 # --- answers -----------------------------------------------------------------------------------------------------

@@ -133,6 +133,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_case_messages")),
         sa.UniqueConstraint("submission_id", "kind", "client_reference", name="uq_case_messages_reference"),
     )
+    op.create_table(
+        "ratings",
+        sa.Column("submission_id", sa.String(length=29), nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("client_reference", sa.String(length=64), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("score", sa.Integer(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("message_id", sa.String(length=40), nullable=True),
+        sa.Column("correct_until", sa.BigInteger(), nullable=True),
+        sa.Column("rated_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["message_id"], ["case_messages.id"], name=op.f("fk_ratings_message_id")),
+        sa.ForeignKeyConstraint(["submission_id"], ["submissions.id"], name=op.f("fk_ratings_submission_id")),
+        sa.PrimaryKeyConstraint("submission_id", "role", name=op.f("pk_ratings")),
+    )
     with op.batch_alter_table("blobs", schema=None) as batch_op:
         batch_op.add_column(sa.Column("state", sa.String(length=16), server_default="stored", nullable=False))
         batch_op.add_column(sa.Column("case_id", sa.String(length=29), nullable=True))
@@ -292,6 +307,7 @@ def downgrade() -> None:
         batch_op.drop_column("case_id")
         batch_op.drop_column("state")
 
+    op.drop_table("ratings")
     op.drop_table("case_messages")
     with op.batch_alter_table("case_clocks", schema=None) as batch_op:
         batch_op.drop_index(

@@ -1,0 +1,53 @@
+"""A case in the hands of whoever filed it: found, locked, and nobody else's.
+
+Owns: the question whose case it is, and whether its region has it. Leaves to the services: what may be done with it.
+Everything here is part of the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, select
+
+from gateway.domain.caller import Caller
+from gateway.errors import NotFound
+from gateway.storage.tables import region_numbers, submissions
+from gateway.submissions.materials import owner_of
+from gateway.submissions.story import locked
+
+
+def owned(tx: Connection, caller: Caller, submission_id: str) -> dict[str, Any]:
+    """Return a case of this caller, locked. Raises NotFound, also for a case of somebody else."""
+    require_owner(tx, caller, submission_id)
+    case = locked(tx, submission_id)
+    if case is None:
+        raise _not_there()
+    return case
+
+
+def require_owner(tx: Connection, caller: Caller, submission_id: str) -> None:
+    """Raise NotFound unless this case was filed by this caller. Locks nothing."""
+    query = select(submissions.c.client_id).where(submissions.c.id == submission_id)
+    if tx.execute(query).scalar_one_or_none() != owner_of(caller):
+        raise _not_there()
+
+
+def number_there(tx: Connection, case: Mapping[str, Any]) -> str | None:
+    """Return the handling region's own number of the case; None while it has not got it."""
+    c = region_numbers.c
+    query = select(c.number).where(c.submission_id == case["id"], c.region == case["handling_region"])
+    number: str | None = tx.execute(query).scalar_one_or_none()
+    return number
+
+
+def said_digest(said: Mapping[str, Any]) -> str:
+    """Return the digest of what a request says, by which it is known when it comes again: SHA-256, hex."""
+    return hashlib.sha256(orjson.dumps(dict(said), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _not_there() -> NotFound:
+    return NotFound("There is no such submission of yours.", code="submission.not_found")
