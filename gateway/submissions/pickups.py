@@ -47,10 +47,10 @@ class _Admitted:
 
 @dataclass(frozen=True, slots=True)
 class _Turned:
-    """A pull that is turned away: what its region is told, and why, for us."""
+    """A pull that is turned away: what its region is told, and why, where our evidence may say more than that."""
 
     error: GatewayError
-    why: str
+    why: str = ""
 
 
 class PickupDesk:
@@ -90,13 +90,13 @@ class PickupDesk:
             asked = await pickups.read(pull)
             return await self._answered(self._regions[region_id], pickups, pull, asked)
         except GatewayError as error:
-            return await self._refused(region_id, pickups, pull, asked, _Turned(error, error.detail))
+            return await self._refused(region_id, pickups, pull, asked, _Turned(error))
         except _TurnedAway as turned:
             return await self._refused(region_id, pickups, pull, asked, turned.how)
         except Exception as bug:  # a bug of ours must not answer in another form than the region reads
             log.exception("pull failed unexpectedly", region=region_id)
-            broken = GatewayError("Something went wrong inside the gateway.")
-            return await self._refused(region_id, pickups, pull, asked, _Turned(broken, type(bug).__name__))
+            broken = GatewayError("Something went wrong inside the gateway.", detail=type(bug).__name__)
+            return await self._refused(region_id, pickups, pull, asked, _Turned(broken))
 
     def _pickups(self, region_id: str) -> Pickups | None:
         region = self._regions.get(region_id)
@@ -170,7 +170,8 @@ class PickupDesk:
     ) -> PickupAnswer:
         error = turned.error
         fields = error.fields()
-        log.info("pull refused", region=region, code=error.stable_code, why=turned.why, fields=fields)
+        why = turned.why or error.detail
+        log.info("pull refused", region=region, code=error.stable_code, why=why, fields=fields)
         what = {"path": pull.path, "size": len(pull.body), "fields": fields, **_named(asked)}
         if turned.why:
             what["why"] = turned.why
