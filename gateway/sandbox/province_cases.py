@@ -153,7 +153,7 @@ class Cases:
             },
             "NOT_WITHIN_POWER": {"operResume": "请向有关行政机关申请", "remedyWay": "可在六十日内申请行政复议"},
             "COMPLETED": {"resultType": "办结", "resultResume": "已办结", "resultCertificateIdentifier": "无"},
-            "DELIVERED": {"sendWay": "post"},
+            "DELIVERED": {"sendWay": "邮寄送达"},
         }
         return said.get(step, {})
 
