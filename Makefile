@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types contracts format fresh clean lock bench-start bench-mapping bench-signon programs interop tour
+.PHONY: help run test check lint types contracts format fresh clean lock bench-start bench-mapping bench-signon drill programs interop tour
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -36,6 +36,9 @@ format: $(VENV)/.dev ## format the code
 
 bench-start: $(VENV)/.dev ## measure start-up time and resident memory
 	$(BIN)/python -m bench.start
+
+drill: $(VENV)/.dev ## kill gateways under load, let authorities misbehave, compare the books (SECONDS=60 SEED=1)
+	$(BIN)/python -m bench.drill --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)
 
 bench-mapping: $(VENV)/.dev ## measure the mapping engine: speed, compilation, memory
 	$(BIN)/python -m bench.mapping

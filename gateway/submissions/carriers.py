@@ -99,6 +99,8 @@ class OfSubmissions:
         except GatewayError as error:
             text = f"The receipt of region {region.id} cannot be read."
             raise RegionUncertain(text, detail=str(error.problems), region=region.id) from error
+        if canonical["submission_id"] != errand.claimed.submission_id:
+            raise RegionUncertain(f"Region {region.id} gave the receipt of another case.", region=region.id)
         if max(len(canonical["number"]), len(canonical.get("short_number") or "")) > LONGEST_NUMBER:
             text = f"Region {region.id} gave a number of more than {LONGEST_NUMBER} characters."
             raise RegionUncertain(text, region=region.id)

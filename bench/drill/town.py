@@ -1,0 +1,253 @@
+"""The gateways of one store, the authorities that they deliver to, and everything that is done to them.
+
+Owns: processes that die and come back, authorities that lose answers, double, delay, lie and go down, by a seeded
+plan. Leaves to `load`: filing cases. To `books`: comparing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy.engine import URL, make_url
+
+from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK
+from gateway.sandbox.layout import Choices, Layout, Ports, lay_out
+from gateway.sandbox.neighbourhood import NotReadyError, end, free_ports, wait_until_ready
+
+PLACES = ("foshan", "guangdong")
+"""Authorities that the drill runs: one pushes files first and calls back, one takes signed XML and is polled."""
+STEPS = ("claimed", "sending", "answered", "settling", "settled")
+"""The named steps of a delivery at which a gateway dies; `arrived` is a sixth, which only the authority sees."""
+ARRIVED = "arrived"
+PASSWORD = "PEARL_STORE_PASSWORD"  # noqa: S105 - the variable's name
+DELIVERY = {
+    "lease_seconds": 2.5, "first_delay_seconds": 0.1, "longest_delay_seconds": 1, "breaker_seconds": 0.5,
+    "attempts": 200,
+}  # fmt: skip
+LIMITS = {"timeout_seconds": 1.5, "settle_seconds": 0.5, "requests_per_second": 500, "concurrency": 8}
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(slots=True)
+class Gateway:
+    """One gateway process, which comes back whenever it died."""
+
+    layout: Layout
+    secrets: Mapping[str, str]
+    process: asyncio.subprocess.Process | None = None
+    step: str = "none"
+    killed: bool = False
+    ready: bool = False
+
+    async def start(self) -> None:
+        """Start it for good, and wait until it is ready, however busy the machine is."""
+        process = await self.launch("none", 1)
+        while process.returncode is None and not self.ready:
+            await self.coming_up(process)
+        if not self.ready:
+            raise NotReadyError(f"{self.layout.folder} ended with {process.returncode}")
+
+    async def launch(self, step: str, count: int) -> asyncio.subprocess.Process:
+        """Start it; it dies when it reaches the step for the count-th time, perhaps before it is ready."""
+        self.step, self.killed, self.ready = step, False, False
+        with (self.layout.folder / "gateway.log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "bench.drill.dying", str(self.layout.config), step, str(count),
+                stdout=log, stderr=log, env={**os.environ, "PYTHONUNBUFFERED": "1", **self.secrets},
+            )  # fmt: skip
+        return self.process
+
+    async def coming_up(self, process: asyncio.subprocess.Process) -> None:
+        """Note when it is ready, if it lives to be."""
+        with suppress(NotReadyError):
+            await wait_until_ready(process, self.layout)
+            self.ready = True
+
+    def kill(self) -> bool:
+        """Kill it where it stands. Return False when it is dead, or not ready yet: a start is short in a long life."""
+        if self.process is None or self.process.returncode is not None or not self.ready:
+            return False
+        self.killed = True
+        self.process.kill()
+        return True
+
+
+@dataclass(slots=True)
+class Town:
+    """One store's gateways and the authorities around them."""
+
+    name: str
+    gateways: list[Gateway]
+    authorities: Mapping[str, web.Application]
+    chance: random.Random
+    counts: Counter[str] = field(default_factory=Counter)
+    """What was done: deaths by step, faults by mode."""
+    cut: bool = False
+    """Kill a gateway when the next case arrives at an authority."""
+
+    # --- gateways ----------------------------------------------------------------------------------------------
+
+    async def keep_alive(self, gateway: Gateway, over: asyncio.Event) -> None:
+        """Start a gateway again whenever it died, each time to die at another step, until the drill is over."""
+        steps = list(STEPS)
+        self.chance.shuffle(steps)
+        while not over.is_set():
+            step = steps.pop() if steps else self.chance.choice(STEPS)
+            process = await gateway.launch(step, self.chance.randint(1, 4))
+            dying, ending = asyncio.create_task(process.wait()), asyncio.create_task(over.wait())
+            coming = asyncio.create_task(gateway.coming_up(process))
+            done, pending = await asyncio.wait({dying, ending}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (*pending, coming):
+                task.cancel()
+            if dying in done:
+                self._buried(gateway, dying.result())
+
+    def _buried(self, gateway: Gateway, code: int) -> None:
+        """Count a death. One that nobody ordered ends the drill."""
+        if code != -signal.SIGKILL:
+            tail = (gateway.layout.folder / "gateway.log").read_text(encoding="utf-8")[-3000:]
+            raise RuntimeError(f"a gateway ended by itself with {code}:\n{tail}")
+        self.counts["killed at random" if gateway.killed else f"died {gateway.step}"] += 1
+
+    async def heal(self) -> None:
+        """Let everybody behave, and every gateway run that does not die any more."""
+        self.cut = False
+        for app in self.authorities.values():
+            app[MISBEHAVIOUR].clear()
+        for gateway in self.gateways:
+            if gateway.process is not None:
+                await end(gateway.process)
+            await gateway.start()
+
+    async def stop(self) -> None:
+        """End every process by its pid."""
+        await asyncio.gather(*(end(one.process) for one in self.gateways if one.process is not None))
+
+    # --- faults ------------------------------------------------------------------------------------------------
+
+    async def trouble(self, over: asyncio.Event) -> None:
+        """Do something to somebody every moment, by the seeded plan, until the drill is over."""
+        deeds = (self._kill, self._cut, *(self._order,) * 4)
+        while not over.is_set():
+            self.chance.choice(deeds)()
+            pause = self.chance.uniform(0.2, 1.2)
+            try:
+                async with asyncio.timeout(pause):
+                    await over.wait()
+            except TimeoutError:
+                continue
+
+    def _kill(self) -> None:
+        self.chance.choice(self.gateways).kill()
+
+    def _cut(self) -> None:
+        self.cut = True
+
+    def _order(self) -> None:
+        mode, times, seconds = self.chance.choice(
+            [("lost_answer", 4, 1.0), ("slow", 3, 2.0), ("garbage", 3, 1.0), ("duplicate_callback", 6, 1.0),
+             ("down", 6, 1.0), ("lie", 4, 1.0)]
+        )  # fmt: skip
+        wrong = self.authorities[self.chance.choice(PLACES)][MISBEHAVIOUR]
+        wrong.seconds = seconds
+        wrong.order(mode, self.chance.randint(1, times))
+        self.counts[mode] += 1
+
+    def arrived(self) -> None:
+        """Kill a gateway while a case is at the authority, when that was ordered."""
+        if self.cut:
+            self.cut = False
+            if self.chance.choice(self.gateways).kill():
+                self.counts[f"died {ARRIVED}"] += 1
+
+
+@asynccontextmanager
+async def town(name: str, folder: Path, store_url: str, replicas: int, chance: random.Random) -> AsyncIterator[Town]:
+    """Lay out a town, run its authorities, and end every process on the way out. Gateways are not started yet."""
+    layouts = _layouts(folder, store_url, replicas)
+    secrets = {PASSWORD: str(make_url(store_url).password or "none")}
+    made = Town(name, [Gateway(layout, secrets) for layout in layouts], {}, chance)
+    runners: list[web.AppRunner] = []
+    apps: dict[str, web.Application] = {}
+    try:
+        for place in PLACES:
+            apps[place] = _authority(layouts[0], place, made)
+            runners.append(web.AppRunner(apps[place], access_log=None, shutdown_timeout=1))
+            await runners[-1].setup()
+            await web.TCPSite(runners[-1], "127.0.0.1", layouts[0].ports.authorities[place]).start()
+        made.authorities = apps
+        yield made
+    finally:
+        await made.stop()
+        await asyncio.gather(*(runner.cleanup() for runner in runners))
+
+
+def _authority(layout: Layout, place: str, around: Town) -> web.Application:
+    settings = next(one for one in layout.authorities if one.region == place)
+    app: web.Application = import_module(f"adapters.{place}.sandbox").build_authority(settings)
+    wrong = app[MISBEHAVIOUR]
+    wrong.known = {**wrong.known, "lie": "answers a question with the answer to the one before"}
+    earlier: dict[str, web.Response] = {}
+
+    @web.middleware
+    async def watched(request: web.Request, handler: Handler) -> web.StreamResponse:
+        kind = f"{request.method} {request.path.rsplit('/', 1)[0]} {request.headers.get('SOAPAction', '')}"
+        if submits(request):
+            around.arrived()
+        if kind in earlier and not request.path.startswith("/control") and wrong.due("lie"):
+            told = earlier[kind]
+            return web.Response(status=told.status, body=told.body, headers={"Content-Type": told.content_type})
+        answer = await handler(request)
+        if isinstance(answer, web.Response):
+            earlier[kind] = answer
+        return answer
+
+    app.middlewares.append(watched)
+    return app
+
+
+def submits(request: web.Request) -> bool:
+    """Recognise the message that carries a case, in either region's protocol."""
+    return request.path.endswith("/cases") or "SubmitCase" in request.headers.get("SOAPAction", "")
+
+
+def books_of(app: web.Application) -> Mapping[str, Any]:
+    """Return what an authority has in its books."""
+    return {book: app[NOTEBOOK].entries(book) for book in ("cases", "arrivals", "events")}
+
+
+def _layouts(folder: Path, store_url: str, replicas: int) -> list[Layout]:
+    """Lay out one folder a process. Replicas share store, keys, blobs and authorities; only their ports differ."""
+    first = free_ports()
+    bare = make_url(store_url)
+    secret = None if bare.password is None else f"env:{PASSWORD}"
+    address = URL.create(bare.drivername, bare.username, None, bare.host, bare.port, bare.database, bare.query)
+    choices = Choices(
+        store_url=address.render_as_string(), store_password=secret, pace=0.05, delivery=DELIVERY, limits=LIMITS
+    )
+    layouts = [lay_out(folder, first, choices)]
+    for number in range(1, replicas):
+        own = free_ports([])
+        replica = _sharing(folder, folder / f"replica-{number}")
+        layouts.append(lay_out(replica, Ports(own.public, own.admin, first.authorities), choices))
+    return layouts
+
+
+def _sharing(source: Path, target: Path) -> Path:
+    target.mkdir()
+    for shared in ("keys", "blobs"):
+        (source / shared).mkdir(exist_ok=True)
+        (target / shared).symlink_to(source / shared)
+    return target
