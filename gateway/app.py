@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -52,7 +52,7 @@ from gateway.opening import (
     registered_clients,
 )
 from gateway.ports import Clock
-from gateway.regions import following, read_again
+from gateway.regions import Region, following, read_again
 from gateway.storage import Store
 from gateway.storage.blobs import Blobs, open_blob_store
 from gateway.submissions.attempt import Attempts, StepObserver, unobserved
@@ -61,6 +61,7 @@ from gateway.submissions.complaints import Complaints
 from gateway.submissions.delivery import DeliveryWorker, Timing
 from gateway.submissions.disposal import Disposal, Terms
 from gateway.submissions.events import EventLog
+from gateway.submissions.followups import Followups
 from gateway.submissions.inbox import Inbox
 from gateway.submissions.intake import Intake
 from gateway.submissions.materials import Materials
@@ -70,14 +71,17 @@ from gateway.submissions.ratings import Ratings
 from gateway.submissions.retry import RetryPolicy
 from gateway.submissions.story import retold
 from gateway.submissions.stream import Stream
+from gateway.submissions.supplements import Supplements
 from gateway.submissions.timekeeping import CaseClocks, Timekeeper
 from gateway.submissions.uploads import UploadLimits, Uploads
+from gateway.submissions.withdrawals import Withdrawals
 from gateway.telemetry import Metrics
 from gateway.tls import PublicTls, read_tls
 from gateway.versions import Versions
 from gateway.web import middlewares, routes
 from gateway.web.account import AccountServices
 from gateway.web.api.afterwards import Afterwards
+from gateway.web.api.followups import FollowupServices
 from gateway.web.api.handlers import ApiServices, Authenticate
 from gateway.web.pages import Pages
 from gateway.web.peer import connection_of
@@ -189,7 +193,6 @@ async def build_app(
             materials=materials, mandates=mandates, events=events, sealer=sealer, references=references, clock=clock,
             nudge=worker.nudge, refuse_blocked=blocks.refuse_blocked,
         )  # fmt: skip
-        cases = Cases(store, sealer)
         afterwards = Afterwards(
             ratings=Ratings(
                 store=store, regions=regions, events=events, sealer=sealer, calendars=calendars.now, clock=clock,
@@ -199,6 +202,16 @@ async def build_app(
                 store=store, regions=regions, events=events, sealer=sealer, clock=clock, nudge=worker.nudge
             ),
         )  # fmt: skip
+        cases = Cases(store, sealer, data.items, partial(_carries, regions))
+        desk = Followups(
+            store=store, items=data.items, regions=regions, grants=data.grants, mandates=mandates, sealer=sealer,
+            clock=clock,
+        )  # fmt: skip
+        supplements = Supplements(
+            desk, materials=materials, bases=data.bases, events=events, references=references,
+            pinned=versions.pinned, nudge=worker.nudge,
+        )  # fmt: skip
+        withdrawals = Withdrawals(desk, events=events, nudge=worker.nudge)
         certificates = CertificateLookup(
             store=store, types=data.types, regions=regions, grants=data.grants, bases=data.bases,
             mandates=mandates, references=references, clock=clock,
@@ -230,6 +243,7 @@ async def build_app(
             intake=intake, cases=cases, materials=materials, uploads=uploads, certificates=certificates,
             codes=codes, mandates=MandateDesk(mandates, data.items, data.grants, clock), stream=stream,
             store=store, clock=clock, afterwards=afterwards,
+            followups=FollowupServices(supplements, withdrawals),
         )  # fmt: skip
         clerks = WindowServices(
             items=data.items, block_of=blocks.of,
@@ -314,6 +328,12 @@ def _terms(config: Config) -> Terms:
         orphan=timedelta(hours=config.materials.orphan_hours),
         retention=timedelta(days=config.materials.retention_days),
     )
+
+
+def _carries(regions: Mapping[str, Region], region: str) -> frozenset[str]:
+    """Return the kinds of messages about a case that a region's wire takes."""
+    messages = regions[region].adapter.messages if region in regions else None
+    return frozenset() if messages is None else messages.kinds
 
 
 def _schedule(config: Config) -> Schedule:

@@ -98,6 +98,7 @@ submissions = Table(
     Column("digest", String(64), nullable=False),
     Column("state", String(32), nullable=False),
     Column("mode", String(16), nullable=False),
+    Column("purpose_code", String(64), nullable=False, server_default=""),  # of the grant that it was filed under
     Column("channel", String(16), nullable=False),
     Column("origin_code", String(12), nullable=False),
     Column("window_id", String(64)),

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
-from gateway.domain.submission import State
+from gateway.domain.submission import State, leads_to
 from gateway.errors import GatewayError, MappingFailed, NotOffered, RegionUncertain, RegionUnreachable
 from gateway.mapping.library import PackSet
 from gateway.ports import CaseMessage, CaseMessages, RegionDocument, SubmissionOrder, SubmissionTarget
@@ -23,6 +23,7 @@ from gateway.submissions.conflicts import LONGEST_NUMBER
 from gateway.submissions.events import EventLog, remember_number
 from gateway.submissions.parcels import Parcel, Parcels
 from gateway.submissions.queue import Claim
+from gateway.submissions.story import locked
 
 MESSAGE_DELIVERED = "message.delivered"
 """The fact that the region has a message about the case."""
@@ -140,12 +141,21 @@ class OfMessages:
         return {}
 
     def delivered(self, tx: Connection, claimed: Claim, answer: Answer, now: datetime) -> None:
-        """Write down that the region has it. A complete supplement is a step of the case's life."""
+        """Write down that the region has it. What completes an answer to a notice is a step of the case's life.
+
+        What follows a tolerant acceptance is none: the region says when it is content.
+        """
         detail = {"kind": claimed.kind, "message": claimed.message_id, "how": answer.how, "attempt": claimed.attempt}
-        if claimed.kind == "supplement" and self._parcels.is_complete(tx, _message_id(claimed)):
+        if claimed.kind == "supplement" and self._answers_notice(tx, claimed):
             self._events.ours(tx, claimed.submission_id, State.SUPPLEMENTED, now, detail)
         else:
             self._events.note(tx, claimed.submission_id, MESSAGE_DELIVERED, now, detail)
+
+    def _answers_notice(self, tx: Connection, claimed: Claim) -> bool:
+        if not self._parcels.is_complete(tx, _message_id(claimed)):
+            return False
+        case = locked(tx, claimed.submission_id)
+        return case is not None and leads_to(State(case["state"]), State.SUPPLEMENTED)
 
 
 def carriers(parcels: Parcels, events: EventLog) -> Mapping[bool, Carrier]:

@@ -5,26 +5,30 @@ Owns: reading cases back for the caller who filed them. A case of somebody else 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
 
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.caller import Caller
+from gateway.domain.clocks import ClockName
+from gateway.domain.item import Item
 from gateway.domain.sensitive import mask_name, mask_number
-from gateway.domain.submission import State, holder
+from gateway.domain.submission import State, holder, leads_to
 from gateway.errors import NotFound
 from gateway.storage import Store
-from gateway.storage.tables import deliveries, region_numbers, submission_events, submissions
+from gateway.storage.tables import case_messages, deliveries, region_numbers, submission_events, submissions
+from gateway.submissions import queue
 from gateway.submissions.materials import owner_of
 from gateway.submissions.parcels import open_body
-from gateway.submissions.queue import SUBMISSION
 from gateway.submissions.ratings import RatingView, ratings_shown
-from gateway.submissions.story import open_detail
+from gateway.submissions.story import Story, open_detail, tell
 from gateway.submissions.timekeeping import ClockView, clocks_shown
+from gateway.submissions.wanted import NOTICE, Wanted, what_is_asked
+from gateway.submissions.withdrawals import is_still_here
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +81,55 @@ class CaseView:
     region_numbers: Sequence[Mapping[str, str | None]]
     timeline: Sequence[TimelineEntry]
     clocks: Sequence[ClockView]
+    supplement: SupplementView | None
+    special: LimitView | None
+    extension: LimitView | None
+    messages: Sequence[Mapping[str, Any]]
+    can: Sequence[str]
     ratings: Sequence[RatingView] = ()
 
 
-class Cases:
-    """Reads cases for those who filed them."""
+@dataclass(frozen=True, slots=True)
+class SupplementView:
+    """What the handling region waits for: why, until when, and of each material whether it was given.
 
-    def __init__(self, store: Store, sealer: Sealer) -> None:
+    `why` is `notice` or `tolerance`. `on_paper`: its wire takes no supplements. With no materials, any will do.
+    """
+
+    why: str
+    due_on: date | None
+    reason: str | None
+    basis: str | None
+    materials: Sequence[Wanted]
+    complete: bool
+    on_paper: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LimitView:
+    """How long a special procedure or an extension lasts, in the region's words: days, unit `G` or `Z`, last day."""
+
+    since: datetime
+    days: int | None
+    unit: str | None
+    due_on: str | None
+    reason: str | None
+
+
+class Cases:
+    """Reads cases for those who filed them. `carries` gives the kinds of messages that a region's wire takes."""
+
+    def __init__(
+        self,
+        store: Store,
+        sealer: Sealer,
+        items: Mapping[str, Item] | None = None,
+        carries: Callable[[str], Container[str]] = lambda _region: (),
+    ) -> None:
         self._store = store
         self._sealer = sealer
+        self._items = items or {}
+        self._carries = carries
 
     async def show(self, caller: Caller, submission_id: str) -> CaseView:
         """Return one case with its timeline. Raises NotFound, also for a case of another filer."""
@@ -102,7 +146,12 @@ class Cases:
         row = tx.execute(query).mappings().one_or_none()
         if row is None:
             raise NotFound("There is no such submission of yours.", code="submission.not_found")
-        applicant = open_body(self._sealer, row["id"], row["body"])["applicant"]
+        body = open_body(self._sealer, row["id"], row["body"])
+        applicant = body["applicant"]
+        story, _ = tell(tx, {str(name): value for name, value in row.items()}, self._sealer)
+        clocks = clocks_shown(tx, row["id"], row["handling_code"])
+        delivery, messages = _delivery(tx, row["id"]), _messages(tx, row["id"])
+        supplement = self._supplement(tx, story, row, body, clocks)
         return CaseView(
             id=row["id"],
             reference=row["client_reference"],
@@ -114,12 +163,51 @@ class Cases:
             document_number=mask_number(applicant["document"]["number"]),
             created_at=row["created_at"],
             updated_at=row["updated_at"],
-            delivery=_delivery(tx, row["id"]),
+            delivery=_shown(delivery),
             region_numbers=_numbers(tx, row["id"]),
             timeline=self._timeline(tx, row["id"]),
-            clocks=clocks_shown(tx, row["id"], row["handling_code"]),
+            clocks=clocks,
+            supplement=supplement,
+            special=_limit(story, State.SPECIAL),
+            extension=_limit(story, State.EXTENDED),
+            messages=messages,
+            can=list(self._can(row, delivery, messages, supplement)),
             ratings=ratings_shown(tx, self._sealer, row["id"]),
         )
+
+    def _supplement(
+        self, tx: Connection, story: Story, row: RowMapping, body: Mapping[str, Any], clocks: Sequence[ClockView]
+    ) -> SupplementView | None:
+        asked = what_is_asked(tx, story, self._items.get(row["item_code"]), body)
+        if asked is None:
+            return None
+        name = ClockName.SUPPLEMENT if asked.why == NOTICE else ClockName.TOLERANCE
+        return SupplementView(
+            why=asked.why,
+            due_on=next((clock.due_on for clock in clocks if clock.name == name), None),
+            reason=asked.reason,
+            basis=asked.basis,
+            materials=asked.materials,
+            complete=asked.named and not asked.missing(),
+            on_paper="supplement" not in self._carries(row["handling_region"]),
+        )
+
+    def _can(
+        self,
+        row: RowMapping,
+        delivery: Mapping[str, Any],
+        messages: Sequence[Mapping[str, Any]],
+        supplement: SupplementView | None,
+    ) -> Iterator[str]:
+        """Yield what the filer can do about the case now."""
+        here, carried = is_still_here(delivery), self._carries(row["handling_region"])
+        asked = any(m["kind"] == "withdrawal" and m["state"] not in {"cancelled", "dead"} for m in messages)
+        if supplement is not None and not supplement.on_paper:
+            yield "supplement"
+        if here or ("withdrawal" in carried and not asked and leads_to(State(row["state"]), State.WITHDRAWN)):
+            yield "withdrawal"
+        if here and row["mode"] == "collect":
+            yield "return"
 
     def _timeline(self, tx: Connection, submission_id: str) -> list[TimelineEntry]:
         c = submission_events.c
@@ -155,10 +243,32 @@ class Cases:
 
 def _delivery(tx: Connection, submission_id: str) -> dict[str, Any]:
     c = deliveries.c
-    columns = (c.state, c.attempt, c.due, c.last_code, c.last_text)
-    query = select(*columns).where(c.submission_id == submission_id, c.kind == SUBMISSION)
-    row = tx.execute(query).mappings().one()
+    columns = (c.state, c.attempt, c.sent_at, c.last_code, c.last_text)
+    query = select(*columns).where(c.submission_id == submission_id, c.kind == queue.SUBMISSION)
+    return dict(tx.execute(query).mappings().one())
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"state": row["state"], "attempts": row["attempt"], "code": row["last_code"], "text": row["last_text"]}
+
+
+def _messages(tx: Connection, submission_id: str) -> list[dict[str, Any]]:
+    """Return what was said of the case later, the oldest first. What no region was to be told has no state."""
+    c, d = case_messages.c, deliveries.c
+    columns = (c.id, c.kind, c.client_reference.label("reference"), c.created_at, d.state)
+    joined = select(*columns).outerjoin(deliveries, d.message_id == c.id).where(c.submission_id == submission_id)
+    rows = tx.execute(joined.order_by(c.created_at, c.id)).mappings()
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+def _limit(story: Story, state: State) -> LimitView | None:
+    """Return what the last step into that state says of its length; None when there was none."""
+    step = next((report for report in reversed(story.standing.steps) if report.state is state), None)
+    if step is None:
+        return None
+    said = story.detail(step.key)
+    limit = said.get("limit") or {}
+    return LimitView(step.at, limit.get("days"), limit.get("unit"), said.get("due_on"), said.get("reason"))
 
 
 def _numbers(tx: Connection, submission_id: str) -> list[Mapping[str, str | None]]:

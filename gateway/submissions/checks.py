@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
-from typing import Any
+from typing import Any, Protocol
 
 import jsonschema_rs
 
@@ -18,7 +18,7 @@ from gateway.domain.identity import Assurance
 from gateway.domain.item import Item, Office
 from gateway.domain.region import place_of
 from gateway.errors import FieldProblem
-from gateway.submissions.application import Application
+from gateway.submissions.application import Application, PartyNamed
 
 _ORGANISATION_DOCUMENTS = frozenset({"USCC", "HK_BRN"})
 
@@ -37,6 +37,13 @@ class FormChecker:
         for error in self._validators[item.code].iter_errors(dict(form)):
             path = ".".join(str(part) for part in error.instance_path)
             yield from _of_schema(path, error.kind)
+
+    def correction_problems(self, item: Item | None, form: Mapping[str, str]) -> Iterator[FieldProblem]:
+        """Yield one problem per wrong field of a correction, which need not name every field that is required."""
+        if item is None and form:
+            yield FieldProblem("form", "cannot be checked: the item is in the catalogue no more", "unknown_item")
+        elif item is not None:
+            yield from (problem for problem in self.problems(item, form) if problem.code != "missing")
 
 
 def _of_schema(path: str, kind: Any) -> Iterator[FieldProblem]:
@@ -75,9 +82,23 @@ def applicant_problems(application: Application, today: date) -> Iterator[FieldP
         yield FieldProblem("applicant.document.number", problem, "check_digit")
 
 
-def agent_problems(application: Application, today: date) -> Iterator[FieldProblem]:
+class Filed(Protocol):
+    """What somebody may hand in for somebody else: an application, or a message about a case."""
+
+    @property
+    def agent(self) -> PartyNamed | None:
+        """Who files."""
+        ...
+
+    @property
+    def mandate(self) -> str | None:
+        """By which mandate."""
+        ...
+
+
+def agent_problems(filed: Filed, today: date) -> Iterator[FieldProblem]:
     """Check that an agent and a mandate come together, and that the agent's document is well formed."""
-    agent, mandate = application.agent, application.mandate
+    agent, mandate = filed.agent, filed.mandate
     if agent is not None and mandate is None:
         yield FieldProblem("mandate", "is required when an agent files for the applicant", "missing")
     if agent is None and mandate is not None:

@@ -307,6 +307,7 @@ class Intake:
             "digest": checked.digest,
             "state": State.COLLECTED,
             "mode": checked.application.mode,
+            "purpose_code": checked.application.purpose_code,
             "channel": checked.channel,
             "origin_code": checked.caller.origin_code,
             "window_id": checked.caller.window_id,

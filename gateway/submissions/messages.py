@@ -56,7 +56,19 @@ def enqueue(tx: Connection, sealer: Sealer, message: Message, now: datetime) -> 
 
     Raises Conflict when the reference stands for another message.
     """
-    earlier = _earlier(tx, message)
+    written = keep(tx, sealer, message, now)
+    if written.replayed:
+        return written
+    _attach(tx, message, written.message_id)
+    tx.execute(deliveries.insert().values(_delivery(message, written.message_id, now)))
+    if _is_there(tx, message):
+        queue.wake_next(tx, message.submission_id, now)
+    return written
+
+
+def keep(tx: Connection, sealer: Sealer, message: Message, now: datetime) -> Queued:
+    """Write a message that no region is to be told. Otherwise as `enqueue`."""
+    earlier = said_before(tx, message)
     if earlier is not None:
         return Queued(earlier, replayed=True)
     message_id = "CM" + secrets.token_hex(16)
@@ -71,14 +83,11 @@ def enqueue(tx: Connection, sealer: Sealer, message: Message, now: datetime) -> 
         "created_at": now,
     }
     tx.execute(case_messages.insert().values(row))
-    _attach(tx, message, message_id)
-    tx.execute(deliveries.insert().values(_delivery(message, message_id, now)))
-    if _is_there(tx, message):
-        queue.wake_next(tx, message.submission_id, now)
     return Queued(message_id, replayed=False)
 
 
-def _earlier(tx: Connection, message: Message) -> str | None:
+def said_before(tx: Connection, message: Message) -> str | None:
+    """Return the id of the message that holds this reference. Raises Conflict when it says something else."""
     c = case_messages.c
     same = (c.submission_id == message.submission_id, c.kind == message.kind, c.client_reference == message.reference)
     row = tx.execute(select(c.id, c.digest).where(*same)).one_or_none()

@@ -43,6 +43,7 @@ _COLUMNS = (
     submissions.c.last_seq,
     submissions.c.head,
     submissions.c.parent_id,
+    submissions.c.mode,
     submissions.c.created_at,
     submissions.c.updated_at,
 )
@@ -52,9 +53,9 @@ _COLUMNS = (
 class Story:
     """A case as it stands after its last event, inside the transaction that recorded it.
 
-    `case` has id, client_id, item_code, handling_region, handling_code, parent_id, created_at and `state`, where the
-    case stood before. `standing` is where it stands now; its steps name their reports, and `detail` tells what one of
-    them said in the canonical words (mappings/vocabulary.toml, [event]).
+    `case` has id, client_id, item_code, handling_region, handling_code, parent_id, mode, created_at and `state`, where
+    the case stood before. `standing` is where it stands now; its steps name their reports, and `detail` tells what one
+    of them said in the canonical words (mappings/vocabulary.toml, [event]).
     """
 
     case: Mapping[str, Any]
@@ -75,6 +76,12 @@ class Story:
     def seq(self, key: str) -> int:
         """Return the number in the timeline of the report of this key."""
         return self._sealed[key][0]
+
+    def facts(self, tx: Connection, kind: str, after: int = 0) -> list[dict[str, Any]]:
+        """Return what the facts of this kind say that stand in the timeline behind that number."""
+        c, case = submission_events.c, str(self.case["id"])
+        query = select(c.seq, c.detail).where(c.submission_id == case, c.kind == kind, c.seq > after).order_by(c.seq)
+        return [open_detail(self._sealer, case, row.seq, row.detail) for row in tx.execute(query)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,10 @@ from gateway.submissions.intake import Intake, Receipt
 from gateway.submissions.materials import Materials
 from gateway.submissions.stream import Stream
 from gateway.submissions.uploads import Uploads
-from gateway.web.api import afterwards, events, materials
+from gateway.web.api import afterwards, events, followups, materials
 from gateway.web.api.answers import json_answer as _json
 from gateway.web.api.bodies import read_body
+from gateway.web.api.followups import FollowupServices
 from gateway.web.api.items import BlockOf, ItemAnswers
 
 Authenticate = Callable[[web.Request], Awaitable[Caller]]
@@ -75,6 +76,7 @@ class ApiServices:
     afterwards: afterwards.Afterwards
     store: Store
     clock: Clock
+    followups: FollowupServices
 
 
 def routes(services: ApiServices) -> list[web.RouteDef]:
@@ -95,6 +97,7 @@ def routes(services: ApiServices) -> list[web.RouteDef]:
         web.get("/v1/mandates/{id}", api.guarded("mandates", api.mandate)),
         web.post("/v1/mandates/{id}/revoke", api.guarded("mandates", api.revoke_mandate)),
         *afterwards.routes(services.afterwards, api.guarded),
+        *followups.routes(services.followups, api.guarded),
     ]
 
 

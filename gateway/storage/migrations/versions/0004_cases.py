@@ -218,6 +218,7 @@ def upgrade() -> None:
         )
 
     with op.batch_alter_table("submissions", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("purpose_code", sa.String(length=64), server_default="", nullable=False))
         batch_op.add_column(sa.Column("head", sa.String(length=64), server_default="", nullable=False))
         batch_op.add_column(sa.Column("parent_id", sa.String(length=29), nullable=True))
         batch_op.create_index("ix_submissions_parent", ["parent_id"], unique=False)
@@ -247,6 +248,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_submissions_parent")
         batch_op.drop_column("parent_id")
         batch_op.drop_column("head")
+        batch_op.drop_column("purpose_code")
 
     with op.batch_alter_table("submission_materials", schema=None) as batch_op:
         batch_op.drop_constraint(batch_op.f("fk_submission_materials_message_id"), type_="foreignkey")
