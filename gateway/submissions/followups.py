@@ -34,8 +34,6 @@ from gateway.submissions.checks import agent_problems
 from gateway.submissions.materials import owner_of
 from gateway.submissions.parcels import open_body
 
-ON_PAPER = "submission.on_paper"
-
 
 class Said(Edge):
     """What every message about a case carries: the caller's own number for it, and an agent where one speaks."""
@@ -128,7 +126,7 @@ class Followups:
         messages = region.adapter.messages
         if messages is None or kind not in messages.kinds:
             text = f"Region {region.id} takes a {kind} on paper only: {where}, with the region's number of the case."
-            raise NotOffered(text, code=ON_PAPER, region=region.id)
+            raise NotOffered(text, code="submission.on_paper", region=region.id)
         return region
 
     def speaker_problems(self, caller: Caller, mine: Mine, said: Said, today: date) -> Iterator[FieldProblem]:

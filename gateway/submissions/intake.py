@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -42,7 +42,7 @@ from gateway.storage import Store
 from gateway.storage.store import insert_into
 from gateway.storage.tables import consents, daily_sequences, deliveries, submission_materials, submissions
 from gateway.submissions import checks
-from gateway.submissions.application import Application, Consent, utc_text
+from gateway.submissions.application import Application, Consent, MaterialReference, utc_text
 from gateway.submissions.events import EventLog
 from gateway.submissions.materials import Blob, Materials, owner_of
 from gateway.submissions.parcels import seal_body
@@ -142,7 +142,7 @@ class Intake:
         self._check(caller, application, item, office, assurance, received_at)
         grounds = self._may_cross(caller, application, item, office, received_at)
         _all_found(application, blobs)
-        _not_too_large(application, blobs, region)
+        not_too_large(application.materials, blobs, region)
         checked = _Checked(
             caller, application, item, office, region, region.packs.now(), channel, received_at, digest, grounds, blobs
         )  # fmt: skip
@@ -425,13 +425,13 @@ def _all_found(application: Application, blobs: Mapping[str, Blob]) -> None:
     problems = [
         problem
         for position, material in enumerate(application.materials)
-        if (problem := _unusable(f"materials.{position}.blob", blobs.get(material.blob)))
+        if (problem := unusable(f"materials.{position}.blob", blobs.get(material.blob)))
     ]
     if problems:
         raise InvalidRequest("Some materials were not uploaded.", problems=problems)
 
 
-def _unusable(field: str, blob: Blob | None) -> FieldProblem | None:
+def unusable(field: str, blob: Blob | None) -> FieldProblem | None:
     """Say why a blob cannot be referred to; None when it can."""
     if blob is None:
         return FieldProblem(field, "is no upload of this caller; POST /v1/blobs first", "unknown_blob")
@@ -442,9 +442,9 @@ def _unusable(field: str, blob: Blob | None) -> FieldProblem | None:
     return None
 
 
-def _not_too_large(application: Application, blobs: Mapping[str, Blob], region: Region) -> None:
+def not_too_large(materials: Sequence[MaterialReference], blobs: Mapping[str, Blob], region: Region) -> None:
     """Refuse at the counter what the region's wire cannot carry, and not at three in the morning."""
-    sizes = [blobs[material.blob].size for material in application.materials]
+    sizes = [blobs[material.blob].size for material in materials]
     problems = list(checks.size_problems(sizes, region.id, region.limits.material_bytes))
     if problems:
         raise InvalidRequest("The region does not take files as large as this.", problems=problems)

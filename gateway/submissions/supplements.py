@@ -7,7 +7,6 @@ transaction that writes message, delivery, event, consent and evidence. Leaves t
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,13 +33,14 @@ from gateway.submissions.attempt import Pinned
 from gateway.submissions.checks import FormChecker
 from gateway.submissions.events import EventLog
 from gateway.submissions.followups import Followups, Mine, Said, by_mandate, refuse
+from gateway.submissions.intake import not_too_large, unusable
 from gateway.submissions.materials import Blob, Materials, owner_of
 from gateway.submissions.messages import Message, Queued, enqueue, said_before
+from gateway.submissions.owned import said_digest
 from gateway.submissions.story import locked, tell
 from gateway.submissions.wanted import HANDED_IN, Asked, what_is_asked
 
 KIND = "supplement"
-_NOT_ASKED = "submission.not_asked"
 
 
 class Supplement(Said):
@@ -125,6 +125,7 @@ class Supplements:
         self._desk.require_wire(checked.mine, KIND, "hand it in at the window of the authority")
         asked = await self._desk.store.read(lambda tx: self._asked(tx, checked.mine))
         self._check(checked, asked)
+        not_too_large(said.materials, checked.blobs, checked.region)
         given = await self._desk.store.read(lambda tx: self._consents(tx, checked))
         checked = replace(checked, grounds=self._may_cross(checked, given))
         await self._try(checked)
@@ -223,7 +224,10 @@ class Supplements:
         self._desk.require_mandate(tx, checked.mine, checked.said, now)
         missing = asked.missing(material.code for material in checked.said.materials)
         complete = not missing and checked.said.complete is not False
-        queued = enqueue(tx, self._desk.sealer, _message(checked, complete=complete), now)
+        kept = self._materials.belong(tx, checked.mine.id, [checked.blobs[m.blob] for m in checked.said.materials])
+        files = [(material.code, kept[material.blob]) for material in checked.said.materials]
+        message = replace(_message(checked, complete=complete), materials=files)
+        queued = enqueue(tx, self._desk.sealer, message, now)
         codes = [material.code for material in checked.said.materials]
         detail = {"message": queued.message_id, "materials": codes, "complete": complete, **by_mandate(checked.said)}
         self._events.note(tx, checked.mine.id, HANDED_IN, now, detail)
@@ -261,7 +265,7 @@ class Supplements:
 
 def _not_asked(mine: Mine) -> Conflict:
     text = f"The region waits for nothing of the applicant now; the case is {mine.row['state']}."
-    return Conflict(text, code=_NOT_ASKED)
+    return Conflict(text, code="submission.not_asked")
 
 
 def _crossing_problems(checked: _Checked, kept: set[str]) -> Iterator[FieldProblem]:
@@ -280,9 +284,8 @@ def _material_problems(checked: _Checked, known: Sequence[str]) -> Iterator[Fiel
         if material.code not in known:
             reason = f"is not asked for; asked for: {', '.join(known) or 'no material'}"
             yield FieldProblem(f"materials.{position}.code", reason, "not_asked")
-        if material.blob not in checked.blobs:
-            reason = "is no upload of this caller; POST /v1/blobs first"
-            yield FieldProblem(f"materials.{position}.blob", reason, "unknown_blob")
+        if problem := unusable(f"materials.{position}.blob", checked.blobs.get(material.blob)):
+            yield problem
 
 
 def _complete_problems(said: Supplement, asked: Asked) -> Iterator[FieldProblem]:
@@ -298,15 +301,14 @@ def _digest(said: Supplement, blobs: Mapping[str, Blob]) -> str:
     for material in told["materials"]:
         if material["blob"] in blobs:
             material["blob"] = blobs[material["blob"]].sha256
-    return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return said_digest(told)
 
 
 def _message(checked: _Checked, *, complete: bool) -> Message:
     mine, said = checked.mine, checked.said
-    files = [(material.code, material.blob) for material in said.materials]
     return Message(
         mine.id, owner_of(checked.caller), mine.region, KIND, said.reference, checked.digest,
-        _body(checked, complete=complete), files,
+        _body(checked, complete=complete),
     )  # fmt: skip
 
 

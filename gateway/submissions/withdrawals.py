@@ -7,13 +7,11 @@ to `followups`: who may speak. To `messages`: carrying the wish.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import orjson
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 from gateway.domain.calendar import local_day
@@ -30,6 +28,7 @@ from gateway.submissions.events import EventLog
 from gateway.submissions.followups import Followups, Mine, Said, by_mandate, refuse
 from gateway.submissions.materials import owner_of
 from gateway.submissions.messages import Message, enqueue, keep, said_before
+from gateway.submissions.owned import said_digest
 from gateway.submissions.story import locked
 
 KIND = "withdrawal"
@@ -231,8 +230,7 @@ def _returned_before(tx: Connection, mine: Mine) -> Ended:
 
 
 def _message(caller: Caller, mine: Mine, said: Withdrawal, now: datetime) -> Message:
-    told: dict[str, Any] = said.model_dump(mode="json")
-    digest = hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    digest = said_digest(said.model_dump(mode="json"))
     body = {"asked_at": utc_text(now.replace(microsecond=0)), "reason": said.reason}
     operator = {"operator": caller.operator} if caller.operator else {}
     return Message(

@@ -59,9 +59,10 @@ FORM = {"start": "2026-03-02", "account": "6222"}
 def region(name: str = REGION, code: str = "440600", kinds: frozenset[str] | None = KINDS) -> Region:
     """Return a region that takes cases, and messages of these kinds; None: its wire knows none."""
     messages = None if kinds is None else cast("Any", SimpleNamespace(kinds=kinds))
+    limits = cast("Any", SimpleNamespace(material_bytes=10**9))
     packs = cast("Any", dict.fromkeys(("submission", "supplement", "withdrawal"), SamePack()))
     return Region(
-        name, place_of(code), RegionNames(name, name, name, name), cast("Any", None), {}, {},
+        name, place_of(code), RegionNames(name, name, name, name), limits, {}, {},
         Adapter(submissions=cast("Any", "taken"), messages=messages), PackSet.of(name, packs),
     )  # fmt: skip
 
@@ -88,7 +89,7 @@ class Desk:
         grants = self.grants or cast("Grants", SimpleNamespace(require=lambda _ask: None))
         self.nudged: list[str] = []
         self.events = EventLog(self.sealer, self.followers)
-        self.materials = Materials(self.store, cast("Any", None), self.sealer, self.clock, 0)
+        self.materials = Materials(self.store, cast("Any", None), self.sealer, 1_000_000)
         known = mandates(self.store, self.sealer, self.references, self.clock, self.item.code)
         self.intake = Intake(
             store=self.store, items=items, regions=regions, grants=grants, bases=self.bases, materials=self.materials,
