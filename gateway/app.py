@@ -74,6 +74,7 @@ from gateway.submissions.stream import Stream
 from gateway.submissions.supplements import Supplements
 from gateway.submissions.timekeeping import CaseClocks, Timekeeper
 from gateway.submissions.uploads import UploadLimits, Uploads
+from gateway.submissions.webhooks import WebhookWorker
 from gateway.submissions.withdrawals import Withdrawals
 from gateway.telemetry import Metrics
 from gateway.tls import PublicTls, read_tls
@@ -165,6 +166,7 @@ async def build_app(
             store=store, clocks=clocks, note=events.note, tell=partial(retold, sealer), clock=clock, metrics=metrics
         )  # fmt: skip
         stream = Stream(store, sealer)
+        pusher = WebhookWorker(store, stream, sealer, session, clock, metrics)
         inbox = Inbox(store, regions, events, clock, metrics, versions)
         parcels = Parcels(store, sealer, materials)
         pickups = PickupDesk(
@@ -294,6 +296,7 @@ async def build_app(
         watches = {
             "clocks": partial(timekeeper.run, stopping),
             "stream": partial(stream.run, stopping),
+            "webhooks": partial(pusher.run, stopping),
             "catalogues": partial(puller.run, stopping),
             "blocked items": partial(blocks.keep_fresh, stopping),
         }

@@ -95,6 +95,10 @@ class Metrics:
             "pearl_pickups_total", "What regions pulled, by what became of it.", ["region", "outcome"],
             registry=registry,
         )  # fmt: skip
+        self._webhooks = Counter(
+            "pearl_webhook_events_total", "Events pushed to agencies by what came of it.", ["outcome"],
+            registry=registry,
+        )  # fmt: skip
         self._queue = Gauge("pearl_delivery_queue", "Deliveries by state.", ["region", "state"], registry=registry)
         self._age = Gauge(
             "pearl_delivery_oldest_seconds", "Age of the oldest unsettled delivery.", ["region"], registry=registry
@@ -195,6 +199,10 @@ class Metrics:
     def pickup(self, region: str, outcome: str) -> None:
         """Count one pull: document, material, refused, or interrupted while a file was handed over."""
         self._pickups.labels(region, outcome).inc()
+
+    def webhook(self, outcome: str) -> None:
+        """Count one event that was pushed, or not."""
+        self._webhooks.labels(outcome).inc()
 
     def sign_on(self, region: str, outcome: str) -> None:
         """Count one sign-on."""

@@ -27,6 +27,7 @@ from gateway.cli.mappings import mappings
 from gateway.cli.recognition import recognition
 from gateway.cli.refusals import refusals_in_words
 from gateway.cli.regions import regions
+from gateway.cli.webhooks import webhooks
 from gateway.config import Config
 from gateway.data import read_config
 from gateway.opening import opened_store
@@ -60,6 +61,7 @@ main.add_command(keys)
 main.add_command(mappings)
 main.add_command(recognition)
 main.add_command(regions)
+main.add_command(webhooks)
 
 
 @main.command()

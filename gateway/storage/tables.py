@@ -162,6 +162,27 @@ stream_heads = Table(
     Column("position", BigInteger, nullable=False),
 )
 
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("client_id", String(130), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("secret", Sealed, nullable=False),
+    Column("old_secret", Sealed),  # signs too, until `old_until`
+    Column("old_until", Instant),
+    Column("position", BigInteger, nullable=False),  # the last event of the stream that was taken there
+    Column("due", Instant, nullable=False),  # not before
+    Column("owner", String(64)),
+    Column("lease_until", Instant),
+    Column("failures", Integer, nullable=False),  # in a row
+    Column("failing_since", Instant),
+    Column("last_code", String(64)),
+    Column("created_at", Instant, nullable=False),
+    Column("disabled_at", Instant),
+    Index("ix_webhooks_client", "client_id"),
+)
+
 event_conflicts = Table(
     "event_conflicts",
     metadata,

@@ -35,7 +35,7 @@ STATUS: Mapping[type[GatewayError], int] = {
     errors.RegionUnreachable: 503,
     errors.RegionUncertain: 502,
     errors.RegionRefused: 422,
-    errors.RegionCannotBeAsked: 502,
+    errors.RegionCannotBeAsked: 422,
     errors.Unavailable: 503,
 }
 """A subclass inherits its parent's status; what is not listed is 500, and a test holds that nothing expected is."""

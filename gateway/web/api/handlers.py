@@ -40,7 +40,7 @@ from gateway.submissions.intake import Intake, Receipt
 from gateway.submissions.materials import Materials
 from gateway.submissions.stream import Stream
 from gateway.submissions.uploads import Uploads
-from gateway.web.api import afterwards, events, followups, materials
+from gateway.web.api import afterwards, events, followups, materials, webhooks
 from gateway.web.api.answers import json_answer as _json
 from gateway.web.api.bodies import read_body
 from gateway.web.api.followups import FollowupServices
@@ -82,6 +82,7 @@ class ApiServices:
 def routes(services: ApiServices) -> list[web.RouteDef]:
     """Return the routes of /v1."""
     api = _Api(services)
+    list_webhooks, replay_webhook = webhooks.handlers(services.store, services.clock)
     return [
         web.get("/v1/items", api.guarded("submissions", api.items)),
         web.get("/v1/items/{code}", api.guarded("submissions", api.item)),
@@ -89,6 +90,8 @@ def routes(services: ApiServices) -> list[web.RouteDef]:
         *materials.routes(api.guarded, services.uploads, services.materials, services.clock),  # /v1/blobs…
         web.post("/v1/submissions", api.guarded("submissions", api.submit)),
         web.get("/v1/submissions/{id}", api.guarded("submissions", api.submission)),
+        web.get("/v1/webhooks", api.guarded("submissions", list_webhooks)),
+        web.post("/v1/webhooks/{id}/replay", api.guarded("submissions", replay_webhook)),
         web.get("/v1/events", api.guarded("submissions", events.handler(services.stream, time.monotonic))),
         web.get("/v1/certificate-types", api.guarded("certificates", api.certificate_types)),
         web.post("/v1/certificates/lookup", api.guarded("certificates", api.look_up)),
