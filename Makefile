@@ -18,7 +18,7 @@ tour: $(VENV)/.run ## the same in a fresh folder on free ports, ending after the
 	@$(BIN)/pearl sandbox --folder .sandbox/tour --fresh --free-ports --exit
 
 test: lint types contracts programs interop ## lint, types, contracts and all tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --durations 15
 
 lint: $(VENV)/.dev ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -36,6 +36,7 @@ from gateway.sandbox.neighbourhood import free_ports
 from gateway.serve import listening
 from gateway.storage import Store, open_store
 from gateway.storage.tables import deliveries, evidence, submission_events, submissions
+from tests.support.few_regions import narrow
 
 T = TypeVar("T")
 
@@ -487,12 +488,16 @@ def prepare(
     changes: Mapping[str, str] | None = None,
     items: Mapping[str, Sequence[str]] | None = None,
     pace: float = 0.02,
+    regions: Sequence[str] | None = None,
 ) -> Layout:
     """Lay a neighbourhood out on free ports, with more clients and shorter waits; `changes` are made after those.
 
     `items` are the item codes that an authority knows, where they shall differ from what the gateway believes.
+    `regions` are those that there are; with a few, a gateway starts in a part of the time.
     """
-    layout = lay_out(folder, free_ports(), Choices(pace=pace, extra=SMALL_LIMITS))
+    layout = lay_out(folder, free_ports(regions), Choices(pace=pace, extra=SMALL_LIMITS))
+    if regions is not None:
+        narrow(folder, regions)
     for name in ("other-agency", "foshan-agency", "hk-agency"):
         Mint(folder / "keys").client_keys(name)
     _add(folder / "clients.toml", MORE_CLIENTS)

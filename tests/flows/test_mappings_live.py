@@ -23,6 +23,7 @@ from gateway.storage.tables import event_conflicts, evidence, mapping_sets, subm
 from gateway.submissions import dead_letters
 from gateway.submissions.dead_letters import Order
 from tests.flows.flow_support import Answer, World, eventually, neighbourhood, outside, prepare, rewrite
+from tests.support.few_regions import THREE
 from tests.support.mappings import rename
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -55,7 +56,7 @@ def spoil(mappings: Path) -> None:
 
 @asynccontextmanager
 async def changing(folder: Path) -> AsyncIterator[tuple[World, Path]]:
-    layout = prepare(folder, pace=0.1)
+    layout = prepare(folder, pace=0.1, regions=THREE)
     mappings = own_mappings(layout)
     async with neighbourhood(layout) as world:
         yield world, mappings
@@ -127,7 +128,7 @@ async def test_a_case_in_flight_ends_on_the_mappings_that_it_began_with(place: t
 
 async def test_a_case_in_flight_ends_on_its_mappings_after_a_restart_too(tmp_path: Path) -> None:
     """The new process never saw the old files; the store has them."""
-    layout = prepare(tmp_path, pace=0.1)
+    layout = prepare(tmp_path, pace=0.1, regions=THREE)
     mappings = own_mappings(layout)
     async with neighbourhood(layout) as world:
         world.authorities["guangdong"].order("down")
@@ -259,7 +260,7 @@ async def pearl(layout: Layout, *command: str) -> tuple[int, str, str]:
 
 
 async def test_the_command_line_lists_reloads_and_goes_back(tmp_path: Path) -> None:
-    layout = prepare(tmp_path)
+    layout = prepare(tmp_path, regions=THREE)
     mappings = own_mappings(layout)
     async with outside(layout, load_config(layout.config)) as world, gateway_process(layout):
         code, out, _ = await pearl(layout, "list")
@@ -291,7 +292,7 @@ async def test_the_command_line_lists_reloads_and_goes_back(tmp_path: Path) -> N
 
 async def test_a_gateway_that_does_not_run_cannot_be_asked(tmp_path: Path) -> None:
     """And says where it was looked for, without a traceback."""
-    layout = prepare(tmp_path)
+    layout = prepare(tmp_path, regions=THREE)
     for command in ("list", "reload", "rollback"):
         code, out, err = await pearl(layout, command)
         assert (code, out) == (1, "")
@@ -300,7 +301,7 @@ async def test_a_gateway_that_does_not_run_cannot_be_asked(tmp_path: Path) -> No
 
 
 async def test_a_gateway_on_any_free_port_cannot_be_found(tmp_path: Path) -> None:
-    layout = prepare(tmp_path)
+    layout = prepare(tmp_path, regions=THREE)
     rewrite(layout.config, {f"admin_port = {layout.ports.admin}": "admin_port = 0"})
     code, _, err = await pearl(layout, "list")
     assert code == 1
@@ -309,7 +310,7 @@ async def test_a_gateway_on_any_free_port_cannot_be_found(tmp_path: Path) -> Non
 
 async def test_a_signal_has_the_mappings_read_again_and_never_ends_the_process(tmp_path: Path) -> None:
     """SIGHUP, as for other servers: good files are taken, bad ones are told in the log, all of them."""
-    layout = prepare(tmp_path)
+    layout = prepare(tmp_path, regions=THREE)
     mappings = own_mappings(layout)
     log = layout.folder / "gateway.log"
     async with outside(layout, load_config(layout.config)) as world, gateway_process(layout) as process:

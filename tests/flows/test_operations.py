@@ -37,6 +37,7 @@ from gateway.submissions.delivery import DeliveryWorker, Timing
 from gateway.telemetry import Metrics
 from gateway.web.ops import handlers as ops
 from tests.flows.flow_support import PRIVATE, World, eventually, neighbourhood, prepare
+from tests.support.few_regions import THREE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -139,7 +140,7 @@ async def test_the_admin_addresses_are_not_public(world: World) -> None:
 
 async def test_a_gateway_that_is_going_away_says_so_and_still_lives(tmp_path: Path) -> None:
     """A load balancer takes it out; nothing kills it while it finishes."""
-    async with neighbourhood(prepare(tmp_path)) as world:
+    async with neighbourhood(prepare(tmp_path, regions=THREE)) as world:
         assert world.gateway is not None
         world.gateway.stop_accepting()
         shown = await world.send("GET", "/readyz", url=world.admin_url)

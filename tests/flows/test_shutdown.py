@@ -14,6 +14,7 @@ from gateway.config import load_config
 from gateway.sandbox.neighbourhood import gateway_process
 from gateway.storage.tables import blobs, deliveries
 from tests.flows.flow_support import LOOK_UP_AT, SLIP, SUBMIT_AT, Authority, World, eventually, outside, prepare
+from tests.support.few_regions import THREE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -47,7 +48,7 @@ async def arrived_once(world: World, region: str, submission_id: str) -> bool:
 
 async def test_a_delivery_under_way_is_finished_before_the_process_ends(tmp_path: Path) -> None:
     """Half a second more is cheaper than a doubt; after the restart the case goes on."""
-    layout = prepare(tmp_path, pace=0.2)
+    layout = prepare(tmp_path, pace=0.2, regions=THREE)
     async with outside(layout, load_config(layout.config)) as world:
         async with gateway_process(layout) as process:
             for _ in range(2):
@@ -75,7 +76,7 @@ async def test_a_delivery_that_takes_too_long_is_left_to_its_lease_and_asked_abo
         "timeout_seconds = 2\n": "timeout_seconds = 30\n",
         "shutdown_seconds = 3": "shutdown_seconds = 0.5",
     }
-    layout = prepare(tmp_path, pace=0.2, changes=changes)
+    layout = prepare(tmp_path, pace=0.2, changes=changes, regions=THREE)
     async with outside(layout, load_config(layout.config)) as world:
         async with gateway_process(layout) as process:
             for region in ("guangdong", "foshan", "hongkong"):
@@ -99,7 +100,7 @@ async def test_a_delivery_that_takes_too_long_is_left_to_its_lease_and_asked_abo
 
 async def test_a_request_under_way_is_answered_before_the_process_ends(tmp_path: Path) -> None:
     """A lookup that waits for its issuer gets its answer; a new connection gets none."""
-    layout = prepare(tmp_path)
+    layout = prepare(tmp_path, regions=THREE)
     async with outside(layout, load_config(layout.config)) as world, gateway_process(layout) as process:
         guangdong = world.authorities["guangdong"]
         guangdong.trap(LOOK_UP_AT["guangdong"], "slow", seconds=1)
@@ -118,7 +119,7 @@ async def test_a_request_under_way_is_answered_before_the_process_ends(tmp_path:
 
 async def test_a_file_that_is_half_up_when_the_signal_comes_is_not_stored(tmp_path: Path) -> None:
     """The server reads no more from then on; the caller has no answer and sends the file again."""
-    layout = prepare(tmp_path, changes={"shutdown_seconds = 3": "shutdown_seconds = 0.5"})
+    layout = prepare(tmp_path, changes={"shutdown_seconds = 3": "shutdown_seconds = 0.5"}, regions=THREE)
     async with outside(layout, load_config(layout.config)) as world, gateway_process(layout) as process:
         begun, never = asyncio.Event(), asyncio.Event()
 

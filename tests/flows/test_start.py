@@ -18,12 +18,14 @@ from gateway.errors import StartRefused
 from gateway.sandbox.layout import Choices, Layout, lay_out, simulated_regions
 from gateway.sandbox.neighbourhood import free_ports
 from tests.flows.flow_support import rewrite
+from tests.support.few_regions import THREE, narrow
 
 
 @pytest.fixture(scope="module")
 def pattern(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     """Mint and write once: a deployment that is right, with house folders of its own."""
-    laid_out = lay_out(tmp_path_factory.mktemp("deployment"), free_ports(), Choices())
+    laid_out = lay_out(tmp_path_factory.mktemp("deployment"), free_ports(THREE), Choices())
+    narrow(laid_out.folder, THREE)
     for folder in ("adapters", "mappings"):
         shutil.copytree(HOUSE / folder, laid_out.folder / folder, ignore=shutil.ignore_patterns("__pycache__"))
     return laid_out
@@ -351,7 +353,7 @@ async def test_a_check_of_a_deployment_that_is_right_says_so(layout: Layout) -> 
     code, out, err = await run("check", layout)
     assert (code, err) == (0, "")
     first, *soon = out.splitlines()
-    assert first.startswith(f"{len(simulated_regions())} regions, ")
+    assert first.startswith(f"{len(THREE)} regions, ")
     assert first.endswith("nothing is wrong.")
     assert all(line.startswith("The working days of ") for line in soon)  # whether there are any, says the day
 

@@ -26,6 +26,7 @@ from sqlalchemy.engine import URL, make_url
 from gateway.sandbox.layout import Choices, Layout, Ports, lay_out
 from gateway.sandbox.neighbourhood import end, free_ports, wait_until_ready
 from gateway.sandbox.tour import SUBMISSION, agency_token, upload_slip
+from tests.support.few_regions import THREE, narrow
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -116,7 +117,7 @@ def _submits(request: web.Request) -> bool:
 
 def _layouts(folder: Path, store_url: str, replicas: int) -> list[Layout]:
     """Lay out one folder a process. Replicas share store, keys, blobs and authorities; only their ports differ."""
-    first = free_ports()
+    first = free_ports(THREE)  # few regions: the processes start sooner
     bare = make_url(store_url)
     secret = None if bare.password is None else f"env:{PASSWORD}"
     address = URL.create(bare.drivername, bare.username, None, bare.host, bare.port, bare.database, bare.query)
@@ -128,6 +129,8 @@ def _layouts(folder: Path, store_url: str, replicas: int) -> list[Layout]:
         own = free_ports([])
         replica = _sharing(folder, folder / f"replica-{number}")
         layouts.append(lay_out(replica, Ports(own.public, own.admin, first.authorities), choices))
+    for layout in layouts:
+        narrow(layout.folder, THREE)
     return layouts
 
 

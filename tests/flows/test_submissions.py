@@ -15,6 +15,7 @@ import pytest_asyncio
 from gateway.evidence.record import digest_of
 from gateway.storage.tables import consents, deliveries, event_conflicts, submissions
 from tests.flows.flow_support import PURPOSE, SLIP, SUBMIT_AT, World, eventually, neighbourhood, prepare
+from tests.support.few_regions import THREE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -304,7 +305,7 @@ async def impatient(tmp_path: Path) -> AsyncIterator[World]:
         "breaker_failures = 1000": "breaker_failures = 3\nattempts = 3",
         "breaker_seconds = 1": "breaker_seconds = 2",
     }
-    async with neighbourhood(prepare(tmp_path, changes=changes, items={"guangdong": []})) as world:
+    async with neighbourhood(prepare(tmp_path, changes=changes, items={"guangdong": []}, regions=THREE)) as world:
         yield world
 
 
