@@ -44,14 +44,14 @@ class Sealer:
         sealed = self._ciphers[self._current].encrypt(nonce, clear, context.encode())
         return bytes([_FORMAT]) + self._current + nonce + sealed
 
-    def open(self, sealed: bytes, context: str) -> bytes:
+    def open(self, sealed: bytes | memoryview, context: str) -> bytes:
         """Decrypt. Raises Unavailable when the key is not configured or the bytes are not ours."""
-        kid, rest = sealed[1 : 1 + _KID], sealed[1 + _KID :]
+        kid, rest = bytes(sealed[1 : 1 + _KID]), memoryview(sealed)[1 + _KID :]  # a view: frames of files are large
         cipher = self._ciphers.get(kid)
         if sealed[:1] != bytes([_FORMAT]) or cipher is None:
             raise Unavailable("Stored data cannot be opened.", detail=f"no at-rest key {kid.hex()} for {context}")
         try:
-            return cipher.decrypt(rest[:_NONCE], rest[_NONCE:], context.encode())
+            return cipher.decrypt(bytes(rest[:_NONCE]), rest[_NONCE:], context.encode())
         except (InvalidTag, ValueError):  # the latter: cut so short that not even the nonce is whole
             raise Unavailable("Stored data cannot be opened.", detail=f"tag mismatch in {context}") from None
 

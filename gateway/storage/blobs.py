@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import obstore
+from obstore import Bytes
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
@@ -64,19 +65,20 @@ class Blobs:
             path = Path(self._store.prefix) / key
             await asyncio.to_thread(_sync, [path, path.parent, path.parent.parent])
 
-    async def get(self, blob_id: str) -> AsyncIterator[bytes]:
-        """Yield the clear bytes of one object, frame by frame. Raises Unavailable when they do not open to the end."""
-        held = bytearray()
+    async def get(self, key: str) -> AsyncIterator[bytes]:
+        """Yield the clear bytes of one object, frame by frame. Raises Unavailable when they do not open to the end.
+
+        The object is held in memory: parts are of a few megabytes.
+        """
+        held = memoryview(await self._stored(key))
         position = 0
         last = False
-        async for piece in self._stored(blob_id):
-            held += piece
-            while (frame := _take(held)) is not None:
-                last, sealed = frame
-                yield self._sealer.open(sealed, _context(blob_id, position, last=last))
-                position += 1
+        while (frame := _take(held)) is not None:
+            last, sealed, held = frame
+            yield self._sealer.open(sealed, _context(key, position, last=last))
+            position += 1
         if held or not last:
-            raise Unavailable("Stored data cannot be opened.", detail=f"blob {blob_id} is cut short")
+            raise Unavailable("Stored data cannot be opened.", detail=f"blob {key} is cut short")
 
     async def drop(self, keys: Collection[str]) -> None:
         """Delete objects; one that is not there is deleted already. Raises Unavailable."""
@@ -104,11 +106,9 @@ class Blobs:
             await asyncio.to_thread(shutil.rmtree, Path(self._store.prefix) / blob_id, ignore_errors=True)
         await self.drop([blob_id])  # of releases that kept a blob as one object
 
-    async def _stored(self, blob_id: str) -> AsyncIterator[bytes]:
+    async def _stored(self, key: str) -> Bytes:
         try:
-            answer = await obstore.get_async(self._store, blob_id)
-            async for piece in answer.stream(min_chunk_size=FRAME):
-                yield bytes(piece)
+            return await (await obstore.get_async(self._store, key)).bytes_async()
         except _TROUBLE as error:
             raise _unavailable("Stored data cannot be opened.", error) from error
 
@@ -135,16 +135,13 @@ def _unavailable(public: str, error: Exception) -> Unavailable:
     return Unavailable(public, detail=str(error).partition("\n")[0])
 
 
-def _take(held: bytearray) -> tuple[bool, bytes] | None:
+def _take(held: memoryview) -> tuple[bool, memoryview, memoryview] | None:
+    """Return whether the first frame is the last one, the frame, and what follows; None where no whole one is."""
     if len(held) < _HEAD.size:
         return None
     (word,) = _HEAD.unpack_from(held)
     end = _HEAD.size + (word >> 1)
-    if len(held) < end:
-        return None
-    sealed = bytes(held[_HEAD.size : end])
-    del held[:end]
-    return bool(word & 1), sealed
+    return None if len(held) < end else (bool(word & 1), held[_HEAD.size : end], held[end:])
 
 
 def _context(blob_id: str, position: int, *, last: bool) -> str:

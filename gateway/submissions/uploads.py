@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -31,10 +32,13 @@ from gateway.submissions.contents.kinds import ContentRefused, need_kind
 from gateway.submissions.materials import Blob, name_context, owner_of
 from gateway.submissions.upload_rows import Hold, Part, Standing
 
+T = TypeVar("T")
 log = structlog.get_logger("uploads")
 
 PART = 4 * FRAME
 """Clear bytes in a part: what a request holds in memory, and what is lost when a process dies."""
+LOOKS = 2
+"""Files that are looked into at a time: hostile ones take the time they get, and threads have memory of their own."""
 _SLICE = FRAME // 4
 """What is looked at in one go, on a thread: between two, others have their turn."""
 _LONGEST_PAUSE = rows.HOLD / 3
@@ -85,6 +89,7 @@ class Uploads:
         self._sealer = sealer
         self._clock = clock
         self.limits = limits
+        self._looks = ThreadPoolExecutor(LOOKS, thread_name_prefix="look")
 
     # --- in one request ----------------------------------------------------------------------------------------
 
@@ -178,7 +183,7 @@ class Uploads:
         }
 
     def _request(self, held: Hold, standing: Standing, piece: Piece) -> _Request:
-        return _Request(self._store, self._blobs, self._clock, self.limits, held, standing, piece)
+        return _Request(self._store, self._blobs, self._clock, self.limits, self._looks, held, standing, piece)
 
     def _wish(self, caller: Caller, upload_id: str, piece: Piece) -> Hold:
         """Return what a request needs to hold. Raises InvalidRequest when it contradicts itself, or BodyTooLarge."""
@@ -232,6 +237,7 @@ class _Request:
         blobs: Blobs,
         clock: Clock,
         limits: UploadLimits,
+        looks: Executor,
         held: Hold,
         standing: Standing,
         piece: Piece,
@@ -240,6 +246,7 @@ class _Request:
         self._blobs = blobs
         self._clock = clock
         self._limits = limits
+        self._looks = looks
         self._held = held
         self._standing = standing
         self._piece = piece
@@ -295,15 +302,14 @@ class _Request:
         if not self._buffer:
             return
         clear, self._buffer = self._buffer, bytearray()
-        await asyncio.to_thread(self._pass, clear)
+        await self._on_thread(self._pass, clear)
         place = f"{self._held.upload_id}/{self._standing.attempt}-{self._written}"
         self._written += 1
         await self._blobs.put(place, clear)
         self._parts.append(Part(place, len(clear)))
 
     def _pass(self, clear: bytearray) -> None:
-        for begin in range(0, len(clear), _SLICE):
-            piece = bytes(memoryview(clear)[begin : begin + _SLICE])
+        for piece in _slices(clear):
             self._digests.feed(piece)
             if self._inspector is not None:
                 self._inspector.feed(piece)
@@ -361,19 +367,23 @@ class _Request:
         await self._sweep({part.place for part in [*earlier, *parts]})
         return found
 
+    async def _on_thread(self, look: Callable[..., T], *given: Any) -> T:
+        """Look at bytes without holding up everything else."""
+        return await asyncio.get_running_loop().run_in_executor(self._looks, look, *given)
+
     async def _look(self, parts: Sequence[Part]) -> Findings:
         """Look at the whole: as it passed, when it came in one request, and otherwise by reading it back."""
         inspector = self._inspector
         if inspector is None:
             inspector = Inspector(self._standing.media_type, self._wanted)
             async for frame in self._read(parts):
-                await asyncio.to_thread(inspector.feed, frame)
+                await self._on_thread(_feed, inspector.feed, frame)
         if inspector.size != self._size:
             raise Unavailable("Stored data cannot be opened.", detail=f"upload {self._held.upload_id} lacks bytes")
-        found = await asyncio.to_thread(inspector.close)
+        found = await self._on_thread(inspector.close)
         if found.walk is not None:
             async for frame in self._read(parts):
-                await asyncio.to_thread(found.walk.feed, frame)
+                await self._on_thread(_feed, found.walk.feed, frame)
             found.walk.close()
         return found
 
@@ -390,6 +400,16 @@ class _Request:
         if self._standing.attempt > 1:
             with suppress(Unavailable):
                 await self._blobs.drop(set(await self._blobs.under(self._held.upload_id)) - known)
+
+
+def _slices(clear: bytes | bytearray) -> Iterator[bytes]:
+    for begin in range(0, len(clear), _SLICE):
+        yield bytes(memoryview(clear)[begin : begin + _SLICE])
+
+
+def _feed(look: Callable[[bytes], None], frame: bytes) -> None:
+    for piece in _slices(frame):
+        look(piece)
 
 
 def too_large(limit: int) -> BodyTooLarge:

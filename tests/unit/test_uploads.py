@@ -11,16 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 from sqlalchemy import func, select
 
 from gateway.crypto.at_rest import Sealer
+from gateway.domain.caller import Caller
 from gateway.errors import BodyTooLarge, Conflict, GatewayError, InvalidRequest, NotFound, Unavailable
+from gateway.protocols.wire import Wire
 from gateway.storage import Store
 from gateway.storage.blobs import FRAME, Blobs, open_blob_store
 from gateway.storage.tables import blobs as blob_table
 from gateway.submissions.materials import Materials
 from gateway.submissions.upload_rows import HOLD, OffsetMismatch, UploadBusy
-from gateway.submissions.uploads import PART, Piece, Uploads, Wish
+from gateway.submissions.uploads import PART, Piece, UploadLimits, Uploads, Wish
+from gateway.web.api.materials import routes
 from tests.support.clock import ManualClock
 from tests.support.uploads import (
     AGENCY,
@@ -40,6 +45,7 @@ from tests.support.uploads import (
     uploads_over,
     whole,
 )
+from tests.unit.protocol_support import kit
 
 PDF_FILE = Wish("身份证.pdf", "application/pdf")
 
@@ -489,27 +495,45 @@ async def test_a_part_that_was_lost_keeps_a_file_from_becoming_whole(harm: str, 
 # --- memory --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_large_file_goes_in_and_out_in_bounded_memory(
+async def test_a_large_file_goes_from_the_agency_to_the_region_in_bounded_memory(
     sqlite_store: Store, blobs: Blobs, sealer: Sealer, clock: ManualClock
 ) -> None:
-    """Sixty-four megabytes: what grows with the file would be seen."""
+    """Sixty-four megabytes over HTTP, in and out; what grows with the file would be seen. Both ends count as well."""
     size, chunk = 64 * FRAME, bytes(64 * 1024)
-    uploads = uploads_over(sqlite_store, blobs, sealer, clock)
-    uploads.limits = type(uploads.limits)(2 * size, 2 * size, timedelta(hours=1))
+    limits = UploadLimits(2 * size, 2 * size, timedelta(hours=1))
+    uploads = Uploads(store=sqlite_store, blobs=blobs, sealer=sealer, clock=clock, limits=limits)
+    materials = Materials(sqlite_store, blobs, sealer, size)
+    arrived = hashlib.sha256()
 
     async def large() -> AsyncIterator[bytes]:
         yield PDF
         for _ in range(size // len(chunk)):
             yield chunk
 
-    tracemalloc.start()
-    try:
-        blob = await uploads.upload(AGENCY, name="x", media_type="application/pdf", chunks=large())
-        out = 0
-        async for frame in Materials(sqlite_store, blobs, sealer, size).open(blob.id):
-            out += len(frame)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert out == blob.size == size + len(PDF)
+    async def take(request: web.Request) -> web.Response:
+        async for some in request.content.iter_any():
+            arrived.update(some)
+        return web.json_response({})
+
+    app = web.Application()
+    app.add_routes(routes(_everybody, uploads, materials, clock))
+    app.router.add_put("/region", take)
+    async with TestClient(TestServer(app)) as client, kit(str(client.make_url("/")).rstrip("/")) as lent:
+        tracemalloc.start()
+        try:
+            answer = await client.post("/v1/blobs", data=large(), headers={"Content-Type": "application/pdf"})
+            blob = await answer.json()
+            wire, content = Wire(lent), materials.open(blob["id"])
+            await wire.stream("PUT", wire.url("/region"), headers={}, content=content, size=blob["size"])
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert (blob["size"], blob["sha256"]) == (size + len(PDF), arrived.hexdigest())
     assert peak < 24 * FRAME
+
+
+def _everybody(_scope: str, handler: Callable[[web.Request, Caller], Any]) -> Callable[[web.Request], Any]:
+    async def guard(request: web.Request) -> Any:
+        return await handler(request, AGENCY)
+
+    return guard
