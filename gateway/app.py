@@ -60,6 +60,7 @@ from gateway.submissions.cases import Cases
 from gateway.submissions.complaints import Complaints
 from gateway.submissions.delivery import DeliveryWorker, Timing
 from gateway.submissions.disposal import Disposal, Terms
+from gateway.submissions.errands import Errands
 from gateway.submissions.events import EventLog
 from gateway.submissions.followups import Followups
 from gateway.submissions.inbox import Inbox
@@ -68,7 +69,9 @@ from gateway.submissions.materials import Materials
 from gateway.submissions.parcels import Parcels
 from gateway.submissions.pickups import PickupDesk
 from gateway.submissions.ratings import Ratings
+from gateway.submissions.results import RESULTS, ResultDesk, ResultFetch, ResultsDue
 from gateway.submissions.retry import RetryPolicy
+from gateway.submissions.service import ServiceRecords
 from gateway.submissions.story import retold
 from gateway.submissions.stream import Stream
 from gateway.submissions.supplements import Supplements
@@ -161,7 +164,7 @@ async def build_app(
         disposal = Disposal(store=store, blobs=blobs, clock=clock, terms=_terms(config), metrics=metrics)
         calendars = CalendarsInUse(config.path(config.files.calendar), data.calendars)
         clocks = CaseClocks(data.items, calendars.now)
-        events = EventLog(sealer, followers=(clocks.keep,))
+        events = EventLog(sealer, followers=(clocks.keep, ResultsDue(regions).keep))
         timekeeper = Timekeeper(
             store=store, clocks=clocks, note=events.note, tell=partial(retold, sealer), clock=clock, metrics=metrics
         )  # fmt: skip
@@ -203,6 +206,12 @@ async def build_app(
             complaints=Complaints(
                 store=store, regions=regions, events=events, sealer=sealer, clock=clock, nudge=worker.nudge
             ),
+            service=ServiceRecords(store=store, events=events, sealer=sealer, clock=clock),
+            results=ResultDesk(store, materials),
+        )  # fmt: skip
+        fetch = ResultFetch(store=store, regions=regions, uploads=uploads, note=events.note, clock=clock)
+        errands = Errands(
+            store=store, runners={RESULTS: fetch}, retry=_retry(config), note=events.note, clock=clock
         )  # fmt: skip
         cases = Cases(store, sealer, data.items, partial(_carries, regions))
         desk = Followups(
@@ -299,6 +308,7 @@ async def build_app(
             "webhooks": partial(pusher.run, stopping),
             "catalogues": partial(puller.run, stopping),
             "blocked items": partial(blocks.keep_fresh, stopping),
+            "errands": partial(errands.run, stopping),
         }
         await down.enter_async_context(in_background(worker, logout_worker, feeds, janitor, stopping, watches))
         yield Gateway(public, admin, worker, versions, tls, calendars, stopping)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
@@ -32,6 +32,8 @@ from gateway.ports import (
     IdentityProvider,
     RegionDocument,
     ResolvedCode,
+    ResultDocument,
+    Results,
     SignOnRedirect,
     SignOnReturn,
     SignOnStart,
@@ -181,6 +183,7 @@ def guard(line: Line, adapter: Adapter) -> Adapter:
         trust_confirmed_at=adapter.trust_confirmed_at,
         messages=adapter.messages and _Messages(line, adapter.messages),
         pickups=adapter.pickups,  # comes in: nothing to press
+        results=adapter.results and _Results(line, adapter.results),
         metadata=adapter.metadata,
         probe=adapter.probe,
     )
@@ -218,6 +221,19 @@ class _Messages:
 
     async def holds(self, message: CaseMessage) -> bool:
         return await self._line.run("ask", lambda: self._inner.holds(message))
+
+
+class _Results:
+    """The line holds until a document begins to come; its bytes take as long as they take."""
+
+    def __init__(self, line: Line, inner: Results) -> None:
+        self._line, self._inner = line, inner
+
+    async def list(self, number: str) -> Sequence[ResultDocument]:
+        return await self._line.run("results", lambda: self._inner.list(number))
+
+    async def open(self, number: str, document: ResultDocument) -> AsyncGenerator[bytes, None]:
+        return await self._line.run("results", lambda: self._inner.open(number, document))
 
 
 class _Catalogue:

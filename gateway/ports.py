@@ -367,6 +367,38 @@ class Pickups(Protocol):
         ...
 
 
+# --- results -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ResultDocument:
+    """A document that came out of a case (办理结果): a decision, a certificate. `sha256` is lower-case hex.
+
+    `code` is the region's name for it, which tells it apart from the others of the case.
+    """
+
+    code: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+
+
+class Results(Protocol):
+    """A region that hands the documents of a decided case over (结果回传). `number` is its own number of the case."""
+
+    async def list(self, number: str) -> Sequence[ResultDocument]:
+        """Return what there is, all of it, once the region has reported the decision. Raises RegionError."""
+        ...
+
+    async def open(self, number: str, document: ResultDocument) -> AsyncGenerator[bytes, None]:
+        """Begin to fetch one document; what is returned yields its bytes. Raises RegionError, both times.
+
+        The core holds size and digest against what was listed.
+        """
+        ...
+
+
 # --- certificates ------------------------------------------------------------------------------------------------
 
 
@@ -445,6 +477,7 @@ class Adapter:
     while they never were. Absent where all trust is pinned in the configuration."""
     messages: CaseMessages | None = None
     pickups: Pickups | None = None
+    results: Results | None = None
     metadata: Callable[[], bytes] | None = None
     """Our own side as this region's identity provider must know it: SAML metadata of a service provider."""
     probe: Callable[[], Awaitable[None]] | None = None

@@ -49,6 +49,7 @@ class Capabilities(Settings):
     catalogue: bool = False
     messages: bool = False
     pickups: bool = False
+    results: bool = False
 
 
 class RegionLimits(Settings):
@@ -151,6 +152,7 @@ PACKS_OF: Mapping[str, tuple[str, ...]] = {
     "codes": (),
     "catalogue": ("item",),
     "messages": (),
+    "results": (),
     "pickups": ("submission",),
 }
 """The mapping packs without which a capability cannot be offered."""

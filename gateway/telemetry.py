@@ -178,6 +178,10 @@ class Metrics:
             "pearl_ratings_total", "Ratings of cases by who was rated and the score.", ["region", "role", "score"],
             registry=registry,
         )  # fmt: skip
+        self._errands = Gauge(
+            "pearl_case_errands", "What is to be done after the end of cases, by state (open, dead).",
+            ["kind", "state"], registry=registry,
+        )  # fmt: skip
         self._store_up = Gauge("pearl_store_up", "1 when the store answered the last look.", registry=registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -291,6 +295,11 @@ class Metrics:
     def rating(self, region: str, role: str, score: int) -> None:
         """Count one rating (好差评); scores of 1 and 2 open a correction."""
         self._ratings.labels(region, role, str(score)).inc()
+
+    def case_errands(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Set how many errands are open or dead, by kind and state."""
+        for labels, count in counts.items():
+            self._errands.labels(*labels).set(count)
 
     def store_up(self, up: bool) -> None:
         """Set whether the store answered."""

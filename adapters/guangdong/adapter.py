@@ -10,6 +10,7 @@ from gateway.ports import Adapter, Kit
 from gateway.protocols.tif import TifCallbacks, TifCertificates, TifCodes, TifSubmissions, open_client
 from gateway.protocols.tif_catalogue import TifCatalogue
 from gateway.protocols.tif_messages import TifMessages
+from gateway.protocols.tif_results import TifResults
 from gateway.protocols.tif_sign_on import TifSignOn, TifSignOut
 from gateway.protocols.wire import text_secret, text_setting
 
@@ -23,6 +24,7 @@ def open_adapter(kit: Kit) -> Adapter:
         sign_on=TifSignOn(client, client_id, text_secret(kit, "client_secret")),
         submissions=TifSubmissions(client, _CASES),
         messages=TifMessages(client, _CASES),
+        results=TifResults(client, _CASES),
         callbacks=TifCallbacks(client.signer, f"/callbacks/{kit.region}/events"),
         certificates=TifCertificates(client, "/elssp/v1/GetCertificateDataByHolder"),
         catalogue=TifCatalogue(client, "/ebus/pearl/v1/items"),

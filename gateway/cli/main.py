@@ -21,6 +21,7 @@ from gateway.cli.check import check_all, check_live
 from gateway.cli.clients import clients
 from gateway.cli.clocks import clocks
 from gateway.cli.deliveries import conflicts, deliveries
+from gateway.cli.errands import errands
 from gateway.cli.items import items
 from gateway.cli.keys import keys
 from gateway.cli.mappings import mappings
@@ -54,6 +55,7 @@ def main() -> None:
 
 main.add_command(clients)
 main.add_command(clocks)
+main.add_command(errands)
 main.add_command(conflicts)
 main.add_command(deliveries)
 main.add_command(items)

@@ -100,6 +100,7 @@ def record(tx: Connection, exchange: Exchange, *, now: datetime, evidence_id: st
         "forwarded_at": exchange.forwarded_at,
         "answered_at": exchange.answered_at,
         "recorded_at": now,
+        "case_no": exchange.what.get("case"),
     }
     tx.execute(_APPEND, row)
     return evidence_id

@@ -15,7 +15,7 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import orjson
 
-from gateway.errors import ForgedCallback
+from gateway.errors import ForgedCallback, RegionUnreachable
 from gateway.ports import (
     Callback,
     CallbackReading,
@@ -170,14 +170,30 @@ class TifClient:
         else:
             answer = await self.wire.exchange(method, url, headers=signed, body=body or None)
         if answer.status == 401:
-            detail = "HTTP 401: check paas_id, paas_token and our clock"
-            raise self.wire.unreachable("did not accept our signature; an operator must look", detail)
+            raise self._not_accepted()
         return answer
 
     async def post(self, path: str, document: dict[str, Any], headers: Mapping[str, str] | None = None) -> Answer:
         """Send a JSON document; exactly these bytes are signed. Raises RegionError."""
         typed = {"Content-Type": "application/json", **(headers or {})}
         return await self.call("POST", path, body=orjson.dumps(document), headers=typed)
+
+    async def fetch(self, path: str, size: int) -> AsyncGenerator[bytes, None]:
+        """Ask for a file of so many bytes, and return them as they come. Raises RegionError."""
+        url = self.wire.url(path)
+        answer, content = await self.wire.download(
+            url, headers=self.signer.headers("GET", url.raw_path, b""), size=size
+        )
+        if answer.status == 401:
+            raise self._not_accepted()
+        if content is None:
+            self.read(answer)
+            raise self.wire.uncertain("gave an unexpected answer", f"HTTP {answer.status}")
+        return content
+
+    def _not_accepted(self) -> RegionUnreachable:
+        detail = "HTTP 401: check paas_id, paas_token and our clock"
+        return self.wire.unreachable("did not accept our signature; an operator must look", detail)
 
     def read(self, answer: Answer, sent: RegionDocument | None = None) -> dict[str, Any]:
         """Return the JSON object of a success. Raises RegionRefused, RegionUnreachable or RegionUncertain.

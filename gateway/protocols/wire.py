@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -45,6 +45,9 @@ MAX_MATERIAL_BYTES = 32 << 20
 
 SLOWEST_UPLOAD = 256 << 10
 """Bytes a second that a streamed upload must move, on the whole, before it is given up (256 KiB/s)."""
+
+_PIECE = 64 << 10
+"""Bytes of a download that are handed on at once."""
 
 MAX_QUOTED = 200
 """The longest quotation of a region's free text, in characters."""
@@ -252,6 +255,38 @@ class Wire:
         except RegionUncertain as failure:
             raise source.failure or failure from None  # our own side's failure is no word about the region
         return self._not_overloaded(answer)
+
+    async def download(
+        self, url: URL, *, headers: Mapping[str, str], size: int
+    ) -> tuple[Answer, AsyncGenerator[bytes, None] | None]:
+        """Ask for a file of `size` bytes: its head, and its bytes as they come where the answer is 200.
+
+        Any other answer is read in full. It may take longer than other exchanges, as `stream` may. Raises as
+        `exchange`, and RegionUncertain where other bytes come than announced.
+        """
+        lasting = _lasting(self._timeout, size / SLOWEST_UPLOAD)
+        sent = {"Accept-Encoding": "identity", **headers}
+        with region_errors(self.region):
+            response = await self._session.get(url, headers=sent, timeout=lasting, allow_redirects=False)
+        received = {name.lower(): value for name, value in response.headers.items()}
+        if response.status == 200:
+            return Answer(200, received, b""), self._pieces(response, size)
+        async with response:
+            with region_errors(self.region):
+                body = await self._bounded(response.content)
+        return self._not_overloaded(Answer(response.status, received, body)), None
+
+    async def _pieces(self, response: aiohttp.ClientResponse, size: int) -> AsyncGenerator[bytes, None]:
+        left = size
+        async with response:
+            with region_errors(self.region):
+                async for piece in response.content.iter_chunked(_PIECE):
+                    left -= len(piece)
+                    if left < 0:
+                        break
+                    yield piece
+        if left:
+            raise self.uncertain("sent another file than the one announced", "its size differs")
 
     def _not_overloaded(self, answer: Answer) -> Answer:
         if answer.status == 429 or (answer.status == 503 and "retry-after" in answer.headers):

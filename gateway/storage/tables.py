@@ -334,6 +334,69 @@ ratings = Table(
     Column("rated_at", Instant, nullable=False),
 )
 
+service_records = Table(
+    "service_records",
+    metadata,
+    Column("submission_id", String(29), ForeignKey("submissions.id"), primary_key=True),  # a result is served once
+    Column("digest", String(64), nullable=False),
+    Column("body", Sealed, nullable=False),  # who took it, how it is proved
+    Column("recorded_at", Instant, nullable=False),
+)
+
+result_documents = Table(
+    "result_documents",
+    metadata,
+    Column("submission_id", String(29), ForeignKey("submissions.id"), primary_key=True),
+    Column("code", String(64), primary_key=True),  # the region's
+    Column("blob_id", String(40), ForeignKey("blobs.id"), nullable=False),
+    Column("recorded_at", Instant, nullable=False),
+)
+
+ERRAND_DUE = text("due IS NOT NULL")
+"""An errand that somebody is to run. In the very words of the index over such errands."""
+
+UNFINISHED = text("state <> 'done'")
+"""An errand that is to be run or needs a person. In the very words of the index over such errands."""
+
+case_errands = Table(
+    "case_errands",
+    metadata,
+    Column("submission_id", String(29), ForeignKey("submissions.id"), primary_key=True),
+    Column("kind", String(16), primary_key=True),  # results: fetch them; archive: hand the package over
+    Column("region", String(32), nullable=False),
+    Column("state", String(16), nullable=False),  # open, done, dead
+    Column("due", Instant),  # when it is to be run; while somebody runs it, when the lease ends; none afterwards
+    Column("owner", String(64)),
+    Column("attempt", Integer, nullable=False),
+    Column("last_code", String(64)),
+    Column("last_text", Text),
+    Column("created_at", Instant, nullable=False),
+    Column("settled_at", Instant),
+    Index("ix_case_errands_due", "kind", "due", sqlite_where=ERRAND_DUE, postgresql_where=ERRAND_DUE),
+    Index("ix_case_errands_unfinished", "kind", "state", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
+)
+
+archive_signatures = Table(
+    "archive_signatures",
+    metadata,
+    Column("manifest_sha256", String(64), primary_key=True),
+    Column("submission_id", String(29), ForeignKey("submissions.id"), nullable=False),
+    Column("jws", Text, nullable=False),  # kept, so that the package of a case has the same bytes each time
+    Column("signed_at", Instant, nullable=False),
+)
+
+paper_lists = Table(
+    "paper_lists",
+    metadata,
+    Column("submission_id", String(29), ForeignKey("submissions.id"), primary_key=True),
+    Column("client_reference", String(64), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("body", Sealed, nullable=False),  # what is sent, by whom, to whom, under which tracking number
+    Column("sent_at", Instant, nullable=False),
+    Column("received", Sealed),
+    Column("received_at", Instant),
+)
+
 # --- items ---------------------------------------------------------------------------------------------------------
 
 BLOCKED_ITEM = text("state IN ('changed', 'suspended', 'gone')")
@@ -488,6 +551,9 @@ consents = Table(
     Index("ix_consents_case", "case_no", "subject_ref"),
 )
 
+OF_A_CASE = text("case_no IS NOT NULL")
+"""Evidence about a case. In the very words of the index over it."""
+
 evidence = Table(
     "evidence",
     metadata,
@@ -503,7 +569,9 @@ evidence = Table(
     Column("forwarded_at", Instant),
     Column("answered_at", Instant),
     Column("recorded_at", Instant, nullable=False),
+    Column("case_no", String(64)),  # the case that it is about, for its archive package
     Index("ix_evidence_recorded_at", "recorded_at"),
+    Index("ix_evidence_case", "case_no", sqlite_where=OF_A_CASE, postgresql_where=OF_A_CASE),
 )
 
 # --- sign-on: clients ----------------------------------------------------------------------------------------------

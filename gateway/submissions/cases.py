@@ -25,6 +25,7 @@ from gateway.submissions import queue
 from gateway.submissions.materials import owner_of
 from gateway.submissions.parcels import open_body
 from gateway.submissions.ratings import RatingView, ratings_shown
+from gateway.submissions.service import ServiceView, service_shown
 from gateway.submissions.story import Story, open_detail, tell
 from gateway.submissions.timekeeping import ClockView, clocks_shown
 from gateway.submissions.wanted import NOTICE, Wanted, what_is_asked
@@ -87,6 +88,7 @@ class CaseView:
     messages: Sequence[Mapping[str, Any]]
     can: Sequence[str]
     ratings: Sequence[RatingView] = ()
+    service: ServiceView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,7 @@ class Cases:
             messages=messages,
             can=list(self._can(row, delivery, messages, supplement)),
             ratings=ratings_shown(tx, self._sealer, row["id"]),
+            service=service_shown(tx, self._sealer, row["id"]),
         )
 
     def _supplement(

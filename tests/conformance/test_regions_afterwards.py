@@ -10,13 +10,16 @@ What a simulated authority must offer for this, besides its wire:
 - in the notebook, book `messages`: one page for each message that was taken, by our number of it, without anybody's
   words in it; and book `arrivals`: how often it came, under the same number, as for cases;
 - a complete supplement leads on to SUPPLEMENTED and in the end to COMPLETED, a withdrawal to WITHDRAWN;
+- with `results`: at least one document for a case that was completed, none for one that is not decided;
 - a definite no to a message about a case that it does not have, to a withdrawal after the decision, and to a second
   rating of the same role under another number.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +91,44 @@ async def holds(place: Place, said: CaseMessage) -> bool | None:
 def taken(place: Place, said: CaseMessage) -> bool:
     """Say whether the authority has it in its books."""
     return said.message_id in place.authority.book("messages")
+
+
+# --- the documents of a decision ---------------------------------------------------------------------------------
+
+
+@offering("results")
+async def test_the_documents_of_a_decision_come_as_they_were_listed(place: Place) -> None:
+    """None before the decision, then all at once; each byte for byte what its digest says, as often as it is asked."""
+    results = place.region.adapter.results
+    assert results is not None
+    undecided = await case_at(place, "SUPPLEMENT_NOTICE", "course_supplement")
+    assert await results.list(undecided["number"]) == []
+    receipt = await case_at(place, "COMPLETED")
+    listed = await results.list(receipt["number"])
+    assert listed
+    assert len({document.code for document in listed}) == len(listed)
+    for document in [*listed, *listed]:
+        content = b"".join([piece async for piece in await results.open(receipt["number"], document)])
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (document.size, document.sha256)
+
+
+@offering("results")
+async def test_a_fault_while_documents_are_fetched_is_no_answer(place: Place) -> None:
+    """An error page is neither a list without documents nor a document."""
+    results = place.region.adapter.results
+    assert results is not None
+    receipt = await case_at(place, "COMPLETED")
+    [document, *_] = await results.list(receipt["number"])
+    for mode in ("down", "garbage", "lost_answer"):
+        place.authority.order(mode)
+        with pytest.raises(EITHER):
+            await results.list(receipt["number"])
+        with pytest.raises(EITHER):
+            [piece async for piece in await results.open(receipt["number"], document)]
+        place.authority.behave()
+    other = replace(document, code="no-such-document")
+    with pytest.raises(RegionRefused):
+        [piece async for piece in await results.open(receipt["number"], other)]
 
 
 # --- messages about a case ---------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ SAMPLES: Mapping[str, Any] = {
     "bool": True,
     "dict[str, int]": {"x": 1},
     "Mapping[tuple[str, str, str], int]": {("x", "y", "z"): 1},
+    "Mapping[tuple[str, str], int]": {("x", "y"): 1},
+    "Mapping[str, tuple[int, int]]": {"open": (1, 1)},
 }
 OF_PROMETHEUS = {"up": {"job", "instance"}}
 """Series that Prometheus makes itself about each target, and their labels."""

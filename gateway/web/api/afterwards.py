@@ -1,19 +1,23 @@
-"""What a caller may do about a case after the decision: rate it and complain of it.
+"""What a caller may do about a case after the decision: have its documents, say that it was served, rate it, complain.
 
 Owns: HTTP of it. Leaves to `gateway.submissions`: the rules and the records.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from urllib.parse import quote
 
 from aiohttp import web
 
 from gateway.domain.caller import Caller
 from gateway.submissions.complaints import Complaint, Complaints
 from gateway.submissions.ratings import RatingGiven, Ratings
-from gateway.web.api.answers import json_answer
+from gateway.submissions.results import ResultDesk
+from gateway.submissions.service import Service, ServiceRecords
+from gateway.web.api.answers import json_answer, streamed
 from gateway.web.api.bodies import read_body
 
 Handler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
@@ -27,6 +31,8 @@ class Afterwards:
 
     ratings: Ratings
     complaints: Complaints
+    service: ServiceRecords
+    results: ResultDesk
 
 
 def routes(services: Afterwards, guarded: Guard) -> list[web.RouteDef]:
@@ -35,6 +41,9 @@ def routes(services: Afterwards, guarded: Guard) -> list[web.RouteDef]:
     return [
         web.post("/v1/submissions/{id}/ratings", guarded("submissions", api.rate)),
         web.post("/v1/submissions/{id}/complaints", guarded("submissions", api.complain)),
+        web.post("/v1/submissions/{id}/service", guarded("submissions", api.serve)),
+        web.get("/v1/submissions/{id}/results", guarded("submissions", api.results)),
+        web.get("/v1/submissions/{id}/results/{code}", guarded("submissions", api.result), allow_head=False),
     ]
 
 
@@ -53,3 +62,26 @@ class _Afterwards:
         complaint = await read_body(request, Complaint)
         taken = await self._services.complaints.complain(caller, request.match_info["id"], complaint)
         return json_answer(asdict(taken), status=200 if taken.replayed else 202)
+
+    async def serve(self, request: web.Request, caller: Caller) -> web.Response:
+        """POST …/service: 201 with the record of service, 200 when it was here before."""
+        service = await read_body(request, Service)
+        served = await self._services.service.serve(caller, request.match_info["id"], service)
+        return json_answer(
+            {**asdict(served.service), "replayed": served.replayed}, status=200 if served.replayed else 201
+        )
+
+    async def results(self, request: web.Request, caller: Caller) -> web.Response:
+        """GET …/results: the documents of the decision, and whether they are all here."""
+        return json_answer(asdict(await self._services.results.show(caller, request.match_info["id"])))
+
+    async def result(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        """GET …/results/{code}: the bytes of one document."""
+        known = request.match_info
+        view, content = await self._services.results.open(caller, known["id"], known["code"])
+        digest = base64.b64encode(bytes.fromhex(view.sha256)).decode()
+        headers = {
+            "Content-Digest": f"sha-256=:{digest}:",
+            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(view.name, safe='')}",  # RFC 8187
+        }
+        return await streamed(request, content, media_type=view.media_type, size=view.size, headers=headers)

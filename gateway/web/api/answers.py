@@ -1,12 +1,17 @@
-"""Answers of /v1 as JSON."""
+"""Answers of /v1: JSON, and files as they come from their store."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import orjson
+import structlog
 from aiohttp import web
+
+from gateway.errors import GatewayError
+
+log = structlog.get_logger("api")
 
 
 def json_answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -14,3 +19,31 @@ def json_answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | N
     body = orjson.dumps(value, option=orjson.OPT_UTC_Z)
     known = {"Cache-Control": "no-store", **(headers or {})}
     return web.Response(body=body, status=status, content_type="application/json", headers=known)
+
+
+async def streamed(
+    request: web.Request,
+    content: AsyncIterator[bytes],
+    *,
+    media_type: str,
+    size: int | None,
+    headers: Mapping[str, str],
+) -> web.StreamResponse:
+    """Write a file piece by piece. A failure after the first byte cuts the connection: nobody takes it for the whole.
+
+    A failure before it is raised: the first piece is read before the answer begins.
+    """
+    first = await anext(content, b"")
+    answer = web.StreamResponse(headers={"Cache-Control": "no-store", "Content-Type": media_type, **headers})
+    answer.content_length = size
+    try:
+        await answer.prepare(request)
+        await answer.write(first)
+        async for piece in content:
+            await answer.write(piece)
+        await answer.write_eof()
+    except GatewayError as error:
+        log.warning("file cut short", code=error.stable_code, detail=error.detail)
+        if request.transport is not None:
+            request.transport.abort()
+    return answer

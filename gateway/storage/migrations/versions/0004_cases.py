@@ -99,6 +99,17 @@ def upgrade() -> None:
         batch_op.create_index("ix_webhooks_client", ["client_id"], unique=False)
 
     op.create_table(
+        "archive_signatures",
+        sa.Column("manifest_sha256", sa.String(length=64), nullable=False),
+        sa.Column("submission_id", sa.String(length=29), nullable=False),
+        sa.Column("jws", sa.Text(), nullable=False),
+        sa.Column("signed_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["submission_id"], ["submissions.id"], name=op.f("fk_archive_signatures_submission_id")
+        ),
+        sa.PrimaryKeyConstraint("manifest_sha256", name=op.f("pk_archive_signatures")),
+    )
+    op.create_table(
         "blob_parts",
         sa.Column("blob_id", sa.String(length=40), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
@@ -143,6 +154,38 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "case_errands",
+        sa.Column("submission_id", sa.String(length=29), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("region", sa.String(length=32), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("due", sa.BigInteger(), nullable=True),
+        sa.Column("owner", sa.String(length=64), nullable=True),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("last_code", sa.String(length=64), nullable=True),
+        sa.Column("last_text", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("settled_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["submission_id"], ["submissions.id"], name=op.f("fk_case_errands_submission_id")),
+        sa.PrimaryKeyConstraint("submission_id", "kind", name=op.f("pk_case_errands")),
+    )
+    with op.batch_alter_table("case_errands", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_case_errands_due",
+            ["kind", "due"],
+            unique=False,
+            sqlite_where=sa.text("due IS NOT NULL"),
+            postgresql_where=sa.text("due IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "ix_case_errands_unfinished",
+            ["kind", "state"],
+            unique=False,
+            sqlite_where=sa.text("state <> 'done'"),
+            postgresql_where=sa.text("state <> 'done'"),
+        )
+
+    op.create_table(
         "case_messages",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("submission_id", sa.String(length=29), nullable=False),
@@ -154,6 +197,37 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["submission_id"], ["submissions.id"], name=op.f("fk_case_messages_submission_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_case_messages")),
         sa.UniqueConstraint("submission_id", "kind", "client_reference", name="uq_case_messages_reference"),
+    )
+    op.create_table(
+        "paper_lists",
+        sa.Column("submission_id", sa.String(length=29), nullable=False),
+        sa.Column("client_reference", sa.String(length=64), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("sent_at", sa.BigInteger(), nullable=False),
+        sa.Column("received", sa.LargeBinary(), nullable=True),
+        sa.Column("received_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["submission_id"], ["submissions.id"], name=op.f("fk_paper_lists_submission_id")),
+        sa.PrimaryKeyConstraint("submission_id", "client_reference", name=op.f("pk_paper_lists")),
+    )
+    op.create_table(
+        "result_documents",
+        sa.Column("submission_id", sa.String(length=29), nullable=False),
+        sa.Column("code", sa.String(length=64), nullable=False),
+        sa.Column("blob_id", sa.String(length=40), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["blob_id"], ["blobs.id"], name=op.f("fk_result_documents_blob_id")),
+        sa.ForeignKeyConstraint(["submission_id"], ["submissions.id"], name=op.f("fk_result_documents_submission_id")),
+        sa.PrimaryKeyConstraint("submission_id", "code", name=op.f("pk_result_documents")),
+    )
+    op.create_table(
+        "service_records",
+        sa.Column("submission_id", sa.String(length=29), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["submission_id"], ["submissions.id"], name=op.f("fk_service_records_submission_id")),
+        sa.PrimaryKeyConstraint("submission_id", name=op.f("pk_service_records")),
     )
     op.create_table(
         "ratings",
@@ -214,6 +288,16 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("resolved_by", sa.String(length=64), nullable=True))
         batch_op.add_column(sa.Column("resolved_at", sa.BigInteger(), nullable=True))
         batch_op.create_index("ix_event_conflicts_status", ["status", "recorded_at"], unique=False)
+
+    with op.batch_alter_table("evidence", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("case_no", sa.String(length=64), nullable=True))
+        batch_op.create_index(
+            "ix_evidence_case",
+            ["case_no"],
+            unique=False,
+            sqlite_where=sa.text("case_no IS NOT NULL"),
+            postgresql_where=sa.text("case_no IS NOT NULL"),
+        )
 
     with op.batch_alter_table("submission_events", schema=None) as batch_op:
         batch_op.add_column(sa.Column("kind", sa.String(length=32), server_default="step", nullable=False))
@@ -292,6 +376,14 @@ def downgrade() -> None:
         batch_op.drop_column("word")
         batch_op.drop_column("kind")
 
+    with op.batch_alter_table("evidence", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_evidence_case",
+            sqlite_where=sa.text("case_no IS NOT NULL"),
+            postgresql_where=sa.text("case_no IS NOT NULL"),
+        )
+        batch_op.drop_column("case_no")
+
     with op.batch_alter_table("event_conflicts", schema=None) as batch_op:
         batch_op.drop_index("ix_event_conflicts_status")
         batch_op.drop_column("resolved_at")
@@ -332,7 +424,21 @@ def downgrade() -> None:
         batch_op.drop_column("state")
 
     op.drop_table("ratings")
+    op.drop_table("service_records")
+    op.drop_table("result_documents")
+    op.drop_table("paper_lists")
     op.drop_table("case_messages")
+    with op.batch_alter_table("case_errands", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_case_errands_unfinished",
+            sqlite_where=sa.text("state <> 'done'"),
+            postgresql_where=sa.text("state <> 'done'"),
+        )
+        batch_op.drop_index(
+            "ix_case_errands_due", sqlite_where=sa.text("due IS NOT NULL"), postgresql_where=sa.text("due IS NOT NULL")
+        )
+
+    op.drop_table("case_errands")
     with op.batch_alter_table("case_clocks", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_case_clocks_wake",
@@ -347,6 +453,7 @@ def downgrade() -> None:
 
     op.drop_table("case_clocks")
     op.drop_table("blob_parts")
+    op.drop_table("archive_signatures")
     with op.batch_alter_table("webhooks", schema=None) as batch_op:
         batch_op.drop_index("ix_webhooks_client")
 

@@ -1,0 +1,56 @@
+"""The TIF profile: the documents that came out of a case (办理结果), listed and fetched.
+
+Owns: their two addresses. Leaves to `tif`: signatures and what a status means; to the core: size, digest, what may be
+in a file. All of it is our reading (adapters/guangdong/README.md).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from gateway.ports import ResultDocument
+from gateway.protocols.tif import TifClient
+
+_CODE = re.compile(r"[0-9A-Za-z._-]{1,64}", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+
+
+class TifResults:
+    """Documents of cases, under the region's own number."""
+
+    def __init__(self, client: TifClient, prefix: str) -> None:
+        self._client = client
+        self._prefix = prefix
+
+    async def list(self, number: str) -> Sequence[ResultDocument]:
+        """Return what the authority has for this case. Raises RegionError."""
+        data = self._client.data(await self._client.call("GET", self._path(number)))
+        rows = data.get("jgwj")
+        if data.get("sblsh") != number or not isinstance(rows, list):
+            raise self._client.wire.uncertain("sent an answer that cannot be read", "sblsh or jgwj")
+        return [self._document(row) for row in rows]
+
+    async def open(self, number: str, document: ResultDocument) -> AsyncGenerator[bytes, None]:
+        """Begin to fetch one document. Raises RegionError."""
+        path = f"{self._path(number)}/{quote(document.code, safe='')}"
+        return await self._client.fetch(path, document.size)
+
+    def _path(self, number: str) -> str:
+        return f"{self._prefix}/results/{quote(number, safe='')}"
+
+    def _document(self, row: Any) -> ResultDocument:
+        known: Mapping[str, Any] = row if isinstance(row, dict) else {}
+        code, name, media, size, digest = (known.get(key) for key in ("wjbm", "wjmc", "wjlx", "wjdx", "wjzy"))
+        right = (
+            isinstance(code, str) and _CODE.fullmatch(code),
+            isinstance(name, str) and name,
+            isinstance(media, str) and media,
+            isinstance(size, int) and size > 0,
+            isinstance(digest, str) and _DIGEST.fullmatch(digest),
+        )
+        if not all(right):
+            raise self._client.wire.uncertain("sent an answer that cannot be read", "an entry of jgwj")
+        return ResultDocument(str(code), str(name)[:200], str(media), int(str(size)), str(digest).lower())
