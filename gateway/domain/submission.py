@@ -13,7 +13,7 @@ Rating (好差评) and archiving are facts about a case that has come to its end
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -192,19 +192,40 @@ def stand(reports: Iterable[Report], begin: State = State.COLLECTED) -> Standing
     """Put the reports into the order in which they happened, and walk through them from `begin`.
 
     The same set gives the same result in whatever order it comes. Of reports of the same instant the earlier state
-    comes first.
+    comes first. When one report makes several after it impossible, it is the one that is taken to be wrong: a refusal
+    with a slip in its date does not undo a decision. Of two that contradict each other the one that happened first
+    counts.
     """
-    walk = _Walk(begin)
-    for report in sorted(reports, key=lambda r: (r.at, _RANK[r.state], r.source, r.key)):
-        walk.take(report)
+    ordered = sorted(reports, key=lambda r: (r.at, _RANK[r.state], r.source, r.key))
+    walk = _walked(ordered, begin, frozenset())
+    while better := _with_one_less(ordered, begin, walk):
+        walk = better
     return Standing(walk.now, walk.since, walk.effects, walk.reasons, tuple(walk.steps))
+
+
+def _with_one_less(ordered: Sequence[Report], begin: State, walk: _Walk) -> _Walk | None:
+    """Return the walk without one of its steps, if fewer reports are impossible then; the best of them."""
+    best = None
+    for step in walk.steps if walk.reasons else ():
+        other = _walked(ordered, begin, walk.struck | {step.key})
+        if len(other.reasons) < len((best or walk).reasons):
+            best = other
+    return best
+
+
+def _walked(ordered: Sequence[Report], begin: State, struck: frozenset[str]) -> _Walk:
+    walk = _Walk(begin, struck)
+    for report in ordered:
+        walk.take(report)
+    return walk
 
 
 class _Walk:
     """Walks through reports that are in order."""
 
-    def __init__(self, begin: State) -> None:
+    def __init__(self, begin: State, struck: frozenset[str]) -> None:
         self.now = begin
+        self.struck = struck
         self.since: datetime | None = None
         self.before_special = State.ACCEPTED
         self.extended = False
@@ -213,6 +234,10 @@ class _Walk:
         self.steps: list[Report] = []
 
     def take(self, report: Report) -> None:
+        if report.key in self.struck:
+            self.effects[report.key] = Effect.IMPOSSIBLE
+            self.reasons[report.key] = f"{report.word or report.state} contradicts what happened after it"
+            return
         then = self._target(report)
         effect = self._effect(then)
         self.effects[report.key] = effect

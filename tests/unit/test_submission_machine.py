@@ -184,6 +184,14 @@ def test_of_two_contradicting_reports_the_one_that_happened_first_counts_whichev
         assert standing.reasons == {other.key: "DECIDED cannot follow NOT_ACCEPTED"}
 
 
+def test_a_report_that_contradicts_all_that_came_after_it_is_the_one_that_is_wrong() -> None:
+    """A refusal with a slip in its date does not undo a decision; a person looks at the refusal."""
+    slip = report("NOT_ACCEPTED", 0)
+    standing = stand([slip, *told("RECEIVED", "ACCEPTED", "DECIDED", "COMPLETED")])
+    assert standing.state is State.COMPLETED
+    assert standing.reasons == {slip.key: "NOT_ACCEPTED contradicts what happened after it"}
+
+
 def test_a_report_that_explains_another_makes_it_possible() -> None:
     """What could not be may be explained by what was still on its way."""
     extended = [report("EXTENDED", 3), report("ACCEPTED", 1), report("EXTENDED", 2, "again")]
