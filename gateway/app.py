@@ -71,6 +71,7 @@ from gateway.submissions.pickups import PickupDesk
 from gateway.submissions.ratings import Ratings
 from gateway.submissions.results import RESULTS, ResultDesk, ResultFetch, ResultsDue
 from gateway.submissions.retry import RetryPolicy
+from gateway.submissions.rules_kept import RulesKept
 from gateway.submissions.service import ServiceRecords
 from gateway.submissions.story import retold
 from gateway.submissions.stream import Stream
@@ -164,9 +165,12 @@ async def build_app(
         disposal = Disposal(store=store, blobs=blobs, clock=clock, terms=_terms(config), metrics=metrics)
         calendars = CalendarsInUse(config.path(config.files.calendar), data.calendars)
         clocks = CaseClocks(data.items, calendars.now)
-        events = EventLog(sealer, followers=(clocks.keep, ResultsDue(regions).keep))
+        events = EventLog(sealer)
+        rules = RulesKept(events)
+        events.followers = (clocks.keep, ResultsDue(regions).keep, rules.watch)
         timekeeper = Timekeeper(
-            store=store, clocks=clocks, note=events.note, tell=partial(retold, sealer), clock=clock, metrics=metrics
+            store=store, clocks=clocks, note=rules.note_clock, tell=partial(retold, sealer), clock=clock,
+            metrics=metrics,
         )  # fmt: skip
         stream = Stream(store, sealer)
         pusher = WebhookWorker(store, stream, sealer, session, clock, metrics)

@@ -146,6 +146,9 @@ class Metrics:
             "pearl_case_clocks", "Clocks of open cases that are due soon or overdue.", ["region", "clock", "state"],
             registry=registry,
         )  # fmt: skip
+        self._rules_broken = Gauge(
+            "pearl_rules_broken", "Rules that were broken in cases.", ["rule", "region", "client"], registry=registry,
+        )  # fmt: skip
         self._working_days = Gauge(
             "pearl_working_days_known", "How many days from today on the working days are known for sure.",
             ["territory"], registry=registry,
@@ -276,6 +279,11 @@ class Metrics:
         self._case_clocks.clear()
         for labels, count in counts.items():
             self._case_clocks.labels(*labels).set(count)
+
+    def rules_broken(self, counts: Mapping[tuple[str, str, str], int]) -> None:
+        """Show how often which rule was broken, by region, in the cases of which client."""
+        for labels, count in counts.items():
+            self._rules_broken.labels(*labels).set(count)
 
     def working_days_known(self, territory: str, days: int) -> None:
         """Set for how many days from today on the working days of a territory are known."""

@@ -124,6 +124,9 @@ submissions = Table(
 NO_POSITION = text("position IS NULL")
 """An event that no reader of the stream has seen. In the very words of the index over such events."""
 
+RULES_BROKEN = text("kind IN ('policy.violation', 'tolerance.breached')")
+"""Facts that are counted. In the very words of the index over them."""
+
 submission_events = Table(
     "submission_events",
     metadata,
@@ -145,6 +148,12 @@ submission_events = Table(
     UniqueConstraint("source", "region_event_id", name="uq_submission_events_region_event"),
     Index("ix_submission_events_stream", "client_id", "position"),
     Index("ix_submission_events_position", "position", unique=True),
+    Index(
+        "ix_submission_events_rules",
+        "client_id",
+        sqlite_where=RULES_BROKEN,
+        postgresql_where=RULES_BROKEN,
+    ),
     Index(
         "ix_submission_events_waiting",
         "recorded_at",

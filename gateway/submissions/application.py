@@ -51,6 +51,14 @@ class MaterialReference(Edge):
     blob: Short
 
 
+class Deferred(Edge):
+    """A material that is left out now and follows later (容缺), and the applicant's signed promise that it will."""
+
+    code: Short
+    promise: Text
+    """The number of the signed form, or its words."""
+
+
 class Consent(Edge):
     """A separate consent (单独同意, PIPL art. 39) to one transfer: to whom, what for, which fields, until when."""
 
@@ -74,6 +82,7 @@ class Application(Edge):
     applicant: Applicant
     form: dict[Short, Long] = Field(max_length=100)
     materials: list[MaterialReference] = Field(default_factory=list, max_length=50)
+    deferred: list[Deferred] = Field(default_factory=list, max_length=50)
     purpose_code: Short
     """One of the purposes that the caller's grants name."""
     purpose: Text

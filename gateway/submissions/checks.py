@@ -144,9 +144,26 @@ def material_problems(application: Application, item: Item) -> Iterator[FieldPro
             known = ", ".join(rules)
             yield FieldProblem(f"materials.{position}.code", f"is not asked for; this item knows: {known}", "unknown")
     given = {material.code for material in application.materials}
+    promised = {deferred.code for deferred in application.deferred}
     for rule in item.materials:
-        if rule.required and not rule.deferrable and rule.code not in given:
+        if not rule.required or rule.code in given:
+            continue
+        if not rule.deferrable:
             yield FieldProblem("materials", f"{rule.code} is required", "missing_material")
+        elif rule.code not in promised:
+            reason = f"{rule.code} is left out: hand it in, or name it here with the applicant's promise"
+            yield FieldProblem("deferred", reason, "missing_promise")
+    yield from _deferred_problems(application, {code for code, rule in rules.items() if rule.deferrable}, given)
+
+
+def _deferred_problems(application: Application, may_follow: set[str], given: set[str]) -> Iterator[FieldProblem]:
+    """Check that only what the item lets follow is deferred (容缺), and nothing that is here."""
+    for position, deferred in enumerate(application.deferred):
+        if deferred.code not in may_follow:
+            reason = f"may not follow later; may follow: {', '.join(sorted(may_follow)) or 'nothing'}"
+            yield FieldProblem(f"deferred.{position}.code", reason, "not_deferrable")
+        elif deferred.code in given:
+            yield FieldProblem(f"deferred.{position}.code", "is handed in already", "not_missing")
 
 
 def crossing_problems(application: Application, item: Item, office: Office, origin_code: str) -> Iterator[FieldProblem]:

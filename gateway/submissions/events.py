@@ -108,10 +108,15 @@ class EventLog:
     def _ours(self, tx: Connection, submission_id: str, state: State, now: datetime, detail: Mapping[str, Any]) -> None:
         self._step(tx, _found(tx, submission_id), Entry(STEP, state, GATEWAY, None, now, detail), now)
 
-    def note(self, tx: Connection, submission_id: str, kind: str, now: datetime, detail: Mapping[str, Any]) -> int:
-        """Write a fact that moves nothing: a clock that is due, a rating, a violation. Return its number."""
+    def note(
+        self, tx: Connection, submission_id: str, kind: str, now: datetime, detail: Mapping[str, Any], word: str = ""
+    ) -> int:
+        """Write a fact that moves nothing: a clock that is due, a rating, a violation. Return its number.
+
+        `word` stands in the clear, for facts that are counted by more than their kind.
+        """
         case = _found(tx, submission_id)
-        return self._fact(tx, case, kind, now, detail)
+        return self._fact(tx, case, kind, now, detail, word)
 
     # --- a region's steps --------------------------------------------------------------------------------------
 
@@ -194,9 +199,11 @@ class EventLog:
         self.conflicts.explained(tx, story.report(key).source, key, now)
         self._fact(tx, case, REINSTATED, now, {"seq": story.seq(key)})
 
-    def _fact(self, tx: Connection, case: Case, kind: str, now: datetime, detail: Mapping[str, Any]) -> int:
+    def _fact(
+        self, tx: Connection, case: Case, kind: str, now: datetime, detail: Mapping[str, Any], word: str = ""
+    ) -> int:
         state = State(case["state"])
-        self._write(tx, case, Entry(kind, state, GATEWAY, None, now, salted(detail)), state, "fact", now)
+        self._write(tx, case, Entry(kind, state, GATEWAY, None, now, salted(detail), word), state, "fact", now)
         return int(case["last_seq"])
 
     def _write(self, tx: Connection, case: Case, entry: Entry, state: State, effect: str, now: datetime) -> None:

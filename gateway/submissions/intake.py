@@ -338,6 +338,8 @@ class Intake:
             "form": dict(application.form),
             "materials": [_described(m.code, checked.blobs[m.blob]) for m in application.materials],
         }
+        if application.deferred:
+            body["deferred"] = [deferred.model_dump() for deferred in application.deferred]
         return body if checked.grounds is None else {**body, "consent": checked.grounds.consent.id}
 
     def _record_consent(self, tx: Connection, checked: _Checked, number: str) -> None:
@@ -407,6 +409,8 @@ def digest_of(application: Application, blobs: Mapping[str, Blob]) -> str:
     for name in ("agent", "mandate"):  # whoever files for oneself says what was said before these fields joined
         if said[name] is None:
             del said[name]
+    if not said["deferred"]:
+        del said["deferred"]
     for material in said["materials"]:
         if material["blob"] in blobs:
             material["blob"] = blobs[material["blob"]].sha256

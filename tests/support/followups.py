@@ -136,7 +136,12 @@ class Desk:
         """Hand in an application whose data leaves its legal territory, by this consent."""
         document = {"kind": "person", "name": "李芳", "document": {"type": "HM_PERMIT", "number": "H12345678"}}
         receipt = await self.file(
-            caller=caller, applicant=document, form={"start": FORM["start"]}, materials=[], consents=[consent]
+            caller=caller,
+            applicant=document,
+            form={"start": FORM["start"]},
+            materials=[],
+            consents=[consent],
+            deferred=[{"code": "LATER", "promise": "承诺书 1"}],
         )
         return receipt.submission_id
 

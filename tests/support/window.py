@@ -363,6 +363,7 @@ def filled(hidden: Mapping[str, str], **changed: str) -> dict[str, str]:
         "form.destination": "440600",
         "form.kind": "long",
         "form.start": "2026-03-10",
+        "deferred.PROOF": "承诺书 2026-7",
     }
     return texts | {name.replace("__", "."): value for name, value in changed.items()}
 

@@ -104,6 +104,16 @@ async def test_every_problem_stands_at_its_field_and_in_the_summary(clerk: Brows
     assert clerk.fakes.applications == []
 
 
+async def test_what_follows_later_needs_the_number_of_the_promise(clerk: Browser) -> None:
+    """Left out without a word, it would be missed by nobody until the decision is due (容缺)."""
+    hidden = await clerk.open_form(FOSHAN)
+    silent = await clerk.post(FOSHAN, filled(hidden, deferred__PROOF=""), [ID_CARD])
+    assert wrong_inputs(silent.page) == {"deferred.PROOF"}
+    promised = await clerk.post(FOSHAN, filled(hidden), [ID_CARD])
+    assert promised.status == 303
+    assert [(d.code, d.promise) for d in clerk.fakes.applications[0].deferred] == [("PROOF", "承诺书 2026-7")]
+
+
 async def test_what_was_typed_is_still_there_and_never_becomes_markup(clerk: Browser) -> None:
     hidden = await clerk.open_form(FOSHAN)
     evil = '"><script>alert(1)</script>'

@@ -19,7 +19,7 @@ from gateway.lines import Line
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.storage.migrations import newest
-from gateway.submissions import disposal, errands, queue, timekeeping
+from gateway.submissions import disposal, errands, queue, rules_kept, timekeeping
 from gateway.telemetry import Metrics
 
 _WORDS = {
@@ -47,6 +47,7 @@ def routes(
                 figures, due = await store.read(lambda tx: (queue.figures(tx, clock()), timekeeping.figures(tx)))
                 metrics.materials(await store.read(disposal.figures))
                 metrics.case_errands(await store.read(errands.figures))
+                metrics.rules_broken(await store.read(rules_kept.figures))
         except (GatewayError, TimeoutError):
             metrics.store_up(False)  # the other figures are what an operator needs most just now
         else:

@@ -163,6 +163,13 @@ def _materials(entry: Entry, task: Task) -> Iterator[FieldProblem]:
             name = f"material.{rule.code}"
             if not any(problem.field == name for problem in entry.problems):
                 yield FieldProblem(name, "is required", "material")
+        elif rule.required and not entry.held.get(rule.code) and not entry.text(f"deferred.{rule.code}"):
+            yield FieldProblem(
+                f"deferred.{rule.code}", "is required when the material follows later", "missing_promise"
+            )
+    for rule in task.item.materials:
+        if len(entry.text(f"deferred.{rule.code}")) > 200:
+            yield FieldProblem(f"deferred.{rule.code}", "has more than 200 characters", "too_long")
 
 
 def _must_have(rule: MaterialRule) -> bool:
@@ -220,6 +227,7 @@ def _document_of(entry: Entry, task: Task) -> dict[str, Any]:
         "applicant": _applicant_data(entry),
         "form": form,
         "materials": [{"code": code, "blob": held.blob} for code, held in _files(entry, task.item)],
+        "deferred": [{"code": code, "promise": entry.text(f"deferred.{code}")} for code in _deferred(entry, task.item)],
         "purpose_code": PURPOSE_CODE,
         "purpose": PURPOSE,
         "legal_basis": LEGAL_BASIS,
@@ -230,6 +238,12 @@ def _files(entry: Entry, item: Item) -> Iterator[tuple[str, Any]]:
     for rule in item.materials:
         for held in entry.held.get(rule.code, []):
             yield rule.code, held
+
+
+def _deferred(entry: Entry, item: Item) -> list[str]:
+    """Return what follows later by the applicant's promise (容缺): what was attached after all does not."""
+    may_follow = [rule.code for rule in item.materials if rule.deferrable and not entry.held.get(rule.code)]
+    return [code for code in may_follow if entry.text(f"deferred.{code}")]
 
 
 def _applicant_data(entry: Entry) -> dict[str, Any]:

@@ -308,6 +308,13 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("client_id", sa.String(length=130), server_default="", nullable=False))
         batch_op.add_column(sa.Column("position", sa.BigInteger(), nullable=True))
         batch_op.create_index("ix_submission_events_position", ["position"], unique=True)
+        batch_op.create_index(
+            "ix_submission_events_rules",
+            ["client_id"],
+            unique=False,
+            sqlite_where=sa.text("kind IN ('policy.violation', 'tolerance.breached')"),
+            postgresql_where=sa.text("kind IN ('policy.violation', 'tolerance.breached')"),
+        )
         batch_op.create_index("ix_submission_events_stream", ["client_id", "position"], unique=False)
         batch_op.create_index(
             "ix_submission_events_waiting",
@@ -367,6 +374,11 @@ def downgrade() -> None:
             postgresql_where=sa.text("position IS NULL"),
         )
         batch_op.drop_index("ix_submission_events_stream")
+        batch_op.drop_index(
+            "ix_submission_events_rules",
+            sqlite_where=sa.text("kind IN ('policy.violation', 'tolerance.breached')"),
+            postgresql_where=sa.text("kind IN ('policy.violation', 'tolerance.breached')"),
+        )
         batch_op.drop_index("ix_submission_events_position")
         batch_op.drop_column("position")
         batch_op.drop_column("client_id")
