@@ -506,7 +506,7 @@ blobs = Table(
     Column("attempt", Integer, nullable=False, server_default="0"),  # counts requests that appended
     Column("held_by", String(40)),
     Column("held_until", Instant),
-    Column("why", String(16)),  # it is deleted: unfinished, orphan, retention, refused or dropped
+    Column("why", String(16)),  # it is deleted: unfinished, orphan, retention, twin, refused, dropped; open: once
     Index("ix_blobs_state", "state", "created_at"),
     Index("ix_blobs_client", "client_id", "state"),
     Index("ix_blobs_case", "case_id"),

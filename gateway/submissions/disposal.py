@@ -22,12 +22,15 @@ from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.storage.blobs import Blobs
 from gateway.storage.tables import blob_parts, blobs, submissions
+from gateway.submissions.upload_rows import ONCE
 from gateway.telemetry import Metrics
 
 log = structlog.get_logger("disposal")
 
 BATCH = 100
 """Files of one look, and of one evidence row."""
+LOST = timedelta(minutes=10)
+"""After this time without a sign of life a file in one request is given up: its process has died, nobody can go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +88,11 @@ class Disposal:
         """Return which files are kept no longer, by the reason."""
         c, terms = blobs.c, self._terms
         idle = or_(c.held_until.is_(None), c.held_until <= now)
+        lost = and_(c.why == ONCE, c.held_until <= now - LOST)
         s = submissions.c
         ended = exists().where(s.id == c.case_id, s.state.in_(sorted(ENDS)), s.updated_at <= now - terms.retention)
         return {
-            "unfinished": and_(c.state == "open", c.created_at <= now - terms.unfinished, idle),
+            "unfinished": and_(c.state == "open", or_(and_(c.created_at <= now - terms.unfinished, idle), lost)),
             "orphan": and_(c.state == "stored", c.case_id.is_(None), c.created_at <= now - terms.orphan),
             "retention": and_(c.state == "stored", ended),
         }

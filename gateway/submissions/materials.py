@@ -97,7 +97,9 @@ class Materials:
 
     async def open(self, blob_id: str) -> AsyncIterator[bytes]:
         """Yield the clear bytes of a blob, in constant memory. Raises Unavailable when they are not all there."""
-        parts = await self._store.read(lambda tx: rows.parts_of(tx, blob_id))
+        size, parts = await self._store.read(lambda tx: (_stored_size(tx, blob_id), rows.parts_of(tx, blob_id)))
+        if size is None or sum(part.size for part in parts) != size:
+            raise Unavailable("A stored file is not there any more.", detail=f"blob {blob_id}")
         for part in parts:
             size = 0
             async for frame in self._blobs.get(part.place):
@@ -105,6 +107,11 @@ class Materials:
                 yield frame
             if size != part.size:
                 raise Unavailable("Stored data cannot be opened.", detail=f"part {part.place} is of another size")
+
+
+def _stored_size(tx: Connection, blob_id: str) -> int | None:
+    c = blob_table.c
+    return tx.execute(select(c.size).where(c.id == blob_id, c.state == "stored")).scalar_one_or_none()
 
 
 def _give(tx: Connection, blob: Blob, case: str, twin: str) -> None:

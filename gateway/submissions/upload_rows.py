@@ -18,6 +18,8 @@ from gateway.storage.tables import blob_parts, blobs
 
 HOLD = timedelta(seconds=30)
 """How long a request holds an upload beyond its last sign of life: a dead replica lets go of it after that."""
+ONCE = "once"
+"""In `why` while it is open: it comes in one request, and nobody can go on with it after that."""
 MOST_PARTS = 10_000
 """Parts that one upload may be made of: an upload in drops would be a file a byte."""
 
@@ -151,7 +153,7 @@ def release(tx: Connection, held: Hold) -> None:
 def finish(tx: Connection, held: Hold, parts: Sequence[Part], size: int, sha256: str, now: datetime) -> None:
     """Make a blob of an upload, with these last parts. Raises UploadBusy when another request has taken over."""
     _add_parts(tx, held.upload_id, parts)
-    done = {"state": "stored", "size": size, "length": size, "sha256": sha256, "created_at": now}
+    done = {"state": "stored", "size": size, "length": size, "sha256": sha256, "created_at": now, "why": None}
     _change(tx, held, {**done, "reserved": 0, "held_by": None, "held_until": None})
 
 

@@ -108,7 +108,7 @@ class Uploads:
         wish = replace(wish, length=wish.length if piece.size is None else piece.size)
         row = self._row(caller, wish)
         held = self._wish(caller, row["id"], piece)
-        row.update(rows.holding(held, self._clock()), attempt=1)
+        row.update(rows.holding(held, self._clock()), attempt=1, why=rows.ONCE)
         await self._store.write(lambda tx: rows.begin(tx, row, self.limits.unfinished_bytes))
         standing = rows.standing_of(row)
         try:

@@ -22,10 +22,10 @@ from gateway.submissions import disposal as disposing
 from gateway.submissions.checks import size_problems
 from gateway.submissions.disposal import Disposal, Terms
 from gateway.submissions.materials import Blob, Materials
-from gateway.submissions.uploads import Uploads, Wish
+from gateway.submissions.uploads import Piece, Uploads, Wish
 from gateway.telemetry import Metrics
 from tests.support.clock import ManualClock
-from tests.support.uploads import AGENCY, LIMIT, PDF, append, files_in, upload, uploads_over, whole
+from tests.support.uploads import AGENCY, LIMIT, PDF, append, breaking, files_in, upload, uploads_over, whole
 
 TERMS = Terms(unfinished=timedelta(hours=24), orphan=timedelta(hours=72), retention=timedelta(days=30))
 DAY = 86400
@@ -170,6 +170,28 @@ async def test_an_unfinished_upload_ends_after_its_time(
     assert files_in(folder) == []
 
 
+async def test_a_file_in_one_request_is_given_up_soon_after_its_process_has_died(
+    sqlite_store: Store, uploads: Uploads, clock: ManualClock, disposal: Disposal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows its id, so nobody can go on; while it is there it counts as unfinished."""
+
+    async def died(*_: object) -> None:
+        """Clean up nothing."""
+
+    monkeypatch.setattr(Uploads, "_abandon", died)
+    with pytest.raises(ConnectionResetError):
+        await uploads.take(
+            AGENCY, Wish("a", "application/pdf"), Piece(0, breaking(PDF, ConnectionResetError()), last=True)
+        )
+    [blob_id] = await sqlite_store.read(lambda tx: list(tx.execute(select(blob_table.c.id)).scalars()))
+    clock.advance(300)
+    await disposal.tidy()
+    assert await state_of(sqlite_store, blob_id) == "open"
+    clock.advance(400)
+    await disposal.tidy()
+    assert await state_of(sqlite_store, blob_id) is None
+
+
 async def test_a_file_that_no_case_has_goes_and_one_of_an_open_case_stays(
     sqlite_store: Store, uploads: Uploads, materials: Materials, clock: ManualClock, disposal: Disposal, folder: Path
 ) -> None:
@@ -201,6 +223,8 @@ async def test_the_files_of_a_case_go_some_time_after_its_end_and_their_digests_
     assert files_in(folder) == []
     left = await materials.show(AGENCY, blob.id)
     assert (left.state, left.case, left.sha256, left.name) == ("deleted", "C1", blob.sha256, "")
+    with pytest.raises(Unavailable):
+        await whole(materials.open(blob.id))
     assert await rows_of_evidence(sqlite_store) == [
         {"files": 1, "bytes": len(PDF), "why": {"retention": 1}, "cases": ["C1"]}
     ]  # fmt: skip
