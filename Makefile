@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types contracts format fresh clean lock bench-start bench-mapping bench-signon drill programs interop tour
+.PHONY: help run test check lint types contracts format fresh clean lock bench-start bench-mapping bench-signon bench-submissions drill programs interop tour
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -45,6 +45,9 @@ bench-mapping: $(VENV)/.dev ## measure the mapping engine: speed, compilation, m
 
 bench-signon: $(VENV)/.dev ## measure code flows and introspections beside a bare program
 	$(BIN)/python -m bench.signon
+
+bench-submissions: $(VENV)/.dev ## measure cases in, out and in line beside bare programs and pgqueuer
+	$(BIN)/python -m bench.submissions
 
 programs: ## install Debian's chromium, curl and xmlsec1 for the tests, when they are missing
 	@command -v chromium >/dev/null && command -v curl >/dev/null && command -v xmlsec1 >/dev/null || \

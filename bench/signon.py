@@ -113,17 +113,21 @@ class Line:
     writer: asyncio.StreamWriter
     cookie: str = ""
 
-    async def ask(self, method: str, target: str, form: str = "") -> tuple[int, dict[bytes, bytes], bytes]:
-        """Send one request and return status, headers and body."""
-        head = f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {self.cookie}\r\n"
+    async def ask(
+        self, method: str, target: str, body: str | bytes = "", more: str = ""
+    ) -> tuple[int, dict[bytes, bytes], bytes]:
+        """Send one request (a form as text, JSON as bytes) and return status, headers and body."""
+        head = f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {self.cookie}\r\n{more}"
+        sent = body if isinstance(body, bytes) else body.encode()
         if method == "POST":
-            head += f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(form)}\r\n"
-        self.writer.write(f"{head}\r\n{form}".encode())
+            kind = "json" if isinstance(body, bytes) else "x-www-form-urlencoded"
+            head += f"Content-Type: application/{kind}\r\nContent-Length: {len(sent)}\r\n"
+        self.writer.write(f"{head}\r\n".encode() + sent)
         raw = await self.reader.readuntil(b"\r\n\r\n")
         first, *lines = raw[:-4].split(b"\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
-        body = await self.reader.readexactly(int(headers.get(b"content-length", b"0")))
-        return int(first.split(b" ", 2)[1]), headers, body
+        answer = await self.reader.readexactly(int(headers.get(b"content-length", b"0")))
+        return int(first.split(b" ", 2)[1]), headers, answer
 
 
 @dataclass(slots=True)
