@@ -287,3 +287,21 @@ async def test_many_files_go_in_batches_each_with_its_evidence(
     await disposal.tidy()
     assert [row["files"] for row in await rows_of_evidence(sqlite_store)] == [2, 2, 1]
     assert orjson.dumps(await sqlite_store.read(disposing.figures)) == b"{}"
+
+
+async def test_either_engine_finds_what_is_due(store: Store, blobs: Blobs, sealer: Sealer, clock: ManualClock) -> None:
+    """One of each kind is due, and one of each is not."""
+    uploads, materials = uploads_over(store, blobs, sealer, clock), Materials(store, blobs, sealer, LIMIT)
+    begun = await uploads.begin(AGENCY, Wish("a", "application/pdf"))
+    orphan, ended, running, twin = [await upload(uploads, PDF + name) for name in (b"1", b"2", b"3", b"3")]
+    await case_with(store, materials, clock, "C1", ended)
+    await case_with(store, materials, clock, "C2", running, twin)
+    await set_state(store, "C1", State.COMPLETED, clock)
+    clock.advance(31 * DAY)
+    fresh, going = await upload(uploads, PDF), await uploads.begin(AGENCY, Wish("b", "application/pdf"))
+    await disposal_over(store, blobs, clock).tidy()
+    left = [await state_of(store, one.id) for one in (begun, orphan, ended, twin, running, fresh, going)]
+    assert left == [None, None, "deleted", "deleted", "stored", "stored", "open"]
+    [row] = await rows_of_evidence(store)
+    assert row["why"] == {"unfinished": 1, "orphan": 1, "retention": 1, "twin": 1}
+    assert row["cases"] == ["C1", "C2"]
