@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import TypeVar
 
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, event, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -20,6 +21,8 @@ from gateway.storage.store import Unit
 
 T = TypeVar("T")
 
+CONNECTIONS = 12
+"""Connections of one replica, at most."""
 AGAIN = {"40001", "40P01"}
 """SQLSTATE of serialisation failure and deadlock: the transaction did nothing, so it may be repeated."""
 TRIES = 5
@@ -27,6 +30,8 @@ _AWAY = {"08", "25", "53", "55", "57"}
 """SQLSTATE classes of a server that cannot serve now: connection, read-only after a failover, resources, locks,
 operator (starting, shutting down).
 """
+_TERMINATED = "57P01"
+"""SQLSTATE of a server that ends a connection: a restart, a failover."""
 _PATIENCE = {"timeout": 5, "command_timeout": 30}
 """Seconds to connect, and for one statement: a server that hangs must not hang us."""
 _UNSTORABLE = "22"
@@ -50,12 +55,12 @@ class PostgresStore:
         driver = url.replace("postgresql://", "postgresql+asyncpg://", 1)
         engine = create_async_engine(
             driver,
-            pool_size=8,
-            max_overflow=4,
-            pool_pre_ping=True,
+            pool_size=CONNECTIONS,
+            max_overflow=0,  # a connection beyond the pool's would be opened for each use: dearer than waiting for one
             connect_args=dict(_PATIENCE),
             hide_parameters=True,  # an error's text goes to the log
         )
+        event.listen(engine.sync_engine, "checkout", _refuse_closed)
         return cls(engine)
 
     async def write(self, unit: Unit[T]) -> T:
@@ -95,21 +100,47 @@ class PostgresStore:
             raise Unavailable("The gateway is shutting down.", detail="used after close")
         self._under_way += 1
         try:
-            return await _once(engine, unit)
+            return await _on_a_live_connection(engine, unit)
         finally:
             self._under_way -= 1
             if self._closed and not self._under_way:
                 self._idle.set()
 
 
+def _refuse_closed(driver: DBAPIConnection, _record: object, _proxy: object) -> None:
+    """Have the pool connect anew where the server has hung up meanwhile: asyncpg knows, and nobody needs to ask it."""
+    if driver.driver_connection.is_closed():
+        raise DisconnectionError("the server has hung up")
+
+
+class _HungUpError(Exception):
+    """The server hung up before the unit was done, so none of it was."""
+
+
+async def _on_a_live_connection(engine: AsyncEngine, unit: Unit[T]) -> T:
+    """Run the unit, again when the server has hung up before its end: the pool then connects anew."""
+    try:
+        return await _once(engine, unit)
+    except _HungUpError:
+        try:
+            return await _once(engine, unit)
+        except _HungUpError as error:
+            raise _unavailable("hung up, twice") from error
+
+
 async def _once(engine: AsyncEngine, unit: Unit[T]) -> T:
+    done = False
     try:
         async with engine.begin() as connection:
-            return await connection.run_sync(unit)
+            result = await connection.run_sync(unit)
+            done = True  # what fails from here on fails in the COMMIT, and nobody knows what became of it
+            return result
     except (OSError, PoolExhausted) as error:
         raise _unavailable(type(error).__name__) from error
     except DBAPIError as error:
         state = _sqlstate(error)
+        if not done and (error.connection_invalidated or state == _TERMINATED):
+            raise _HungUpError from error
         if error.connection_invalidated or state[:2] in _AWAY:
             raise _unavailable(f"SQLSTATE {state}") from error
         if state.startswith(_UNSTORABLE):

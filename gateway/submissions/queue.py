@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, update
 
 from gateway.errors import RegionCannotBeAsked
 from gateway.storage.tables import OUTSTANDING, deliveries, delivery_pauses, submissions
@@ -25,12 +25,47 @@ SUBMISSION = "submission"
 """The kind of delivery that hands the case itself over; the others are messages about it."""
 NOT_THERE = ("region.refused", "mapping.failed")
 """Why a dead delivery's case is certainly not at its region: it said no, or nothing could be sent."""
+_D = deliveries.c
 _PIN = (
     select(submissions.c.mapping_version)
-    .where(submissions.c.id == deliveries.c.submission_id)
+    .where(submissions.c.id == _D.submission_id)
     .scalar_subquery()
     .label("mapping_version")
 )
+
+# Built once: every attempt runs them, and building a statement costs more than running it.
+
+_FREE = or_(_D.state.in_(("pending", "in_doubt")), and_(_D.state == "sending", _D.lease_until < bindparam("now")))
+_OLDEST = (
+    select(deliveries, _PIN)
+    .where(_D.region == bindparam("at"), _D.client_id == bindparam("agency"), _D.due <= bindparam("now"), _FREE)
+    .where(OUTSTANDING)
+    .order_by(_D.due)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True, of=deliveries)
+)
+_TAKE = (
+    update(deliveries)
+    .where(_D.id.in_(bindparam("ids", expanding=True)))
+    .values(
+        failures=_D.failures + case((_D.state == "sending", 1), else_=0),
+        attempt=_D.attempt + 1,
+        state="sending",
+        owner=bindparam("taker"),
+        lease_until=bindparam("until"),
+        due=bindparam("until"),
+    )
+)
+_MINE = update(deliveries).where(
+    _D.id == bindparam("mine"), _D.owner == bindparam("holder"), _D.attempt == bindparam("nth")
+)
+_NEXT = (
+    select(_D.id, _D.region, _D.due)
+    .where(_D.submission_id == bindparam("of_case"), _D.state.in_(UNSETTLED))
+    .order_by(_D.created_at, _D.id)
+    .limit(1)
+)
+_PAUSED = select(delivery_pauses.c.region).where(delivery_pauses.c.region == bindparam("at"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +116,8 @@ def _claim_of(
     tx: Connection, region: str, agency: str, owner: str, limit: int, now: datetime, lease: timedelta
 ) -> list[Claim]:
     """Take up to `limit` due deliveries of one agency: the oldest first."""
-    c = deliveries.c
-    free = or_(c.state.in_(("pending", "in_doubt")), and_(c.state == "sending", c.lease_until < now))
-    query = select(deliveries, _PIN).where(c.region == region, c.client_id == agency, c.due <= now, free, OUTSTANDING)
-    oldest = query.order_by(c.due).limit(limit).with_for_update(skip_locked=True, of=deliveries)
-    taken = [_taken(dict(row), owner, now, lease) for row in tx.execute(oldest).mappings()]
+    asked = {"at": region, "agency": agency, "now": now, "most": limit}
+    taken = [_taken(dict(row), owner, now, lease) for row in tx.execute(_OLDEST, asked).mappings()]
     _mark(tx, [claimed.delivery_id for claimed in taken], owner, now + lease)
     return taken
 
@@ -115,16 +147,7 @@ def _mark(tx: Connection, ids: list[str], owner: str, lease_until: datetime) -> 
     """Write down that these are taken; one that was found in state `sending` has had one more uncertain outcome."""
     if not ids:
         return
-    c = deliveries.c
-    values = {
-        "failures": c.failures + case((c.state == "sending", 1), else_=0),
-        "attempt": c.attempt + 1,
-        "state": "sending",
-        "owner": owner,
-        "lease_until": lease_until,
-        "due": lease_until,
-    }
-    tx.execute(update(deliveries).where(c.id.in_(ids)).values(values))
+    tx.execute(_TAKE, {"ids": ids, "taker": owner, "until": lease_until})
 
 
 def note_sending(tx: Connection, claimed: Claim, now: datetime) -> bool:
@@ -156,19 +179,16 @@ def wake_next(tx: Connection, submission_id: str, now: datetime) -> str | None:
     Messages wait without a `due` until the region has the case, and for each other: a withdrawal never overtakes the
     supplement that was handed in before it.
     """
-    c = deliveries.c
-    mine = select(c.id, c.region, c.state, c.due).where(c.submission_id == submission_id, c.state.in_(UNSETTLED))
-    first = tx.execute(mine.order_by(c.created_at, c.id).limit(1)).one_or_none()
+    first = tx.execute(_NEXT, {"of_case": submission_id}).one_or_none()
     if first is None or first.due is not None:
         return None
-    tx.execute(update(deliveries).where(c.id == first.id).values(due=now))
+    tx.execute(update(deliveries).where(_D.id == first.id).values(due=now))
     return str(first.region)
 
 
 def _fenced(tx: Connection, claimed: Claim, values: Mapping[str, Any]) -> bool:
-    c = deliveries.c
-    mine = and_(c.id == claimed.delivery_id, c.owner == claimed.owner, c.attempt == claimed.attempt)
-    return tx.execute(update(deliveries).where(mine).values(dict(values))).rowcount == 1
+    mine = {"mine": claimed.delivery_id, "holder": claimed.owner, "nth": claimed.attempt}
+    return tx.execute(_MINE, {**values, **mine}).rowcount == 1
 
 
 def unsettled(tx: Connection, limit: int) -> list[dict[str, Any]]:
@@ -220,5 +240,4 @@ def figures(tx: Connection, now: datetime) -> dict[str, tuple[dict[str, int], fl
 
 def is_paused(tx: Connection, region: str) -> bool:
     """Say whether a region is in maintenance: nothing is claimed for it, what is under way finishes."""
-    c = delivery_pauses.c
-    return tx.execute(select(c.region).where(c.region == region)).first() is not None
+    return tx.execute(_PAUSED, {"at": region}).first() is not None

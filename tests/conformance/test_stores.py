@@ -629,6 +629,30 @@ async def test_a_connection_that_is_cut_is_told_as_unavailable_and_replaced(shar
     assert await shared.read(held) == ["kept"]
 
 
+async def test_a_unit_whose_connection_is_cut_once_is_run_again_on_another(shared: Store) -> None:
+    """A restart of the server in the middle of a unit: nothing of it was done, so nobody needs to hear of it."""
+    runs: list[int] = []
+
+    def cut_once(tx: Connection) -> None:
+        runs.append(1)
+        _put(tx, f"run {len(runs)}")
+        if len(runs) == 1:
+            tx.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    await shared.write(cut_once)
+    assert await shared.read(held) == ["run 2"]
+
+
+async def test_connections_that_the_server_has_ended_are_replaced_unnoticed(shared: Store, postgres_url: str) -> None:
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+    ending = await open_store(postgres_url)
+    await asyncio.gather(*(shared.read(held) for _ in range(4)))
+    await ending.write(lambda tx: tx.execute(text(f"{others} AND pid <> pg_backend_pid()")))
+    await shared.write(put("kept"))
+    assert await shared.read(held) == ["kept"]
+    await ending.close()
+
+
 @pytest.mark.parametrize("address", ["postgresql://nobody@127.0.0.1:1/pearl", "postgresql:///pearl?host=/nowhere"])
 async def test_a_database_that_is_not_there_is_told_as_unavailable(address: str) -> None:
     store = await open_store(address)
