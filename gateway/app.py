@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from aiohttp import web
+from aiohttp import ClientTimeout, web
 from prometheus_client import CollectorRegistry
 
 from gateway.background import feed_readers, in_background, janitor_of
@@ -44,6 +44,7 @@ from gateway.items.puller import Puller, Schedule
 from gateway.lines import SIGN_ON
 from gateway.mapping.library import Library
 from gateway.opening import (
+    archive_systems,
     data_and_regions,
     opened_store,
     outgoing_session,
@@ -55,6 +56,8 @@ from gateway.ports import Clock
 from gateway.regions import Region, following, read_again
 from gateway.storage import Store
 from gateway.storage.blobs import Blobs, open_blob_store
+from gateway.submissions.archive import Archive
+from gateway.submissions.archive_push import ARCHIVE, ArchiveDue, ArchivePush
 from gateway.submissions.attempt import Attempts, StepObserver, unobserved
 from gateway.submissions.cases import Cases
 from gateway.submissions.complaints import Complaints
@@ -66,6 +69,7 @@ from gateway.submissions.followups import Followups
 from gateway.submissions.inbox import Inbox
 from gateway.submissions.intake import Intake
 from gateway.submissions.materials import Materials
+from gateway.submissions.papers import Papers
 from gateway.submissions.parcels import Parcels
 from gateway.submissions.pickups import PickupDesk
 from gateway.submissions.ratings import Ratings
@@ -165,9 +169,11 @@ async def build_app(
         disposal = Disposal(store=store, blobs=blobs, clock=clock, terms=_terms(config), metrics=metrics)
         calendars = CalendarsInUse(config.path(config.files.calendar), data.calendars)
         clocks = CaseClocks(data.items, calendars.now)
+        systems = archive_systems(config)
+        archive_due = ArchiveDue(systems, timedelta(seconds=config.archive.after_seconds))
         events = EventLog(sealer)
         rules = RulesKept(events)
-        events.followers = (clocks.keep, ResultsDue(regions).keep, rules.watch)
+        events.followers = (clocks.keep, ResultsDue(regions).keep, archive_due.keep, rules.watch)
         timekeeper = Timekeeper(
             store=store, clocks=clocks, note=rules.note_clock, tell=partial(retold, sealer), clock=clock,
             metrics=metrics,
@@ -202,6 +208,9 @@ async def build_app(
             materials=materials, mandates=mandates, events=events, sealer=sealer, references=references, clock=clock,
             nudge=worker.nudge, refuse_blocked=blocks.refuse_blocked,
         )  # fmt: skip
+        archive = Archive(
+            store=store, sealer=sealer, materials=materials, signer=signer, issuer=config.public_url, clock=clock
+        )  # fmt: skip
         afterwards = Afterwards(
             ratings=Ratings(
                 store=store, regions=regions, events=events, sealer=sealer, calendars=calendars.now, clock=clock,
@@ -211,11 +220,16 @@ async def build_app(
                 store=store, regions=regions, events=events, sealer=sealer, clock=clock, nudge=worker.nudge
             ),
             service=ServiceRecords(store=store, events=events, sealer=sealer, clock=clock),
-            results=ResultDesk(store, materials),
+            results=ResultDesk(store, materials), archive=archive,
+            papers=Papers(store=store, events=events, sealer=sealer, clock=clock),
         )  # fmt: skip
         fetch = ResultFetch(store=store, regions=regions, uploads=uploads, note=events.note, clock=clock)
+        push = ArchivePush(
+            store=store, archive=archive, systems=systems, session=session, note=events.note, clock=clock,
+            timeout=ClientTimeout(total=config.archive.timeout_seconds, sock_connect=10),
+        )  # fmt: skip
         errands = Errands(
-            store=store, runners={RESULTS: fetch}, retry=_retry(config), note=events.note, clock=clock
+            store=store, runners={RESULTS: fetch, ARCHIVE: push}, retry=_retry(config), note=events.note, clock=clock
         )  # fmt: skip
         cases = Cases(store, sealer, data.items, partial(_carries, regions))
         desk = Followups(

@@ -37,6 +37,7 @@ HOUSE = Path(__file__).resolve().parent.parent
 M = TypeVar("M", bound=BaseModel)
 
 _CLEAR = re.compile("http://", re.IGNORECASE)
+_OFFICE = re.compile(r"\d{6}(\d{6})?", re.ASCII)
 _LOOPBACK = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/|$)", re.IGNORECASE)
 
 
@@ -220,6 +221,22 @@ class ItemSettings(Settings):
     """After a pull that failed."""
 
 
+class ArchiveSystem(Settings):
+    """An archive system (档案管理系统): packages are PUT to `<url>/<case>`, with the token as Bearer."""
+
+    url: BaseUrl
+    token: SecretReference | None = None
+
+
+class ArchiveSettings(Settings):
+    """Who gets the archive packages of cases that have ended, and how long after that, in seconds."""
+
+    after_seconds: float = Field(24 * 3600, ge=0)
+    timeout_seconds: float = Field(120, gt=0)
+    systems: dict[str, ArchiveSystem] = Field(default_factory=dict)
+    """By the GB/T 2260 code of the office that decides, or by region id."""
+
+
 class Files(Settings):
     """Data files beside the configuration: who may call and what for, items, windows, certificates, working days."""
 
@@ -255,6 +272,7 @@ class Config(Settings):
     sign_on: SignOnSettings = SignOnSettings()
     logout: LogoutSettings = LogoutSettings()
     items: ItemSettings = ItemSettings()
+    archive: ArchiveSettings = ArchiveSettings()
     files: Files = Files()
     regions: dict[str, RegionSettings] = Field(min_length=1)
     adapters: Path = HOUSE / "adapters"
@@ -268,9 +286,17 @@ class Config(Settings):
         named = {"public_url": self.public_url}
         for region, chosen in self.regions.items():
             named |= {f"regions.{region}.settings.{key}": str(value) for key, value in chosen.settings.items()}
+        named |= {f"archive.systems.{place}.url": system.url for place, system in self.archive.systems.items()}
         clear = [place for place, url in named.items() if _CLEAR.match(url) and not _LOOPBACK.match(url)]
         if self.environment == "production" and clear:
             raise ValueError(f"{', '.join(clear)} must be https:// (http:// only for this machine)")
+        return self
+
+    @model_validator(mode="after")
+    def _archives_of_somebody(self) -> Self:
+        odd = [key for key in self.archive.systems if key not in self.regions and not _OFFICE.fullmatch(key)]
+        if odd:
+            raise ValueError(f"archive.systems: {', '.join(odd)} is neither an enabled region nor a code of an office")
         return self
 
     def path(self, relative: Path) -> Path:

@@ -25,6 +25,7 @@ from gateway.ports import Adapter, Clock, Kit
 from gateway.regions import Manifest, Region, limits_of, open_regions, secret_reader
 from gateway.storage import Store, open_store
 from gateway.storage.migrations import newest
+from gateway.submissions.archive_push import System, Systems
 from gateway.telemetry import Metrics
 
 
@@ -106,6 +107,19 @@ def data_and_regions(
     if data is None:
         raise AssertionError("no problem was found, so the data is there")
     return data, regions, lines
+
+
+def archive_systems(config: Config) -> Systems:
+    """Return the archive systems with their tokens. Raises StartRefused that names every one that is wrong."""
+    problems = Problems()
+    known: dict[str, System] = {}
+    for place, chosen in config.archive.systems.items():
+        with problems.collect():
+            name = f"archive.systems.{place}.token"
+            token = "" if chosen.token is None else read_secret(config, chosen.token, name).decode().strip()
+            known[place] = System(chosen.url, token)
+    problems.refuse()
+    return Systems(known)
 
 
 def store_url(config: Config) -> str:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import click
 
 from gateway import __version__
+from gateway.cli.archive import archive
 from gateway.cli.check import check_all, check_live
 from gateway.cli.clients import clients
 from gateway.cli.clocks import clocks
@@ -54,6 +55,7 @@ def main() -> None:
 
 
 main.add_command(clients)
+main.add_command(archive)
 main.add_command(clocks)
 main.add_command(errands)
 main.add_command(conflicts)

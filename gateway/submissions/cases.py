@@ -23,6 +23,7 @@ from gateway.storage import Store
 from gateway.storage.tables import case_messages, deliveries, region_numbers, submission_events, submissions
 from gateway.submissions import queue
 from gateway.submissions.materials import owner_of
+from gateway.submissions.papers import PaperView, papers_shown
 from gateway.submissions.parcels import open_body
 from gateway.submissions.ratings import RatingView, ratings_shown
 from gateway.submissions.service import ServiceView, service_shown
@@ -89,6 +90,7 @@ class CaseView:
     can: Sequence[str]
     ratings: Sequence[RatingView] = ()
     service: ServiceView | None = None
+    papers: Sequence[PaperView] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,7 @@ class Cases:
             can=list(self._can(row, delivery, messages, supplement)),
             ratings=ratings_shown(tx, self._sealer, row["id"]),
             service=service_shown(tx, self._sealer, row["id"]),
+            papers=papers_shown(tx, self._sealer, row["id"]),
         )
 
     def _supplement(

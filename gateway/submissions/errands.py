@@ -79,7 +79,7 @@ def put(tx: Connection, *, submission_id: str, kind: str, region: str, now: date
         "state": "open",
         "due": due,
         "attempt": 0,
-        "created_at": now,
+        "created_at": max(now, due),  # patience counts from when it could be run
     }
     tx.execute(insert_into(tx, case_errands).values(row).on_conflict_do_nothing())
 

@@ -6,16 +6,19 @@ import base64
 import hashlib
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+from joserfc.jwk import KeySet
 
+from gateway.submissions.archive_package import verify
 from tests.flows.flow_support import World, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_decided_case_is_fetched_served_rated_and_complained_of(world: World) -> None:
+async def test_a_decided_case_is_fetched_served_rated_complained_of_and_filed(world: World, tmp_path: Path) -> None:
     """Guangdong hands the documents over, and is told what is said of the case afterwards."""
     case = await world.file("guangdong")
     await world.until(case, "COMPLETED")
@@ -50,6 +53,13 @@ async def test_a_decided_case_is_fetched_served_rated_and_complained_of(world: W
     assert (shown["state"], shown["service"]["way"]) == ("DELIVERED", "online")
     assert [(r["role"], r["score"], r["delivery"]) for r in shown["ratings"]] == [("handling", 2, "delivered")]
     assert {"rating.bad", "results.ready", "complaint.made"} <= {entry["kind"] for entry in shown["timeline"]}
+    package = await world.ask("GET", f"/v1/submissions/{case}/archive")
+    assert (package.status, package.headers["Content-Type"]) == (200, "application/zip")
+    (tmp_path / "case.zip").write_bytes(package.body)
+    jwks = (await world.send("GET", "/oauth2/jwks")).json()
+    verdict = verify(tmp_path / "case.zip", KeySet.import_key_set(jwks))
+    assert (verdict.problems, verdict.case, verdict.events) == ((), case, len(shown["timeline"]))
+    assert file.body in package.body, "the documents of the decision are in the file"
     taken = (await world.ledger("guangdong"))["messages"].values()
     assert {"rating", "complaint"} <= {page["kind"] for page in taken if page["wwbh"] == case}
 

@@ -23,7 +23,6 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 import gateway
 from gateway import windows
@@ -143,7 +142,7 @@ def settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, An
         elif name == "regions":
             yield from ((f"regions.<id>.{inner}", "a table") for inner in RegionSettings.model_fields)
         else:
-            yield f"{prefix}{name}", "required" if field.default is PydanticUndefined else field.default
+            yield f"{prefix}{name}", "required" if field.is_required() else field.get_default(call_default_factory=True)
 
 
 def in_words(default: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""What a caller may do about a case after the decision: have its documents, say that it was served, rate it, complain.
+"""What a caller may do about a case after the decision: what came of it, service, ratings, its file.
 
 Owns: HTTP of it. Leaves to `gateway.submissions`: the rules and the records.
 """
@@ -13,7 +13,9 @@ from urllib.parse import quote
 from aiohttp import web
 
 from gateway.domain.caller import Caller
+from gateway.submissions.archive import Archive
 from gateway.submissions.complaints import Complaint, Complaints
+from gateway.submissions.papers import Noted, PaperReceived, Papers, PaperSent
 from gateway.submissions.ratings import RatingGiven, Ratings
 from gateway.submissions.results import ResultDesk
 from gateway.submissions.service import Service, ServiceRecords
@@ -33,6 +35,8 @@ class Afterwards:
     complaints: Complaints
     service: ServiceRecords
     results: ResultDesk
+    archive: Archive
+    papers: Papers
 
 
 def routes(services: Afterwards, guarded: Guard) -> list[web.RouteDef]:
@@ -42,6 +46,9 @@ def routes(services: Afterwards, guarded: Guard) -> list[web.RouteDef]:
         web.post("/v1/submissions/{id}/ratings", guarded("submissions", api.rate)),
         web.post("/v1/submissions/{id}/complaints", guarded("submissions", api.complain)),
         web.post("/v1/submissions/{id}/service", guarded("submissions", api.serve)),
+        web.get("/v1/submissions/{id}/archive", guarded("submissions", api.archive), allow_head=False),
+        web.post("/v1/submissions/{id}/papers", guarded("submissions", api.paper_sent)),
+        web.post("/v1/submissions/{id}/papers/{reference}/received", guarded("submissions", api.paper_received)),
         web.get("/v1/submissions/{id}/results", guarded("submissions", api.results)),
         web.get("/v1/submissions/{id}/results/{code}", guarded("submissions", api.result), allow_head=False),
     ]
@@ -85,3 +92,27 @@ class _Afterwards:
             "Content-Disposition": f"attachment; filename*=UTF-8''{quote(view.name, safe='')}",  # RFC 8187
         }
         return await streamed(request, content, media_type=view.media_type, size=view.size, headers=headers)
+
+    async def archive(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        """GET …/archive: the archive package, one ZIP file."""
+        case = request.match_info["id"]
+        package = await self._services.archive.of(caller, case)
+        headers = {
+            "Content-Disposition": f'attachment; filename="{case}.zip"',
+            "ETag": f'"{package.manifest.sha256()}"',
+        }
+        return await streamed(request, package.stream(), media_type="application/zip", size=None, headers=headers)
+
+    async def paper_sent(self, request: web.Request, caller: Caller) -> web.Response:
+        """POST …/papers: 201 with the parcel, 200 when it was here before."""
+        sent = await read_body(request, PaperSent)
+        return _noted(await self._services.papers.sent(caller, request.match_info["id"], sent), 201)
+
+    async def paper_received(self, request: web.Request, caller: Caller) -> web.Response:
+        """POST …/papers/{reference}/received: 200 with the parcel."""
+        received, known = await read_body(request, PaperReceived), request.match_info
+        return _noted(await self._services.papers.received(caller, known["id"], known["reference"], received), 200)
+
+
+def _noted(noted: Noted, status: int) -> web.Response:
+    return json_answer({**asdict(noted.paper), "replayed": noted.replayed}, status=200 if noted.replayed else status)
