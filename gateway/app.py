@@ -16,11 +16,13 @@ from functools import partial
 
 from aiohttp import ClientTimeout, web
 from prometheus_client import CollectorRegistry
+from sqlalchemy import Connection
 
 from gateway.background import feed_readers, in_background, janitor_of
 from gateway.calendars import CalendarsInUse
 from gateway.certificates.lookup import CertificateLookup
 from gateway.config import Config
+from gateway.crypto.at_rest import Sealer
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
 from gateway.domain.mandate import Rules
@@ -67,7 +69,7 @@ from gateway.submissions.errands import Errands
 from gateway.submissions.events import EventLog
 from gateway.submissions.followups import Followups
 from gateway.submissions.inbox import Inbox
-from gateway.submissions.intake import Intake
+from gateway.submissions.joint import JointIntake, Parts
 from gateway.submissions.materials import Materials
 from gateway.submissions.papers import Papers
 from gateway.submissions.parcels import Parcels
@@ -173,7 +175,8 @@ async def build_app(
         archive_due = ArchiveDue(systems, timedelta(seconds=config.archive.after_seconds))
         events = EventLog(sealer)
         rules = RulesKept(events)
-        events.followers = (clocks.keep, ResultsDue(regions).keep, archive_due.keep, rules.watch)
+        parts = Parts(events, data.items, partial(_begin_clocks, clocks, sealer))
+        events.followers = (clocks.keep, ResultsDue(regions).keep, archive_due.keep, rules.watch, parts.keep)
         timekeeper = Timekeeper(
             store=store, clocks=clocks, note=rules.note_clock, tell=partial(retold, sealer), clock=clock,
             metrics=metrics,
@@ -203,7 +206,7 @@ async def build_app(
         mandates = Mandates(
             store, sealer, references, clock, Rules(longest=timedelta(days=config.sign_on.mandate_days)), data.items
         )  # fmt: skip
-        intake = Intake(
+        intake = JointIntake(
             store=store, items=data.items, regions=regions, grants=data.grants, bases=data.bases,
             materials=materials, mandates=mandates, events=events, sealer=sealer, references=references, clock=clock,
             nudge=worker.nudge, refuse_blocked=blocks.refuse_blocked,
@@ -365,6 +368,13 @@ def _carries(regions: Mapping[str, Region], region: str) -> frozenset[str]:
     """Return the kinds of messages about a case that a region's wire takes."""
     messages = regions[region].adapter.messages if region in regions else None
     return frozenset() if messages is None else messages.kinds
+
+
+def _begin_clocks(clocks: CaseClocks, sealer: Sealer, tx: Connection, case: str, now: datetime) -> None:
+    """Start the clocks of a part that goes out now."""
+    story = retold(sealer, tx, case)
+    if story is not None:
+        clocks.keep(tx, story, now)
 
 
 def _schedule(config: Config) -> Schedule:

@@ -111,6 +111,8 @@ submissions = Table(
     Column("last_seq", Integer, nullable=False),
     Column("head", String(64), nullable=False, server_default=""),  # hash of its last event
     Column("parent_id", String(29)),  # the case that this one is a part of (多地联办)
+    Column("part_code", String(64), nullable=False, server_default=""),  # which part of the item, where it has parts
+    Column("released_at", Instant),  # of a part: when nothing before it was left to be done
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Index("ix_submissions_parent", "parent_id"),

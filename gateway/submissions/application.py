@@ -71,6 +71,18 @@ class Consent(Edge):
     """How the consent is proved: a signed form's number, or the reference of an electronic one."""
 
 
+class PartWanted(Edge):
+    """One office's part of a case that several handle together (多地联办)."""
+
+    place: Short
+    part: Short | None = None
+    """Code of the part, of an item that has parts."""
+    form: dict[Short, Long] = Field(default_factory=dict, max_length=100)
+    """Fields for this office, beside or instead of those that all get."""
+    materials: list[MaterialReference] = Field(default_factory=list, max_length=50)
+    """Materials for this office alone."""
+
+
 class Application(Edge):
     """One application for one item at one place (`POST /v1/submissions`)."""
 
@@ -93,6 +105,8 @@ class Application(Edge):
     """Who files for the applicant; then `mandate` is required, and the agent's identity is what the channel checked."""
     mandate: Short | None = None
     """Id of the mandate by which the agent files."""
+    parts: list[PartWanted] = Field(default_factory=list, max_length=10)
+    """Several offices handle it together; `place` leads."""
 
 
 def utc_text(moment: datetime) -> str:

@@ -16,8 +16,9 @@ from gateway.crypto.at_rest import Sealer
 from gateway.domain.caller import Caller
 from gateway.domain.clocks import ClockName
 from gateway.domain.item import Item
+from gateway.domain.joint import MODE as JOINT
 from gateway.domain.sensitive import mask_name, mask_number
-from gateway.domain.submission import State, holder, leads_to
+from gateway.domain.submission import ENDS, State, holder, leads_to
 from gateway.errors import NotFound
 from gateway.storage import Store
 from gateway.storage.tables import case_messages, deliveries, region_numbers, submission_events, submissions
@@ -25,6 +26,7 @@ from gateway.submissions import queue
 from gateway.submissions.materials import owner_of
 from gateway.submissions.papers import PaperView, papers_shown
 from gateway.submissions.parcels import open_body
+from gateway.submissions.parts import is_waiting, parts_of
 from gateway.submissions.ratings import RatingView, ratings_shown
 from gateway.submissions.service import ServiceView, service_shown
 from gateway.submissions.story import Story, open_detail, tell
@@ -67,7 +69,11 @@ class CaseSummary:
 
 @dataclass(frozen=True, slots=True)
 class CaseView:
-    """A case as its filer sees it. Name and number are masked; `delivery` is the state of its delivery row."""
+    """A case as its filer sees it. Name and number are masked.
+
+    `delivery` is the state of its delivery row; None for one whose `parts` several offices handle. `whole` is the case
+    that this one is a part of.
+    """
 
     id: str
     reference: str
@@ -79,7 +85,7 @@ class CaseView:
     document_number: str
     created_at: datetime
     updated_at: datetime
-    delivery: Mapping[str, Any]
+    delivery: Mapping[str, Any] | None
     region_numbers: Sequence[Mapping[str, str | None]]
     timeline: Sequence[TimelineEntry]
     clocks: Sequence[ClockView]
@@ -91,6 +97,20 @@ class CaseView:
     ratings: Sequence[RatingView] = ()
     service: ServiceView | None = None
     papers: Sequence[PaperView] = ()
+    parts: Sequence[PartView] = ()
+    whole: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartView:
+    """One part of a case that several offices handle. `waiting`: others must be done before it goes out."""
+
+    id: str
+    part: str | None
+    place: str
+    state: str
+    holder: str
+    waiting: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +176,8 @@ class Cases:
         clocks = clocks_shown(tx, row["id"], row["handling_code"])
         delivery, messages = _delivery(tx, row["id"]), _messages(tx, row["id"])
         supplement = self._supplement(tx, story, row, body, clocks)
+        parts = [_part(part) for part in parts_of(tx, row["id"])] if row["mode"] == JOINT else []
+        can = self._can_of_parts(tx, row, parts) if parts else self._can(row, delivery, messages, supplement)
         return CaseView(
             id=row["id"],
             reference=row["client_reference"],
@@ -167,7 +189,7 @@ class Cases:
             document_number=mask_number(applicant["document"]["number"]),
             created_at=row["created_at"],
             updated_at=row["updated_at"],
-            delivery=_shown(delivery),
+            delivery=None if delivery is None else _shown(delivery),
             region_numbers=_numbers(tx, row["id"]),
             timeline=self._timeline(tx, row["id"]),
             clocks=clocks,
@@ -175,10 +197,12 @@ class Cases:
             special=_limit(story, State.SPECIAL),
             extension=_limit(story, State.EXTENDED),
             messages=messages,
-            can=list(self._can(row, delivery, messages, supplement)),
+            can=list(can),
             ratings=ratings_shown(tx, self._sealer, row["id"]),
             service=service_shown(tx, self._sealer, row["id"]),
             papers=papers_shown(tx, self._sealer, row["id"]),
+            parts=parts,
+            whole=row["parent_id"],
         )
 
     def _supplement(
@@ -201,18 +225,29 @@ class Cases:
     def _can(
         self,
         row: RowMapping,
-        delivery: Mapping[str, Any],
+        delivery: Mapping[str, Any] | None,
         messages: Sequence[Mapping[str, Any]],
         supplement: SupplementView | None,
     ) -> Iterator[str]:
         """Yield what the filer can do about the case now."""
-        here, carried = is_still_here(delivery), self._carries(row["handling_region"])
+        here, carried = delivery is not None and is_still_here(delivery), self._carries(row["handling_region"])
         asked = any(m["kind"] == "withdrawal" and m["state"] not in {"cancelled", "dead"} for m in messages)
         if supplement is not None and not supplement.on_paper:
             yield "supplement"
         if here or ("withdrawal" in carried and not asked and leads_to(State(row["state"]), State.WITHDRAWN)):
             yield "withdrawal"
         if here and row["mode"] == "collect":
+            yield "return"
+
+    def _can_of_parts(self, tx: Connection, row: RowMapping, parts: Sequence[PartView]) -> Iterator[str]:
+        """Yield what can be done about all the parts at once."""
+        open_ = [part for part in parts if State(part.state) not in ENDS]
+        found = [_delivery(tx, part.id) for part in parts]
+        kept = [delivery is not None and is_still_here(delivery) for delivery in found]
+        ready = [leads_to(State(part.state), State.WITHDRAWN) for part in open_]
+        if open_ and all(ready):
+            yield "withdrawal"
+        if all(kept) and open_body(self._sealer, row["id"], row["body"])["mode"] == "collect":
             yield "return"
 
     def _timeline(self, tx: Connection, submission_id: str) -> list[TimelineEntry]:
@@ -229,7 +264,7 @@ class Cases:
     def _recent(self, tx: Connection, caller: Caller, limit: int) -> list[CaseSummary]:
         query = (
             select(submissions)
-            .where(submissions.c.client_id == owner_of(caller))
+            .where(submissions.c.client_id == owner_of(caller), submissions.c.parent_id.is_(None))
             .order_by(submissions.c.created_at.desc())
             .limit(limit)
         )
@@ -247,11 +282,19 @@ class Cases:
         )
 
 
-def _delivery(tx: Connection, submission_id: str) -> dict[str, Any]:
+def _part(row: Mapping[str, Any]) -> PartView:
+    state = State(row["state"])
+    return PartView(
+        row["id"], row["part_code"] or None, row["handling_region"], state, holder(state), is_waiting(row)
+    )  # fmt: skip
+
+
+def _delivery(tx: Connection, submission_id: str) -> dict[str, Any] | None:
     c = deliveries.c
     columns = (c.state, c.attempt, c.sent_at, c.last_code, c.last_text)
     query = select(*columns).where(c.submission_id == submission_id, c.kind == queue.SUBMISSION)
-    return dict(tx.execute(query).mappings().one())
+    row = tx.execute(query).mappings().one_or_none()
+    return None if row is None else dict(row)
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:

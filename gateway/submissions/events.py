@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, select, update
 
 from gateway.crypto.at_rest import Sealer
+from gateway.domain.joint import MODE as JOINT
 from gateway.domain.submission import HANDLING_ONLY, REGION_WORDS, RESUMED, Effect, Report, State
 from gateway.errors import FieldProblem
 from gateway.mapping.unknown import is_unknown
@@ -42,6 +43,8 @@ from gateway.submissions.story import (
 GATEWAY = "gateway"
 SET_ASIDE, REINSTATED = "event.set_aside", "event.reinstated"
 """Facts: a report that was believed cannot be after what came since; one that could not be, can."""
+DERIVED = "parts"
+"""The kind of event that says where a case stands by its parts."""
 _CLOCKS_APART = timedelta(days=1)
 """How far ahead of ours a region's clock may be; an event from next year would overtake all that follow."""
 _KEPT = ("operator", "reason", "due_on", "limit", "materials", "basis", "remedy", "way", "result")
@@ -117,6 +120,12 @@ class EventLog:
         """
         case = _found(tx, submission_id)
         return self._fact(tx, case, kind, now, detail, word)
+
+    def derived(self, tx: Connection, submission_id: str, state: State, now: datetime) -> None:
+        """Write where a case stands that only its parts move (多地联办). Followers hear of the parts, not of it."""
+        case = _found(tx, submission_id)
+        if case["state"] != state:
+            self._write(tx, case, Entry(DERIVED, state, GATEWAY, None, now, salted({})), state, "moved", now)
 
     # --- a region's steps --------------------------------------------------------------------------------------
 
@@ -265,6 +274,8 @@ def _misfit(event: Mapping[str, Any], earlier: tuple[str, str] | None, now: date
 
 
 def _powerless(case: Case | None, region: str) -> str | None:
+    if case is not None and case["mode"] == JOINT:
+        return "only its parts move a case that several offices handle"
     if case is None or case["handling_region"] == region:
         return None
     return f"region {region} has no power over a case that {case['handling_region']} handles"

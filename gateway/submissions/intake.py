@@ -59,8 +59,8 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class _Checked:
-    """An application that passed, with what was found for it."""
+class Checked:
+    """An application with what was found for it, on its way through the checks and past them."""
 
     caller: Caller
     application: Application
@@ -130,7 +130,7 @@ class Intake:
         channel: str,
         received_at: datetime,
     ) -> Receipt:
-        item, office, region = self._place(application)
+        _, _, region = self._place(application)
         self._may(caller, application, region, received_at)
         wanted = [material.blob for material in application.materials]
         blobs = await self._store.read(lambda tx: self._materials.find(tx, caller, wanted))
@@ -138,20 +138,39 @@ class Intake:
         earlier = await self._store.read(lambda tx: self._earlier(tx, caller, application, digest))
         if earlier is not None:
             return earlier
+        found = self._found(caller, application, channel, received_at, digest, blobs)
+        checked = self._ready(found, application, assurance)
+        receipt = await self._store.write(lambda tx: self._write(tx, checked))
+        self._nudge(region.id)
+        return receipt
+
+    def _found(
+        self, caller: Caller, application: Application, channel: str, received_at: datetime, digest: str,
+        blobs: Mapping[str, Blob],
+    ) -> Checked:  # fmt: skip
+        """Return an application with what was found for it, before it is checked."""
+        item, office, region = self._place(application)
+        return Checked(
+            caller, application, item, office, region, region.packs.now(), channel, received_at, digest, None, blobs
+        )  # fmt: skip
+
+    def _ready(self, found: Checked, application: Application, assurance: Assurance) -> Checked:
+        """Check an application, which is the one that was found or a part of it, and may be filed."""
+        caller, now = found.caller, found.received_at
+        item, office, region = self._place(application)
         self._refuse_blocked(item.code, region.id)  # what the region changed meanwhile is for a person first
-        self._check(caller, application, item, office, assurance, received_at)
-        grounds = self._may_cross(caller, application, item, office, received_at)
-        _all_found(application, blobs)
-        not_too_large(application.materials, blobs, region)
-        checked = _Checked(
-            caller, application, item, office, region, region.packs.now(), channel, received_at, digest, grounds, blobs
+        self._check(caller, application, item, office, assurance, now)
+        grounds = self._may_cross(caller, application, item, office, now)
+        _all_found(application, found.blobs)
+        not_too_large(application.materials, found.blobs, region)
+        checked = replace(
+            found, application=application, item=item, office=office, region=region, packs=region.packs.now(),
+            grounds=grounds,
         )  # fmt: skip
         # A trial conversion under a well-formed number: what the region's format cannot say is refused now, to the
         # caller, and not found out at three in the morning by the delivery worker.
         checked.packs.need("submission").to_region(self._body(checked, self._number(checked, 0)))
-        receipt = await self._store.write(lambda tx: self._write(tx, checked))
-        self._nudge(region.id)
-        return receipt
+        return checked
 
     # --- checks ------------------------------------------------------------------------------------------------
 
@@ -245,7 +264,7 @@ class Intake:
             raise Conflict(text, problems=[problem], code="submission.reference_conflict")
         return Receipt(row.id, row.state, row.created_at, replayed=True)
 
-    def _write(self, tx: Connection, checked: _Checked) -> Receipt:
+    def _write(self, tx: Connection, checked: Checked) -> Receipt:
         """Write everything that an accepted application means, in one transaction."""
         self._may_act(tx, checked)
         number = self._number(checked, self._next_sequence(tx, checked))
@@ -259,17 +278,41 @@ class Intake:
         now = checked.received_at
         given = [checked.blobs[material.blob] for material in checked.application.materials]
         kept = self._materials.belong(tx, number, given)
+        self._attach(tx, checked, number, kept)
+        tx.execute(deliveries.insert().values(self._delivery(checked, number, due=now)))
+        self._begun(tx, checked, number, row, {})
+        self._record_consent(tx, checked, number)
+        return Receipt(number, State.COLLECTED, now, replayed=False)
+
+    def _attach(self, tx: Connection, checked: Checked, number: str, kept: Mapping[str, str]) -> None:
+        """Write which files come with the case; `kept` says under which id each is kept."""
         for position, material in enumerate(checked.application.materials):
             blob_id = kept[material.blob]
             values = {"submission_id": number, "position": position, "code": material.code, "blob_id": blob_id}
             tx.execute(submission_materials.insert().values(values))
-        tx.execute(deliveries.insert().values(_delivery(checked, number)))
-        self._events.first(tx, row, now, {"channel": checked.channel, **_by_mandate(checked)})
-        self._record_consent(tx, checked, number)
-        record(tx, self._exchange(checked, number), now=self._clock())
-        return Receipt(number, State.COLLECTED, now, replayed=False)
 
-    def _may_act(self, tx: Connection, checked: _Checked) -> None:
+    def _begun(
+        self, tx: Connection, checked: Checked, number: str, row: Mapping[str, Any], more: Mapping[str, Any]
+    ) -> None:
+        """Write the first event of a case, and the evidence that it was taken."""
+        detail = {"channel": checked.channel, **_by_mandate(checked), **more}
+        self._events.first(tx, row, checked.received_at, detail)
+        record(tx, self._exchange(checked, number), now=self._clock())
+
+    def _delivery(self, checked: Checked, number: str, *, due: datetime | None) -> dict[str, Any]:
+        return {
+            "id": "DL" + secrets.token_hex(16),
+            "submission_id": number,
+            "client_id": owner_of(checked.caller),
+            "region": checked.region.id,
+            "state": "pending",
+            "due": due,
+            "attempt": 0,
+            "failures": 0,
+            "created_at": checked.received_at,
+        }
+
+    def _may_act(self, tx: Connection, checked: Checked) -> None:
         """Let an agent file only by a mandate of this applicant that is live as this transaction commits."""
         application = checked.application
         if application.agent is None or application.mandate is None:  # both or none, see `checks`
@@ -279,7 +322,7 @@ class Intake:
         use = Use(application.agent.party(), checked.item.code, checked.received_at, applicant)
         self._mandates.check(tx, application.mandate, use, hold=True)
 
-    def _next_sequence(self, tx: Connection, checked: _Checked) -> int:
+    def _next_sequence(self, tx: Connection, checked: Checked) -> int:
         """Return the next number of the day for this pair of places."""
         day = local_day(checked.received_at)
         name = f"{checked.caller.origin_code[:6]}-{checked.office.code[:6]}-{day:%Y%m%d}"
@@ -289,7 +332,7 @@ class Intake:
         ).returning(daily_sequences.c.value)
         return int(tx.execute(counted).scalar_one())
 
-    def _number(self, checked: _Checked, sequence: int) -> str:
+    def _number(self, checked: Checked, sequence: int) -> str:
         return case_number(
             origin=checked.caller.origin_code,
             handling=checked.office.code,
@@ -297,7 +340,7 @@ class Intake:
             sequence=sequence,
         )
 
-    def _row(self, checked: _Checked, number: str) -> dict[str, Any]:
+    def _row(self, checked: Checked, number: str) -> dict[str, Any]:
         document = checked.application.applicant.document
         return {
             "id": number,
@@ -322,7 +365,7 @@ class Intake:
             "updated_at": checked.received_at,
         }
 
-    def _body(self, checked: _Checked, number: str) -> dict[str, Any]:
+    def _body(self, checked: Checked, number: str) -> dict[str, Any]:
         """Return the canonical submission (mappings/vocabulary.toml)."""
         application, caller = checked.application, checked.caller
         origin = {"region": caller.origin_code, "window": caller.window_id, "operator": caller.operator}
@@ -342,7 +385,7 @@ class Intake:
             body["deferred"] = [deferred.model_dump() for deferred in application.deferred]
         return body if checked.grounds is None else {**body, "consent": checked.grounds.consent.id}
 
-    def _record_consent(self, tx: Connection, checked: _Checked, number: str) -> None:
+    def _record_consent(self, tx: Connection, checked: Checked, number: str) -> None:
         """Keep the consent that the transfer rests on, with the case (domain rule P3)."""
         if checked.grounds is None:
             return
@@ -367,7 +410,7 @@ class Intake:
 
     # --- evidence ----------------------------------------------------------------------------------------------
 
-    def _exchange(self, checked: _Checked, number: str) -> Exchange:
+    def _exchange(self, checked: Checked, number: str) -> Exchange:
         application = checked.application
         return Exchange(
             action="submission.accept",
@@ -411,7 +454,10 @@ def digest_of(application: Application, blobs: Mapping[str, Blob]) -> str:
             del said[name]
     if not said["deferred"]:
         del said["deferred"]
-    for material in said["materials"]:
+    if not said["parts"]:
+        del said["parts"]
+    files = [*said["materials"], *(file for part in said.get("parts", ()) for file in part["materials"])]
+    for material in files:
         if material["blob"] in blobs:
             material["blob"] = blobs[material["blob"]].sha256
     return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
@@ -466,22 +512,8 @@ def _given(consent: Consent) -> ConsentGiven:
     )
 
 
-def _by_mandate(checked: _Checked) -> dict[str, str]:
+def _by_mandate(checked: Checked) -> dict[str, str]:
     return {"mandate": checked.application.mandate} if checked.application.mandate else {}
-
-
-def _delivery(checked: _Checked, number: str) -> dict[str, Any]:
-    return {
-        "id": "DL" + secrets.token_hex(16),
-        "submission_id": number,
-        "client_id": owner_of(checked.caller),
-        "region": checked.region.id,
-        "state": "pending",
-        "due": checked.received_at,
-        "attempt": 0,
-        "failures": 0,
-        "created_at": checked.received_at,
-    }
 
 
 def _described(code: str, blob: Blob) -> dict[str, Any]:
@@ -494,5 +526,5 @@ def _described(code: str, blob: Blob) -> dict[str, Any]:
     }
 
 
-def _by_code(checked: _Checked) -> dict[str, Blob]:
+def _by_code(checked: Checked) -> dict[str, Blob]:
     return {material.code: checked.blobs[material.blob] for material in checked.application.materials}

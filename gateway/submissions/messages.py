@@ -136,4 +136,8 @@ def _is_there(tx: Connection, message: Message) -> bool:
     """Say whether the region has the case."""
     c = deliveries.c
     query = select(c.state).where(c.submission_id == message.submission_id, c.kind == queue.SUBMISSION)
-    return bool(tx.execute(query).scalar_one() == "delivered")
+    state = tx.execute(query).scalar_one_or_none()
+    if state is None:
+        text = "Several offices handle this case. Say it of the part that it is about; see `parts` of the case."
+        raise Conflict(text, code="submission.in_parts")
+    return bool(state == "delivered")

@@ -44,6 +44,7 @@ _COLUMNS = (
     submissions.c.head,
     submissions.c.parent_id,
     submissions.c.mode,
+    submissions.c.released_at,
     submissions.c.created_at,
     submissions.c.updated_at,
 )

@@ -22,6 +22,7 @@ from gateway.calendars import ending
 from gateway.domain.calendar import local_day
 from gateway.domain.clocks import Clock, ClockName, ClockState, Limits, clocks_of, limits_of, steps_of
 from gateway.domain.item import Item
+from gateway.domain.joint import MODE as JOINT
 from gateway.domain.region import Zone, place_of
 from gateway.domain.submission import Standing
 from gateway.domain.working_days import Calendars, Unit
@@ -75,7 +76,12 @@ class CaseClocks:
     calendars: Callable[[], Calendars]
 
     def keep(self, tx: Connection, story: Story, now: datetime) -> None:
-        """Write the clocks as the story makes them; a follower of the event log."""
+        """Write the clocks as the story makes them; a follower of the event log.
+
+        A case that several offices handle has none of its own: its parts have. Nor has a part that must wait.
+        """
+        if story.case.get("mode") == JOINT or _waits(story.case):
+            return
         calendars = self.calendars()
         held = {row["name"]: row for row in _rows(tx, str(story.case["id"]))}
         clocks = self._of(story, held, now)
@@ -90,14 +96,19 @@ class CaseClocks:
 
     def _of(self, story: Story, held: Mapping[str, Mapping[str, Any]], now: datetime) -> list[Clock]:
         row = story.case
+        begun_at = row.get("released_at") or row["created_at"]
         limits = limits_of(self.items.get(row["item_code"]), row["handling_region"])
         return clocks_of(
-            steps_of(story.standing, row["created_at"], story.detail),
-            begun_at=row["created_at"],
+            steps_of(story.standing, begun_at, story.detail),
+            begun_at=begun_at,
             limits=_as_promised(limits, held),
             days=self.calendars().of(row["handling_code"]),
             now=now,
         )
+
+
+def _waits(case: Mapping[str, Any]) -> bool:
+    return bool(case.get("parent_id")) and case.get("released_at") is None
 
 
 def _as_promised(limits: Limits | None, held: Mapping[str, Mapping[str, Any]]) -> Limits | None:

@@ -16,7 +16,8 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
-from gateway.domain.submission import State, leads_to
+from gateway.domain.joint import MODE as JOINT
+from gateway.domain.submission import ENDS, State, leads_to
 from gateway.edge import Edge, Long
 from gateway.errors import Conflict, GatewayError
 from gateway.evidence import Exchange, record
@@ -29,6 +30,7 @@ from gateway.submissions.followups import Followups, Mine, Said, by_mandate, ref
 from gateway.submissions.materials import owner_of
 from gateway.submissions.messages import Message, enqueue, keep, said_before
 from gateway.submissions.owned import said_digest
+from gateway.submissions.parts import parts_of
 from gateway.submissions.story import locked
 
 KIND = "withdrawal"
@@ -94,6 +96,8 @@ class Withdrawals:
         earlier = said_before(tx, message)
         if earlier is not None:
             return _again(tx, mine, earlier)
+        if mine.row["mode"] == JOINT:
+            return self._withdraw_parts(tx, caller, mine, said, now)
         at_once = stop_before_it_leaves(tx, mine.id, now)  # before the case is locked, as workers do
         case = locked(tx, mine.id)
         earlier = said_before(tx, message)
@@ -106,6 +110,31 @@ class Withdrawals:
         ended = self._ask(tx, mine, message, State(case["state"]), now)
         self._record(tx, caller, mine, "submission.withdraw", "asked", now, **by_mandate(said))
         return ended
+
+    def _withdraw_parts(self, tx: Connection, caller: Caller, mine: Mine, said: Withdrawal, now: datetime) -> Ended:
+        """Withdraw every part that has not ended; all of them or none.
+
+        All deliveries are decided and all parts locked before anything is written: so no step of a part, which locks
+        the part and then the whole, waits for us while we wait for it.
+        """
+        self._desk.require_mandate(tx, mine, said, now)
+        ids = sorted(part["id"] for part in parts_of(tx, mine.id))
+        at_once = {part_id: stop_before_it_leaves(tx, part_id, now) for part_id in ids}
+        states = {part_id: State(case["state"]) for part_id in ids if (case := locked(tx, part_id)) is not None}
+        if all(state in ENDS for state in states.values()):
+            raise Conflict("Every part of the case has ended.", code="submission.too_late")
+        asked = False
+        for part_id, state in states.items():
+            if state not in ENDS:
+                part = self._desk.find(tx, caller, part_id)
+                message = _message(caller, part, said, now)
+                if at_once[part_id]:
+                    self._end(tx, part, message, now)
+                else:
+                    asked = self._ask(tx, part, message, state, now).asked
+        written = keep(tx, self._desk.sealer, _message(caller, mine, said, now), now)
+        self._record(tx, caller, mine, "submission.withdraw", "parts", now, **by_mandate(said))
+        return Ended(mine.id, _state(tx, mine.id), asked=asked, replayed=False, message_id=written.message_id)
 
     def _end(self, tx: Connection, mine: Mine, message: Message, now: datetime) -> Ended:
         written = keep(tx, self._desk.sealer, message, now)
@@ -144,9 +173,13 @@ class Withdrawals:
         if mine.body["mode"] != "collect" or caller.acting is not None:
             text = "Only a window gives back what it has collected; an applicant withdraws."
             raise Conflict(text, code="submission.not_collected")
-        if not stop_before_it_leaves(tx, mine.id, now):
+        ids = sorted(part["id"] for part in parts_of(tx, mine.id)) or [mine.id]
+        if not all(stop_before_it_leaves(tx, part_id, now) for part_id in ids):  # else all is undone
             return _returned_before(tx, mine)
-        self._events.ours(tx, mine.id, State.RETURNED, now, {"reason": said.reason, "by": "window"})
+        for part_id in ids:
+            locked(tx, part_id)
+        for part_id in ids:
+            self._events.ours(tx, part_id, State.RETURNED, now, {"reason": said.reason, "by": "window"})
         self._record(tx, caller, mine, "submission.return", "returned", now)
         return Ended(mine.id, State.RETURNED, asked=False, replayed=False)
 
@@ -155,8 +188,11 @@ class Withdrawals:
     async def _told(self, ended: Ended) -> None:
         if ended.asked and not ended.replayed:
             c = submissions.c
-            query = select(c.handling_region).where(c.id == ended.submission_id)
-            self._nudge(await self._desk.store.read(lambda tx: str(tx.execute(query).scalar_one())))
+            query = select(c.handling_region).where(
+                or_(c.id == ended.submission_id, c.parent_id == ended.submission_id)
+            )
+            for region in set(await self._desk.store.read(lambda tx: tx.execute(query).scalars().all())):
+                self._nudge(region)
 
     def _record(
         self, tx: Connection, caller: Caller, mine: Mine, action: str, reason: str, now: datetime, **more: str
@@ -212,17 +248,20 @@ def _under_way(tx: Connection, submission_id: str) -> bool:
 
 def _again(tx: Connection, mine: Mine, message_id: str) -> Ended:
     """Return the answer to a withdrawal that was here before."""
-    c, d = submissions.c, deliveries.c
-    state = tx.execute(select(c.state).where(c.id == mine.id)).scalar_one()
+    d, state = deliveries.c, _state(tx, mine.id)
     asked = tx.execute(select(d.id).where(d.message_id == message_id)).first() is not None
-    return Ended(mine.id, state, asked=asked, replayed=True, message_id=message_id)
+    parts = mine.row["mode"] == JOINT and state not in ENDS
+    return Ended(mine.id, state, asked=asked or parts, replayed=True, message_id=message_id)
+
+
+def _state(tx: Connection, submission_id: str) -> str:
+    return str(tx.execute(select(submissions.c.state).where(submissions.c.id == submission_id)).scalar_one())
 
 
 def _returned_before(tx: Connection, mine: Mine) -> Ended:
     """Return the answer to a return that was here before. Raises Conflict when the case may have left."""
-    c, d = submissions.c, deliveries.c
-    cancelled = select(d.id).where(d.submission_id == mine.id, d.kind == queue.SUBMISSION, d.state == "cancelled")
-    state = tx.execute(select(c.state).where(c.id == mine.id)).scalar_one()
+    ids, d, state = [part["id"] for part in parts_of(tx, mine.id)] or [mine.id], deliveries.c, _state(tx, mine.id)
+    cancelled = select(d.id).where(d.submission_id.in_(ids), d.kind == queue.SUBMISSION, d.state == "cancelled")
     if state == State.RETURNED and tx.execute(cancelled).first() is not None:
         return Ended(mine.id, state, asked=False, replayed=True)
     text = f"The case is {state} and may have left; withdraw it instead, and its region will be asked."

@@ -24,7 +24,8 @@ from gateway.submissions.application import Application
 from gateway.submissions.cases import Cases
 from gateway.submissions.events import Arrival, EventLog, Follower
 from gateway.submissions.followups import Followups
-from gateway.submissions.intake import Intake, Receipt
+from gateway.submissions.intake import Receipt
+from gateway.submissions.joint import JointIntake, Parts
 from gateway.submissions.materials import Materials
 from gateway.submissions.supplements import Supplement, Supplements, Taken
 from gateway.submissions.withdrawals import Withdrawal, Withdrawals
@@ -88,10 +89,13 @@ class Desk:
         regions = self.regions or {REGION: region(kinds=self.kinds)}
         grants = self.grants or cast("Grants", SimpleNamespace(require=lambda _ask: None))
         self.nudged: list[str] = []
-        self.events = EventLog(self.sealer, self.followers)
+        self.events = EventLog(self.sealer)
+        self.begun: list[str] = []
+        parts = Parts(self.events, items, lambda _tx, case, _now: self.begun.append(case))
+        self.events.followers = (*self.followers, parts.keep)
         self.materials = Materials(self.store, cast("Any", None), self.sealer, 1_000_000)
         known = mandates(self.store, self.sealer, self.references, self.clock, self.item.code)
-        self.intake = Intake(
+        self.intake = JointIntake(
             store=self.store, items=items, regions=regions, grants=grants, bases=self.bases, materials=self.materials,
             mandates=known, events=self.events, sealer=self.sealer, references=self.references, clock=self.clock,
             nudge=self.nudged.append,

@@ -22,7 +22,7 @@ from tests.support.followups import Desk
 @pytest.fixture
 def desk(sqlite_store: Store, sealer: Sealer, references: References, clock: ManualClock) -> Desk:
     desk = Desk(sqlite_store, sealer, references, clock)
-    desk.events.followers = (RulesKept(desk.events).watch,)
+    desk.events.followers = (*desk.events.followers, RulesKept(desk.events).watch)
     return desk
 
 

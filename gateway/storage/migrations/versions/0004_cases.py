@@ -334,6 +334,8 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("purpose_code", sa.String(length=64), server_default="", nullable=False))
         batch_op.add_column(sa.Column("head", sa.String(length=64), server_default="", nullable=False))
         batch_op.add_column(sa.Column("parent_id", sa.String(length=29), nullable=True))
+        batch_op.add_column(sa.Column("part_code", sa.String(length=64), server_default="", nullable=False))
+        batch_op.add_column(sa.Column("released_at", sa.BigInteger(), nullable=True))
         batch_op.create_index("ix_submissions_parent", ["parent_id"], unique=False)
 
     _open_cases(_ENDED)
@@ -359,6 +361,8 @@ def downgrade() -> None:
     op.execute("DELETE FROM submission_events WHERE kind NOT IN ('step', 'unknown')")
     with op.batch_alter_table("submissions", schema=None) as batch_op:
         batch_op.drop_index("ix_submissions_parent")
+        batch_op.drop_column("released_at")
+        batch_op.drop_column("part_code")
         batch_op.drop_column("parent_id")
         batch_op.drop_column("head")
         batch_op.drop_column("purpose_code")
