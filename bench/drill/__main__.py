@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from tests.support.databases import postgres_server
 
 PATIENCE = 120.0
 """Seconds after the last fault within which everything must be settled or parked."""
-AGENTS = 3
+AGENTS = 6
 """Agency systems that file cases at the same time, in each town."""
 
 
@@ -85,6 +86,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # authorities that are cut off in the middle have much to say
     with tempfile.TemporaryDirectory(prefix="pearl-drill-") as folder:
         tallies = asyncio.run(both(given.seconds, given.seed, Path(folder)))
     for tally in tallies:

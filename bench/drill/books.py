@@ -26,6 +26,8 @@ from gateway.storage.tables import (
 from gateway.submissions.queue import UNSETTLED
 
 FORWARDED = "FORWARDED"
+_ITSELF = deliveries.c.message_id.is_(None)
+WRONG = ("lost", "messages_lost", "strange", "doubled", "in_doubt", "events_lost", "gaps")
 
 
 @dataclass(slots=True)
@@ -41,6 +43,9 @@ class Tally:
     """Neither resolved nor parked in the end."""
     lost: int = 0
     """Accepted, and neither at its authority nor parked."""
+    messages: int = 0
+    messages_lost: int = 0
+    """Complaints that were taken, and are neither at their authority nor parked."""
     strange: int = 0
     """At an authority, and in no book of ours."""
     doubled: int = 0
@@ -58,7 +63,7 @@ class Tally:
     @property
     def wrong(self) -> Mapping[str, int]:
         """What must be nought."""
-        return {name: getattr(self, name) for name in ("lost", "strange", "doubled", "in_doubt", "events_lost", "gaps")}
+        return {name: getattr(self, name) for name in WRONG}
 
     def lines(self) -> Sequence[str]:
         """Return it for a person."""
@@ -85,7 +90,11 @@ def _ours(tx: Connection) -> Mapping[str, Any]:
     ordered = select(e.submission_id, e.seq, e.kind, e.state, e.source, e.region_event_id, e.position)
     return {
         "cases": {row[0]: row[1] for row in tx.execute(select(submissions.c.id, submissions.c.client_reference))},
-        "deliveries": {row[0]: row[1] for row in tx.execute(select(c.submission_id, c.state))},
+        "deliveries": {row[0]: row[1] for row in tx.execute(select(c.submission_id, c.state).where(_ITSELF))},
+        "messages": {
+            row[0]: row[1]
+            for row in tx.execute(select(c.message_id, c.state).where(deliveries.c.message_id.is_not(None)))
+        },
         "numbers": Counter(tx.execute(select(region_numbers.c.submission_id)).scalars()),
         "events": tx.execute(ordered.order_by(e.submission_id, e.seq)).all(),
         "conflicts": set(tx.execute(select(event_conflicts.c.region_event_id)).scalars()),
@@ -98,12 +107,16 @@ def tally(around: Town, agency: Agency, ours: Mapping[str, Any], theirs: Mapping
     held = {case for place in PLACES for case in theirs[place]["cases"]}
     promised = {case for case, _ in agency.promised.values()}
     parked = {case for case, state in states.items() if state == "dead"}
+    there = {message for place in PLACES for message in theirs[place]["messages"]}
+    given_up = {message for message, state in ours["messages"].items() if state == "dead"}
     return Tally(
         town=around.name,
         accepted=len(promised),
         delivered=sum(state == "delivered" for state in states.values()),
         parked=len(parked),
-        in_doubt=sum(state in UNSETTLED for state in states.values()),
+        in_doubt=sum(state in UNSETTLED for state in (*states.values(), *ours["messages"].values())),
+        messages=len(agency.said),
+        messages_lost=len(set(agency.said.values()) - (there | given_up)),
         lost=len(promised - (held | parked)) + len(promised - set(ours["cases"])),
         strange=len(held - set(ours["cases"])),
         doubled=_doubled(agency, ours),

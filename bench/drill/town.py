@@ -25,6 +25,7 @@ from sqlalchemy.engine import URL, make_url
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK
 from gateway.sandbox.layout import Choices, Layout, Ports, lay_out
 from gateway.sandbox.neighbourhood import NotReadyError, end, free_ports, wait_until_ready
+from tests.support.few_regions import THREE, narrow
 
 PLACES = ("foshan", "guangdong")
 """Authorities that the drill runs: one pushes files first and calls back, one takes signed XML and is polled."""
@@ -105,7 +106,7 @@ class Town:
         self.chance.shuffle(steps)
         while not over.is_set():
             step = steps.pop() if steps else self.chance.choice(STEPS)
-            process = await gateway.launch(step, self.chance.randint(1, 4))
+            process = await gateway.launch(step, self.chance.randint(1, 25))
             dying, ending = asyncio.create_task(process.wait()), asyncio.create_task(over.wait())
             coming = asyncio.create_task(gateway.coming_up(process))
             done, pending = await asyncio.wait({dying, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -225,12 +226,12 @@ def submits(request: web.Request) -> bool:
 
 def books_of(app: web.Application) -> Mapping[str, Any]:
     """Return what an authority has in its books."""
-    return {book: app[NOTEBOOK].entries(book) for book in ("cases", "arrivals", "events")}
+    return {book: app[NOTEBOOK].entries(book) for book in ("cases", "arrivals", "events", "messages")}
 
 
 def _layouts(folder: Path, store_url: str, replicas: int) -> list[Layout]:
     """Lay out one folder a process. Replicas share store, keys, blobs and authorities; only their ports differ."""
-    first = free_ports()
+    first = free_ports(THREE)  # few regions: gateways come back sooner
     bare = make_url(store_url)
     secret = None if bare.password is None else f"env:{PASSWORD}"
     address = URL.create(bare.drivername, bare.username, None, bare.host, bare.port, bare.database, bare.query)
@@ -242,6 +243,8 @@ def _layouts(folder: Path, store_url: str, replicas: int) -> list[Layout]:
         own = free_ports([])
         replica = _sharing(folder, folder / f"replica-{number}")
         layouts.append(lay_out(replica, Ports(own.public, own.admin, first.authorities), choices))
+    for layout in layouts:
+        narrow(layout.folder, THREE)
     return layouts
 
 

@@ -49,6 +49,7 @@ def books(**changes: Any) -> dict[str, Any]:
         "numbers": {"A": 1},
         "events": [forwarded, heard],
         "conflicts": set(),
+        "messages": {"M1": "delivered"},
     }
     return {**ours, **changes}
 
@@ -60,12 +61,14 @@ def changed(**fields: Any) -> list[SimpleNamespace]:
 
 
 def authorities(**changes: Any) -> dict[str, Any]:
-    foshan = {"cases": {"A": {}}, "arrivals": {"A": 1}, "events": {"1": {"EventId": "E1"}}, **changes}
-    return {"foshan": foshan, "guangdong": {"cases": {}, "arrivals": {}, "events": {}}}
+    foshan: dict[str, Any] = {
+        "cases": {"A": {}}, "arrivals": {"A": 1}, "events": {"1": {"EventId": "E1"}}, "messages": {"M1": {}},
+    }  # fmt: skip
+    return {"foshan": {**foshan, **changes}, "guangdong": {key: {} for key in foshan}}
 
 
 def counted(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, int]:
-    agency = cast("Agency", SimpleNamespace(promised={"r1": ("A", "foshan")}, asked_again=0))
+    agency = cast("Agency", SimpleNamespace(promised={"r1": ("A", "foshan")}, said={"c1": "M1"}, asked_again=0))
     around = cast("Town", SimpleNamespace(name="town", counts={}))
     return {name: count for name, count in tally(around, agency, ours, theirs).wrong.items() if count}
 
@@ -80,6 +83,8 @@ def test_books_that_agree_are_in_order() -> None:
         ({"deliveries": {"A": "delivered"}}, {"cases": {}}, {"lost": 1}),
         ({"deliveries": {"A": "in_doubt"}}, {}, {"in_doubt": 1}),
         ({}, {"cases": {"A": {}, "B": {}}}, {"strange": 1}),
+        ({}, {"messages": {}}, {"messages_lost": 1}),
+        ({"messages": {"M1": "dead"}}, {"messages": {}}, {}),
         ({"cases": {"A": "r1", "B": "r1"}}, {}, {"doubled": 1}),
         ({"numbers": {"A": 2}}, {}, {"doubled": 1}),
         ({}, {"events": {"1": {"EventId": "E1"}, "2": {"EventId": "E2"}}}, {"events_lost": 1}),
