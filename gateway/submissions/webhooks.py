@@ -35,7 +35,7 @@ from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotFound
 from gateway.evidence import Exchange, record
 from gateway.ports import Clock
 from gateway.storage import Store
-from gateway.storage.tables import submission_events, webhooks
+from gateway.storage.tables import clients, submission_events, webhooks
 from gateway.submissions.stream import Page, Stream, position_of
 from gateway.telemetry import Metrics
 from gateway.waiting import wait
@@ -51,6 +51,8 @@ BOTH_SIGN = timedelta(hours=24)
 """How long the old secret signs too, after it was changed."""
 TIMEOUT = 10.0
 LEASE = timedelta(seconds=60)
+UNTIL = LEASE - timedelta(seconds=2 * TIMEOUT)
+"""How long one turn begins pushes: the last one ends, and is written down, before anybody else may take the address."""
 AT_ONCE = 20
 """Events that are pushed to one address before the next has its turn."""
 LOOK_SECONDS = 0.5
@@ -67,6 +69,7 @@ class Target:
     position: int
     failures: int
     failing_since: datetime | None
+    claimed_at: datetime
 
 
 class WebhookWorker:
@@ -116,9 +119,11 @@ class WebhookWorker:
             log.warning("webhook not settled", webhook=target.id, code=error.stable_code, detail=error.detail)
 
     async def _pushed(self, target: Target, page: Page) -> tuple[int, str]:
-        """Return the place of the last event that was taken, and why no more was ("ok" when all were)."""
-        taken = target.position
+        """Return the place of the last event that was taken, and why no more was ("ok" when all were in time)."""
+        taken, ends = target.position, target.claimed_at + UNTIL
         for event in page.events:
+            if self._clock() >= ends:  # a slow address goes on in its next turn
+                break
             code = await self._post(target, event)
             self._metrics.webhook(code)
             if code != "ok":
@@ -171,11 +176,12 @@ class WebhookWorker:
 
 
 def _claim(tx: Connection, *, sealer: Sealer, owner: str, now: datetime) -> list[Target]:
-    """Take the webhooks that have something to push, and are due."""
+    """Take the webhooks that have something to push, and are due. Those of a client that is disabled wait."""
     c, e = webhooks.c, submission_events.c
     ahead = exists().where(e.client_id == c.client_id, e.position > c.position)
     free = or_(c.lease_until.is_(None), c.lease_until < now)
-    due = select(webhooks).where(c.disabled_at.is_(None), c.due <= now, free, ahead)
+    stopped = exists().where(clients.c.id == c.client_id, clients.c.disabled_at.is_not(None))
+    due = select(webhooks).where(c.disabled_at.is_(None), c.due <= now, free, ahead, ~stopped)
     rows = tx.execute(due.with_for_update(skip_locked=True, of=webhooks)).mappings().all()
     for row in rows:
         held = update(webhooks).where(c.id == row["id"]).values(owner=owner, lease_until=now + LEASE)
@@ -188,8 +194,9 @@ def _target(sealer: Sealer, row: Mapping[str, Any], now: datetime) -> Target:
     if row["old_secret"] is not None and row["old_until"] is not None and now < row["old_until"]:
         known.append(sealer.open(row["old_secret"], _context(row["id"])))
     return Target(
-        row["id"], row["client_id"], row["url"], known, row["position"], row["failures"], row["failing_since"]
-    )
+        row["id"], row["client_id"], row["url"], known, row["position"], row["failures"], row["failing_since"],
+        now,
+    )  # fmt: skip
 
 
 def signed(keys: Sequence[bytes], message_id: str, at: datetime, body: bytes) -> dict[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from typing import Any
 
 import aiohttp
@@ -15,12 +16,12 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from gateway.crypto.at_rest import Sealer
 from gateway.errors import InvalidRequest, NotFound
 from gateway.storage import Store
-from gateway.storage.tables import evidence
+from gateway.storage.tables import clients, evidence
 from gateway.submissions import webhooks
 from gateway.submissions.events import EventLog
 from gateway.submissions.stream import Stream
@@ -38,6 +39,7 @@ class Agency:
 
     def __init__(self) -> None:
         self.statuses = [200]
+        self.slow: Callable[[], None] = lambda: None
         self.heard: list[tuple[dict[str, str], bytes]] = []
         app = web.Application()
         app.router.add_post("/hook", self._take)
@@ -45,6 +47,7 @@ class Agency:
 
     async def _take(self, request: web.Request) -> web.Response:
         self.heard.append((dict(request.headers), await request.read()))
+        self.slow()
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         return web.Response(status=status, headers={"Location": "/elsewhere"})
 
@@ -195,6 +198,39 @@ async def test_two_workers_do_not_push_to_one_address_at_once(desk: Desk) -> Non
     assert await desk.worker._claim() == []
     desk.clock.advance(webhooks.LEASE.total_seconds() + 1)
     assert len(await desk.worker._claim()) == 1
+
+
+async def test_a_slow_address_keeps_its_order_because_a_turn_ends_before_the_lease_does(desk: Desk) -> None:
+    """Another worker may take the address when the lease is over: then nothing of this turn may be under way."""
+    await desk.open()
+    await desk.happen("SPECIAL", "RESUMED", "EXTENDED", "DECIDED", "COMPLETED")
+    begun = desk.clock()
+    late: list[bool] = []
+
+    def almost_a_timeout() -> None:
+        late.append(desk.clock() + timedelta(seconds=webhooks.TIMEOUT) >= begun + webhooks.LEASE)
+        desk.clock.advance(webhooks.TIMEOUT - 1)
+
+    desk.agency.slow = almost_a_timeout
+    await desk.work()
+    assert not any(late)
+    taken = len(desk.agency.numbers())
+    assert 0 < taken < 8
+    await desk.work()
+    assert desk.agency.numbers() == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+async def test_nothing_is_pushed_for_a_client_that_was_disabled_until_it_is_enabled_again(desk: Desk) -> None:
+    await desk.open()
+    client = {"id": "agency", "registration": {}, "version": 1, "created_at": desk.clock(), "changed_at": desk.clock()}
+    off = clients.insert().values({**client, "disabled_at": desk.clock()})
+    await desk.store.write(lambda tx: tx.execute(off).rowcount)
+    await desk.work()
+    assert desk.agency.numbers() == []
+    on = update(clients).values(disabled_at=None)
+    await desk.store.write(lambda tx: tx.execute(on).rowcount)
+    await desk.work()
+    assert desk.agency.numbers() == [1, 2, 3]
 
 
 async def test_for_a_day_the_old_secret_signs_too(desk: Desk) -> None:
