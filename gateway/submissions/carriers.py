@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+from gateway.crypto.at_rest import Sealer
 from gateway.domain.submission import State, leads_to
 from gateway.errors import GatewayError, MappingFailed, NotOffered, RegionUncertain, RegionUnreachable
 from gateway.mapping.library import PackSet
@@ -21,7 +22,7 @@ from gateway.ports import CaseMessage, CaseMessages, RegionDocument, SubmissionO
 from gateway.regions import Region
 from gateway.submissions.conflicts import LONGEST_NUMBER
 from gateway.submissions.events import EventLog, remember_number
-from gateway.submissions.parcels import Parcel, Parcels
+from gateway.submissions.parcels import Parcel, Parcels, is_complete
 from gateway.submissions.queue import Claim
 from gateway.submissions.story import locked
 
@@ -141,21 +142,29 @@ class OfMessages:
         return {}
 
     def delivered(self, tx: Connection, claimed: Claim, answer: Answer, now: datetime) -> None:
-        """Write down that the region has it. What completes an answer to a notice is a step of the case's life.
-
-        What follows a tolerant acceptance is none: the region says when it is content.
-        """
+        """Write down that the region has it."""
         detail = {"kind": claimed.kind, "message": claimed.message_id, "how": answer.how, "attempt": claimed.attempt}
-        if claimed.kind == "supplement" and self._answers_notice(tx, claimed):
-            self._events.ours(tx, claimed.submission_id, State.SUPPLEMENTED, now, detail)
-        else:
-            self._events.note(tx, claimed.submission_id, MESSAGE_DELIVERED, now, detail)
+        message_arrived(tx, self._events, claimed.submission_id, detail, now)
 
-    def _answers_notice(self, tx: Connection, claimed: Claim) -> bool:
-        if not self._parcels.is_complete(tx, _message_id(claimed)):
-            return False
-        case = locked(tx, claimed.submission_id)
-        return case is not None and leads_to(State(case["state"]), State.SUPPLEMENTED)
+
+def message_arrived(
+    tx: Connection, events: EventLog, submission_id: str, detail: Mapping[str, Any], now: datetime
+) -> None:
+    """Write down that the region has a message. What completes an answer to a notice is a step of the case's life.
+
+    What follows a tolerant acceptance is none: the region says when it is content.
+    """
+    if detail["kind"] == "supplement" and _answers_notice(tx, events.sealer, submission_id, detail["message"]):
+        events.ours(tx, submission_id, State.SUPPLEMENTED, now, detail)
+    else:
+        events.note(tx, submission_id, MESSAGE_DELIVERED, now, detail)
+
+
+def _answers_notice(tx: Connection, sealer: Sealer, submission_id: str, message_id: str) -> bool:
+    if not is_complete(tx, sealer, message_id):
+        return False
+    case = locked(tx, submission_id)
+    return case is not None and leads_to(State(case["state"]), State.SUPPLEMENTED)
 
 
 def carriers(parcels: Parcels, events: EventLog) -> Mapping[bool, Carrier]:

@@ -25,6 +25,7 @@ from gateway.evidence import Exchange, record
 from gateway.storage.store import insert_into
 from gateway.storage.tables import deliveries, delivery_pauses, submissions
 from gateway.submissions import queue
+from gateway.submissions.carriers import message_arrived
 from gateway.submissions.conflicts import LONGEST_NUMBER
 from gateway.submissions.events import EventLog, remember_number
 from gateway.submissions.parcels import open_body, seal_body
@@ -72,7 +73,7 @@ class DeadLetters:
             self._forwarded(tx, dead, number, order)
         else:
             detail = {"kind": dead["kind"], "message": dead["message_id"], "how": "operator"}
-            self._events.note(tx, dead["submission_id"], "message.delivered", order.now, detail)
+            message_arrived(tx, self._events, dead["submission_id"], detail, order.now)
         _end(tx, dead, "delivered", order.now)
         queue.wake_next(tx, dead["submission_id"], order.now)
         _note(tx, "delivery.settle", dead, order)
@@ -88,6 +89,7 @@ class DeadLetters:
         detail = {"code": dead["last_code"], "reason": order.reason, "by": "operator"}
         if dead["kind"] == queue.SUBMISSION:
             self._events.ours(tx, dead["submission_id"], State.RETURNED, order.now, detail)
+            queue.cancel_waiting(tx, dead["submission_id"], order.now)
         else:
             message = {"kind": dead["kind"], "message": dead["message_id"]}
             self._events.note(tx, dead["submission_id"], DROPPED, order.now, {**message, **detail})
@@ -98,15 +100,16 @@ class DeadLetters:
         """Send a case that its region certainly does not have to another office with power over the item.
 
         Raises NotFound when the case has no dead delivery; Conflict when its region may have it, or when the other
-        office lies in another legal territory than the first: then the applicant's consent is another one, and a new
-        application is needed.
+        office lies in another legal territory than the first or than where the case was filed: then the applicant's
+        consent, which names its recipient, is another one, and a new application is needed.
         """
         dead = find(tx, submission_id)
         case = locked(tx, submission_id)
         if case is None or dead["kind"] != queue.SUBMISSION:
             raise _no_such(submission_id)
-        _check_movable(dead, case, office)
-        sealed = tx.execute(select(submissions.c.body).where(submissions.c.id == submission_id)).scalar_one()
+        query = select(submissions.c.body, submissions.c.origin_code).where(submissions.c.id == submission_id)
+        sealed, origin = tx.execute(query).one()
+        _check_movable(dead, case, origin, office)
         body = {**open_body(self._sealer, submission_id, sealed), "handling": {"region": office.code}}
         moved = {
             "handling_region": office.region,
@@ -117,6 +120,7 @@ class DeadLetters:
         tx.execute(update(submissions).where(submissions.c.id == submission_id).values(moved))
         again = {"region": office.region, "state": "pending", "due": order.now, "failures": 0, "sent_at": None}
         tx.execute(update(deliveries).where(deliveries.c.id == dead["id"]).values(again))
+        queue.redirect_waiting(tx, submission_id, office.region)
         detail = {"from": dead["region"], "to": office.region, "reason": order.reason}
         self._events.note(tx, submission_id, REASSIGNED, order.now, detail)
         _note(tx, "delivery.reassign", dead, order, to=office.region)
@@ -134,6 +138,7 @@ def retry(tx: Connection, names: list[str], order: Order) -> list[str]:
         raise NotFound(f"Not dead, so nothing was changed: {listed}. `pearl deliveries list` shows what is.")
     dead = [row for row in found.values() if row is not None]
     for row in dead:
+        locked(tx, row["submission_id"])  # whether another message is under way is decided under it
         queue.revive(tx, row["id"], order.now)
         _note(tx, "delivery.retry", row, order)
     return [str(row["region"]) for row in dead]
@@ -166,11 +171,11 @@ def _no_such(name: str) -> NotFound:
     return NotFound(f"Not dead, so nothing was changed: {name}. `pearl deliveries list` shows what is.")
 
 
-def _check_movable(dead: Mapping[str, Any], case: Mapping[str, Any], office: Office) -> None:
+def _check_movable(dead: Mapping[str, Any], case: Mapping[str, Any], origin: str, office: Office) -> None:
     if dead["sent_at"] is not None and dead["last_code"] not in queue.NOT_THERE:
         text = "The region may have the case. `pearl deliveries retry` asks it; settle the case when it has it."
         raise Conflict(text, code="delivery.may_be_there")
-    if place_of(office.code).zone is not place_of(case["handling_code"]).zone:
+    if {place_of(code).zone for code in (origin, case["handling_code"])} != {place_of(office.code).zone}:
         text = "That office lies in another legal territory: the applicant must consent anew, in a new application."
         raise Conflict(text, code="delivery.other_territory")
 

@@ -58,11 +58,6 @@ class Parcels:
         materials = [self._material(code, blob) for code, blob in files]
         return Parcel(row["submission_id"], document, materials, packs.version, number)
 
-    def is_complete(self, tx: Connection, message_id: str) -> bool:
-        """Say whether a supplement is the last one: everything that was asked for is there."""
-        query = select(case_messages.c.body).where(case_messages.c.id == message_id)
-        return bool(open_message(self._sealer, message_id, tx.execute(query).scalar_one()).get("complete"))
-
     def _load(self, tx: Connection, submission_id: str) -> tuple[Mapping[str, Any], list[tuple[str, Blob]]]:
         query = select(submissions.c.body).where(submissions.c.id == submission_id)
         body = open_body(self._sealer, submission_id, tx.execute(query).scalar_one())
@@ -118,3 +113,9 @@ def open_message(sealer: Sealer, message_id: str, sealed: bytes) -> dict[str, An
     """Open a canonical message about a case from its row."""
     body: dict[str, Any] = orjson.loads(sealer.open(sealed, f"case_messages.body:{message_id}"))
     return body
+
+
+def is_complete(tx: Connection, sealer: Sealer, message_id: str) -> bool:
+    """Say whether a supplement is the last one: everything that was asked for is there."""
+    query = select(case_messages.c.body).where(case_messages.c.id == message_id)
+    return bool(open_message(sealer, message_id, tx.execute(query).scalar_one()).get("complete"))

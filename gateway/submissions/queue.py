@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import Connection, Update, and_, bindparam, case, func, or_, select, update
 
 from gateway.errors import RegionCannotBeAsked
 from gateway.storage.tables import OUTSTANDING, deliveries, delivery_pauses, submissions
@@ -62,9 +62,10 @@ _MINE = update(deliveries).where(
 _NEXT = (
     select(_D.id, _D.region, _D.due)
     .where(_D.submission_id == bindparam("of_case"), _D.state.in_(UNSETTLED))
-    .order_by(_D.created_at, _D.id)
+    .order_by(_D.due.is_(None), _D.created_at, _D.id)
     .limit(1)
 )
+"""What is under way, if anything is, also when it is younger: clocks differ. Otherwise the oldest that waits."""
 _PAUSED = select(delivery_pauses.c.region).where(delivery_pauses.c.region == bindparam("at"))
 
 
@@ -177,13 +178,28 @@ def wake_next(tx: Connection, submission_id: str, now: datetime) -> str | None:
     """Let the next message about a case go out, if the one before it has been settled. Return its region.
 
     Messages wait without a `due` until the region has the case, and for each other: a withdrawal never overtakes the
-    supplement that was handed in before it.
+    supplement that was handed in before it. The caller holds the lock of the case.
     """
     first = tx.execute(_NEXT, {"of_case": submission_id}).one_or_none()
     if first is None or first.due is not None:
         return None
     tx.execute(update(deliveries).where(_D.id == first.id).values(due=now))
     return str(first.region)
+
+
+def cancel_waiting(tx: Connection, submission_id: str, now: datetime) -> None:
+    """Drop the messages about a case that never goes out. The caller holds the lock of the case."""
+    tx.execute(_waiting(submission_id).values(state="cancelled", due=None, settled_at=now))
+
+
+def redirect_waiting(tx: Connection, submission_id: str, region: str) -> None:
+    """Let the messages about a case follow it to another region. The caller holds the lock of the case."""
+    tx.execute(_waiting(submission_id).values(region=region))
+
+
+def _waiting(submission_id: str) -> Update:
+    c = deliveries.c
+    return update(deliveries).where(c.submission_id == submission_id, c.state == "pending", c.kind != SUBMISSION)
 
 
 def _fenced(tx: Connection, claimed: Claim, values: Mapping[str, Any]) -> bool:
@@ -205,17 +221,24 @@ def unsettled(tx: Connection, limit: int) -> list[dict[str, Any]]:
 def revive(tx: Connection, delivery_id: str, now: datetime) -> bool:
     """Try a dead delivery again, beginning with a question. Return False when it is not dead.
 
+    A message waits for one that is under way, like any; the caller holds the lock of the case.
     One whose region cannot be asked is sent: whoever orders that has asked the region's operators. A case that its
     region does not have goes out with the mappings that are in use then: the ones that it was pinned to may be the
     cause.
     """
     c = deliveries.c
     then = case((c.last_code == RegionCannotBeAsked.code, "pending"), else_="in_doubt")
-    again = update(deliveries).where(c.id == delivery_id, c.state == "dead").values(state=then, due=now, failures=0)
+    again = update(deliveries).where(c.id == delivery_id, c.state == "dead").values(state=then, failures=0)
     row = tx.execute(again.returning(c.submission_id, c.kind, c.last_code)).one_or_none()
-    if row is not None and row.kind == SUBMISSION and row.last_code in NOT_THERE:
+    if row is None:
+        return False
+    if row.kind != SUBMISSION:
+        wake_next(tx, row.submission_id, now)
+        return True
+    tx.execute(update(deliveries).where(c.id == delivery_id).values(due=now))
+    if row.last_code in NOT_THERE:
         pin(tx, row.submission_id, UNPINNED)
-    return row is not None
+    return True
 
 
 def figures(tx: Connection, now: datetime) -> dict[str, tuple[dict[str, int], float]]:

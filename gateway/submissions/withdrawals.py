@@ -140,6 +140,7 @@ class Withdrawals:
         written = keep(tx, self._desk.sealer, message, now)
         detail = {"message": written.message_id, "reason": message.body["reason"]}
         self._events.ours(tx, mine.id, State.WITHDRAWN, now, detail)
+        queue.cancel_waiting(tx, mine.id, now)  # behind the lock: whoever was writing one has committed
         return Ended(mine.id, State.WITHDRAWN, asked=False, replayed=False, message_id=written.message_id)
 
     def _ask(self, tx: Connection, mine: Mine, message: Message, state: State, now: datetime) -> Ended:
@@ -180,6 +181,7 @@ class Withdrawals:
             locked(tx, part_id)
         for part_id in ids:
             self._events.ours(tx, part_id, State.RETURNED, now, {"reason": said.reason, "by": "window"})
+            queue.cancel_waiting(tx, part_id, now)
         self._record(tx, caller, mine, "submission.return", "returned", now)
         return Ended(mine.id, State.RETURNED, asked=False, replayed=False)
 
@@ -218,11 +220,7 @@ def stop_before_it_leaves(tx: Connection, submission_id: str, now: datetime) -> 
     c = deliveries.c
     mine = update(deliveries).where(c.submission_id == submission_id, c.kind == queue.SUBMISSION, _never_left())
     values = {"state": "cancelled", "due": None, "settled_at": now}
-    if tx.execute(mine.values(values)).rowcount == 0:
-        return False
-    waiting = and_(c.submission_id == submission_id, c.state == "pending", c.kind != queue.SUBMISSION)
-    tx.execute(update(deliveries).where(waiting).values(values))  # no message follows a case that never goes
-    return True
+    return tx.execute(mine.values(values)).rowcount == 1
 
 
 def is_still_here(delivery: Mapping[str, Any]) -> bool:

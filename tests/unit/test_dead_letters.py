@@ -19,7 +19,7 @@ from gateway.submissions.events import EventLog
 from gateway.submissions.messages import Message, enqueue
 from gateway.submissions.parcels import open_body, seal_body
 from gateway.submissions.story import locked
-from tests.support.cases import LEASE, REGION, add_delivery, number, state_of
+from tests.support.cases import LEASE, REGION, add_delivery, number, said, state_of
 from tests.support.clock import ManualClock
 
 ELSEWHERE = Office("guangdong", "440000", 5, 20, "G")
@@ -44,15 +44,16 @@ class Desk:
     def order(self, reason: str = "asked by telephone") -> Order:
         return Order("op-1", reason, self.clock())
 
-    async def message(self, state: str = "dead") -> str:
+    async def message(self, state: str = "dead", kind: str = "rating", **body: Any) -> str:
         """Say something of the case, and let its delivery be in this state."""
-        said = Message(self.case, "agency", REGION, "rating", "r-1", "d", {"score": 5})
+        said = Message(self.case, "agency", REGION, kind, f"r-{kind}", "d", body)
 
         def unit(tx: Any) -> str:
             locked(tx, self.case)
             queued = enqueue(tx, self.sealer, said, self.clock())
             mine = deliveries.c.message_id == queued.message_id
             tx.execute(update(deliveries).where(mine).values(state=state, last_code="region.cannot_be_asked"))
+            tx.execute(update(deliveries).where(mine, deliveries.c.state == "dead").values(due=None))
             return queued.message_id
 
         self.clock.advance(1)
@@ -137,6 +138,55 @@ async def test_a_case_does_not_cross_a_border_by_an_operators_word(desk: Desk) -
     with pytest.raises(Conflict) as refused:
         await desk.store.write(lambda tx: desk.letters.reassign(tx, desk.case, ABROAD, desk.order()))
     assert refused.value.stable_code == "delivery.other_territory"
+
+
+async def test_a_case_that_has_crossed_a_border_goes_to_no_other_recipient(desk: Desk) -> None:
+    """Both offices lie on the mainland, but the consent of whoever filed it in Hong Kong names the first one alone."""
+    await desk.open()
+    filed = update(submissions).values(origin_code="810000")
+    await desk.store.write(lambda tx: tx.execute(filed).rowcount)
+    with pytest.raises(Conflict) as refused:
+        await desk.store.write(lambda tx: desk.letters.reassign(tx, desk.case, ELSEWHERE, desk.order()))
+    assert refused.value.stable_code == "delivery.other_territory"
+
+
+async def test_what_waits_behind_a_case_follows_it_to_the_other_office(desk: Desk) -> None:
+    await desk.open()
+    await desk.message("pending", "withdrawal", reason="moved away")
+    await desk.store.write(lambda tx: desk.letters.reassign(tx, desk.case, ELSEWHERE, desk.order()))
+    row = await desk.row("withdrawal")
+    assert (row.region, row.state, row.due) == ("guangdong", "pending", None)
+
+
+async def test_what_waits_behind_a_case_that_is_given_back_waits_no_longer(desk: Desk) -> None:
+    await desk.open()
+    await desk.message("pending", "withdrawal", reason="moved away")
+    await desk.store.write(lambda tx: desk.letters.give_back(tx, desk.case, desk.order()))
+    assert (await desk.row("withdrawal")).state == "cancelled"
+
+
+async def test_an_answer_to_a_notice_that_the_region_has_after_all_is_a_step_of_the_case(desk: Desk) -> None:
+    """As if it had been delivered: its clocks run on, and the applicant is not asked again."""
+    await desk.open(state="delivered", last_code="ok")
+    asked = said(desk.case, "e1", "SUPPLEMENT_NOTICE", desk.clock())
+    await desk.store.write(lambda tx: EventLog(desk.sealer).from_region(tx, REGION, asked, desk.clock()))
+    message = await desk.message(kind="supplement", complete=True)
+    await desk.store.write(lambda tx: desk.letters.settle(tx, message, None, desk.order()))
+    assert await desk.store.read(lambda tx: state_of(tx, desk.case)) is State.SUPPLEMENTED
+
+
+async def test_a_message_that_is_tried_again_waits_for_the_one_that_is_under_way(desk: Desk) -> None:
+    await desk.open(state="delivered", last_code="ok")
+    first = await desk.message()
+    await desk.message("pending", "complaint")
+    [other] = await desk.store.write(
+        lambda tx: queue.claim(tx, region=REGION, owner="w", limit=9, now=desk.clock(), lease=LEASE)
+    )
+    await desk.store.write(lambda tx: dead_letters.retry(tx, [first], desk.order()))
+    assert (await desk.row("rating")).due is None
+    await desk.store.write(lambda tx: queue.settle(tx, other, {"state": "delivered"}))
+    await desk.store.write(lambda tx: queue.wake_next(tx, desk.case, desk.clock()))
+    assert (await desk.row("rating")).due == desk.clock()
 
 
 async def test_a_message_is_settled_or_dropped_by_its_own_id(desk: Desk) -> None:

@@ -21,6 +21,7 @@ from gateway.ports import Adapter, CaseMessage, RegionDocument, SubmissionOrder
 from gateway.regions import Region, RegionLimits
 from gateway.storage import Store
 from gateway.storage.tables import deliveries, submission_events, submissions
+from gateway.submissions import queue
 from gateway.submissions.attempt import Attempts
 from gateway.submissions.delivery import DeliveryWorker, Timing
 from gateway.submissions.events import EventLog
@@ -205,6 +206,21 @@ async def test_a_message_waits_for_a_region_that_is_away(desk: Desk) -> None:
     await desk.say("rating", score=5)
     await desk.until(all_delivered)
     assert desk.peer.heard == ["submit", "rating", "rating", "rating"]
+
+
+async def test_a_message_from_a_replica_whose_clock_is_behind_waits_for_the_one_that_is_under_way(desk: Desk) -> None:
+    """It was said later and looks older: two at once could arrive in either order."""
+    await desk.until(all_delivered)
+    await desk.say("supplement", complete=True)
+    [first] = await desk.store.write(
+        lambda tx: queue.claim(tx, region=REGION, owner="w", limit=9, now=desk.clock(), lease=timedelta(seconds=60))
+    )
+    desk.clock.advance(-1)
+    await desk.say("withdrawal", reason="搬家")
+    c = deliveries.c
+    due = select(c.due).where(c.kind == "withdrawal")
+    assert await desk.store.read(lambda tx: tx.execute(due).scalar_one()) is None
+    assert first.kind == "supplement"
 
 
 async def test_a_kind_that_the_wire_does_not_carry_is_for_a_person(desk: Desk) -> None:
