@@ -44,7 +44,7 @@ from tests.support.cases import REGION, add_delivery, delivery, number, timeline
 from tests.support.clock import ManualClock
 
 SETTLE = 30.0
-RECEIPT = {"submission_id": "", "number": "FS000000000001", "received_at": "2026-03-02T02:00:00Z"}
+RECEIPT = {"number": "FS000000000001", "received_at": "2026-03-02T02:00:00Z"}
 
 
 @dataclass
@@ -62,12 +62,12 @@ class Peer:
             await self.hold.wait()
         answer = _next(self.sends)
         assert answer is not None
-        return dict(answer)
+        return {**answer, "submission_id": order.submission_id}
 
     async def ask(self, submission_id: str) -> RegionDocument | None:
         self.heard.append(f"ask {submission_id[-2:]}")
         answer = _next(self.asks)
-        return None if answer is None else dict(answer)
+        return None if answer is None else {**answer, "submission_id": submission_id}
 
 
 def _next(answers: list[Any]) -> Mapping[str, Any] | None:
@@ -396,7 +396,7 @@ async def test_a_stopped_worker_lets_attempts_under_way_finish(house: House) -> 
 # --- the version that a case is pinned to --------------------------------------------------------------------------
 
 OLD = "1" * 64
-NEW_RECEIPT = {"submission_id": "", "no": "FS000000000001", "received_at": "2026-03-02T02:00:00Z"}
+NEW_RECEIPT = {"no": "FS000000000001", "received_at": "2026-03-02T02:00:00Z"}
 
 
 async def pinned_case(house: House, version: str, **columns: Any) -> str:
