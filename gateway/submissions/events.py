@@ -13,16 +13,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, select, update
 
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.joint import MODE as JOINT
 from gateway.domain.submission import HANDLING_ONLY, REGION_WORDS, RESUMED, Effect, Report, State
 from gateway.errors import FieldProblem
 from gateway.mapping.unknown import is_unknown
-from gateway.storage.store import insert_into
+from gateway.storage.store import INSERTS
 from gateway.storage.tables import region_numbers, submission_events, submissions
 from gateway.submissions.conflicts import LONGEST_NUMBER, Conflicts, is_kept
 from gateway.submissions.story import (
@@ -38,9 +39,18 @@ from gateway.submissions.story import (
     salted,
     seal_detail,
     tell,
+    told_first,
 )
 
 GATEWAY = "gateway"
+Case = dict[str, Any]
+"""A case's row, locked; `EventLog` keeps it up to date with what it writes."""
+_APPEND = insert(submission_events)
+_KNOWN = select(submission_events.c.submission_id, submission_events.c.kind, submission_events.c.state).where(
+    submission_events.c.source == bindparam("region"), submission_events.c.region_event_id == bindparam("event")
+)
+_MOVE = update(submissions).where(submissions.c.id == bindparam("of_case"))
+"""Built once, as in `story`."""
 SET_ASIDE, REINSTATED = "event.set_aside", "event.reinstated"
 """Facts: a report that was believed cannot be after what came since; one that could not be, can."""
 DERIVED = "parts"
@@ -80,6 +90,15 @@ Follower = Callable[[Connection, Story, datetime], None]
 """Is told of a case after every step that was recorded, in the transaction that recorded it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The first event of a case: the case's row as it stands after it, the event's row, and the story so far."""
+
+    case: Mapping[str, Any]
+    event: Mapping[str, Any]
+    story: Story
+
+
 @dataclass(slots=True)
 class EventLog:
     """Writes timelines. `followers` hear of every step; they are set before the first event is taken."""
@@ -94,10 +113,20 @@ class EventLog:
 
     # --- our own steps -----------------------------------------------------------------------------------------
 
-    def first(self, tx: Connection, row: Mapping[str, Any], now: datetime, detail: Mapping[str, Any]) -> None:
-        """Write event number 1 of a case whose row was just written, with `last_seq` 0 and no head."""
-        case = {**row, "head": ""}
-        self._step(tx, case, Entry(STEP, State(row["state"]), GATEWAY, None, now, detail), now)
+    def begin(self, row: Mapping[str, Any], now: datetime, detail: Mapping[str, Any]) -> Beginning:
+        """Return event number 1 of a case that is about to be written, and the case's row as it stands after it."""
+        case = {**row, "last_seq": 0, "head": ""}
+        entry = Entry(STEP, State(row["state"]), GATEWAY, None, now, salted(detail))
+        said = self._said(case, entry)
+        story = told_first(case, self.sealer, said)
+        event, moved = _linked(case, entry, said.sealed, story.standing.state, story.standing.effects[said.key], now)
+        return Beginning({**row, **moved}, event, story)
+
+    def begun(self, tx: Connection, beginning: Beginning, now: datetime) -> None:
+        """Write event number 1; the case's row was just written."""
+        tx.execute(_APPEND, beginning.event)
+        for follower in self.followers:
+            follower(tx, beginning.story, now)
 
     def ours(self, tx: Connection, submission_id: str, state: State, now: datetime, detail: Mapping[str, Any]) -> None:
         """Write one of our own steps. A state that a region's event has overtaken stays where it is.
@@ -150,7 +179,8 @@ class EventLog:
         at, event_id = _moment(event["occurred_at"]), str(event["event_id"])
         if is_unknown(word):  # it leaves the case where it is
             state = State(case["state"])
-            self._write(tx, case, Entry(UNKNOWN, state, region, event_id, at, detail), state, "unknown", now)
+            entry = Entry(UNKNOWN, state, region, event_id, at, detail)
+            self._write(tx, case, entry, state, "unknown", now)
             self.conflicts.keep(tx, region, event, "its state is a code that nobody here knows", now)
             return Arrival("unknown", state)
         told = RESUMED if word == RESUMED else ""
@@ -170,18 +200,20 @@ class EventLog:
 
     def _step(self, tx: Connection, case: Case, entry: Entry, now: datetime) -> Story:
         """Write a step, move the case to where all that was said leads, and tell the followers."""
-        detail = salted(entry.detail)
-        seq = case["last_seq"] + 1
-        key = entry.event_id or own_key(seq)
-        report = Report(entry.state, entry.source, entry.occurred_at, key, entry.word)
-        said = Said(report, seq, seal_detail(self.sealer, case["id"], seq, detail))
+        entry = replace(entry, detail=salted(entry.detail))
+        said = self._said(case, entry)
         story, noted = tell(tx, case, self.sealer, said)
-        state = story.standing.state
-        self._write(tx, case, replace(entry, detail=detail), state, story.standing.effects[key], now)
+        standing = story.standing
+        self._write(tx, case, entry, standing.state, standing.effects[said.key], now, said.sealed)
         self._revise(tx, case, story, noted, now)
         for follower in self.followers:
             follower(tx, story, now)
         return story
+
+    def _said(self, case: Case, entry: Entry) -> Said:
+        seq = case["last_seq"] + 1
+        report = Report(entry.state, entry.source, entry.occurred_at, entry.event_id or own_key(seq), entry.word)
+        return Said(report, seq, seal_detail(self.sealer, case["id"], seq, entry.detail))
 
     def _revise(self, tx: Connection, case: Case, story: Story, noted: Noted, now: datetime) -> None:
         """Note what a step has changed in what earlier ones are taken to be."""
@@ -212,35 +244,44 @@ class EventLog:
         self, tx: Connection, case: Case, kind: str, now: datetime, detail: Mapping[str, Any], word: str = ""
     ) -> int:
         state = State(case["state"])
-        self._write(tx, case, Entry(kind, state, GATEWAY, None, now, salted(detail), word), state, "fact", now)
+        entry = Entry(kind, state, GATEWAY, None, now, salted(detail), word)
+        self._write(tx, case, entry, state, "fact", now)
         return int(case["last_seq"])
 
-    def _write(self, tx: Connection, case: Case, entry: Entry, state: State, effect: str, now: datetime) -> None:
-        """Write one event, numbered and linked, and the case's row with it. `case` follows."""
-        seq = case["last_seq"] + 1
-        row = {
-            "submission_id": case["id"],
-            "seq": seq,
-            "kind": entry.kind,
-            "state": entry.state,
-            "word": entry.word,
-            "case_state": state,
-            "source": entry.source,
-            "region_event_id": entry.event_id,
-            "occurred_at": entry.occurred_at,
-            "recorded_at": max(now, case["updated_at"]),  # a clock that jumps back does not reorder a case
-        }
-        head = linked(case["head"], {**row, "detail": digest_of(entry.detail)})
-        sealed = seal_detail(self.sealer, case["id"], seq, entry.detail)
-        more = {"effect": effect, "detail": sealed, "hash": head, "client_id": case["client_id"]}
-        tx.execute(submission_events.insert().values({**row, **more}))
-        moved = {"last_seq": seq, "head": head, "state": state, "updated_at": row["recorded_at"]}
-        tx.execute(update(submissions).where(submissions.c.id == case["id"]).values(moved))
+    def _write(
+        self, tx: Connection, case: Case, entry: Entry, state: State, effect: str, now: datetime, sealed: bytes = b""
+    ) -> None:
+        """Write one event, numbered and linked, and the case's row with it. `case` follows.
+
+        `sealed` is what the event says, when it was sealed already.
+        """
+        sealed = sealed or seal_detail(self.sealer, case["id"], case["last_seq"] + 1, entry.detail)
+        event, moved = _linked(case, entry, sealed, state, effect, now)
+        tx.execute(_APPEND, event)
+        tx.execute(_MOVE, {**moved, "of_case": case["id"]})
         case.update(moved)
 
 
-Case = dict[str, Any]
-"""A case's row, locked; `EventLog` keeps it up to date with what it writes."""
+def _linked(
+    case: Case, entry: Entry, sealed: bytes, state: State, effect: str, now: datetime
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the row of the next event of a case, and what of the case's row it changes."""
+    row = {
+        "submission_id": case["id"],
+        "seq": case["last_seq"] + 1,
+        "kind": entry.kind,
+        "state": entry.state,
+        "word": entry.word,
+        "case_state": state,
+        "source": entry.source,
+        "region_event_id": entry.event_id,
+        "occurred_at": entry.occurred_at,
+        "recorded_at": max(now, case["updated_at"]),  # a clock that jumps back does not reorder a case
+    }
+    head = linked(case["head"], {**row, "detail": digest_of(entry.detail)})
+    more = {"effect": effect, "detail": sealed, "hash": head, "client_id": case["client_id"]}
+    moved = {"last_seq": row["seq"], "head": head, "state": state, "updated_at": row["recorded_at"]}
+    return {**row, **more}, moved
 
 
 def _found(tx: Connection, submission_id: str) -> Case:
@@ -252,9 +293,7 @@ def _found(tx: Connection, submission_id: str) -> Case:
 
 def _earlier(tx: Connection, region: str, event_id: str) -> tuple[str, str] | None:
     """Return case and state of the event that this region sent under this id, if there is one."""
-    c = submission_events.c
-    query = select(c.submission_id, c.kind, c.state).where(c.source == region, c.region_event_id == event_id)
-    row = tx.execute(query).first()
+    row = tx.execute(_KNOWN, {"region": region, "event": event_id}).first()
     return (row.submission_id, row.state if row.kind == STEP else UNKNOWN) if row else None
 
 
@@ -284,7 +323,13 @@ def _powerless(case: Case | None, region: str) -> str | None:
 def remember_number(tx: Connection, submission_id: str, region: str, number: str, short_number: str | None) -> None:
     """Keep the region's own numbers for the case (long and short), once."""
     row = {"submission_id": submission_id, "region": region, "number": number, "short_number": short_number}
-    tx.execute(insert_into(tx, region_numbers).values(row).on_conflict_do_nothing())
+    tx.execute(_number_once(tx.dialect.name), row)
+
+
+@cache
+def _number_once(dialect: str) -> Any:
+    """Return the statement that keeps a number, once, in this dialect."""
+    return INSERTS[dialect](region_numbers).on_conflict_do_nothing()
 
 
 def _moment(text: str) -> datetime:

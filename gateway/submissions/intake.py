@@ -15,10 +15,11 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.calendar import local_day
@@ -39,11 +40,11 @@ from gateway.policy.transfer import Basis, ConsentGiven, Grounds, Transfer, requ
 from gateway.ports import Clock
 from gateway.regions import Region
 from gateway.storage import Store
-from gateway.storage.store import insert_into
+from gateway.storage.store import INSERTS
 from gateway.storage.tables import consents, daily_sequences, deliveries, submission_materials, submissions
 from gateway.submissions import checks
 from gateway.submissions.application import Application, Consent, MaterialReference, utc_text
-from gateway.submissions.events import EventLog
+from gateway.submissions.events import Beginning, EventLog
 from gateway.submissions.materials import Blob, Materials, owner_of
 from gateway.submissions.parcels import seal_body
 
@@ -73,6 +74,32 @@ class Checked:
     digest: str
     grounds: Grounds | None
     blobs: Mapping[str, Blob]
+
+
+# --- statements, built once: building one costs more than running it --------------------------------------------------
+
+_S = submissions.c
+_EARLIER = select(_S.id, _S.digest, _S.state, _S.created_at).where(
+    _S.client_id == bindparam("owner"),
+    _S.item_code == bindparam("item"),
+    _S.client_reference == bindparam("reference"),
+)
+QUEUED = insert(deliveries)
+_ATTACHED = insert(submission_materials)
+
+
+@cache
+def written(dialect: str) -> Any:
+    """Return the statement that writes a case unless its number or its business key stands already."""
+    return INSERTS[dialect](submissions).on_conflict_do_nothing()
+
+
+@cache
+def _counted(dialect: str) -> Any:
+    """Return the statement that takes the next number of a sequence."""
+    value = daily_sequences.c.value
+    first = INSERTS[dialect](daily_sequences)
+    return first.on_conflict_do_update(index_elements=["name"], set_={"value": value + 1}).returning(value)
 
 
 class Intake:
@@ -249,13 +276,8 @@ class Intake:
 
     def _earlier(self, tx: Connection, caller: Caller, application: Application, digest: str) -> Receipt | None:
         """Return the receipt of the submission that holds this business key. Raises Conflict when it differs."""
-        c = submissions.c
-        key = and_(
-            c.client_id == owner_of(caller),
-            c.item_code == application.item,
-            c.client_reference == application.reference,
-        )
-        row = tx.execute(select(c.id, c.digest, c.state, c.created_at).where(key)).one_or_none()
+        key = {"owner": owner_of(caller), "item": application.item, "reference": application.reference}
+        row = tx.execute(_EARLIER, key).one_or_none()
         if row is None:
             return None
         if row.digest != digest:
@@ -268,35 +290,39 @@ class Intake:
         """Write everything that an accepted application means, in one transaction."""
         self._may_act(tx, checked)
         number = self._number(checked, self._next_sequence(tx, checked))
-        row = self._row(checked, number)
-        written = insert_into(tx, submissions).values(row).on_conflict_do_nothing()
-        if tx.execute(written).rowcount == 0:  # a twin of this request was faster
+        beginning = self._beginning(checked, self._row(checked, number), {})
+        if tx.execute(written(tx.dialect.name), beginning.case).rowcount == 0:  # a twin of this request was faster
             earlier = self._earlier(tx, checked.caller, checked.application, checked.digest)
             if earlier is None:
                 raise Conflict("The submission could not be numbered; send it again.", code="submission.numbering")
             return earlier
-        now = checked.received_at
-        given = [checked.blobs[material.blob] for material in checked.application.materials]
-        kept = self._materials.belong(tx, number, given)
-        self._attach(tx, checked, number, kept)
-        tx.execute(deliveries.insert().values(self._delivery(checked, number, due=now)))
-        self._begun(tx, checked, number, row, {})
+        materials = checked.application.materials
+        if materials:
+            kept = self._materials.belong(tx, number, [checked.blobs[material.blob] for material in materials])
+            self._attach(tx, checked, number, kept)
+        tx.execute(QUEUED, self._delivery(checked, number, due=checked.received_at))
+        self._begun(tx, checked, number, beginning)
         self._record_consent(tx, checked, number)
-        return Receipt(number, State.COLLECTED, now, replayed=False)
+        return Receipt(number, State.COLLECTED, checked.received_at, replayed=False)
 
     def _attach(self, tx: Connection, checked: Checked, number: str, kept: Mapping[str, str]) -> None:
         """Write which files come with the case; `kept` says under which id each is kept."""
-        for position, material in enumerate(checked.application.materials):
-            blob_id = kept[material.blob]
-            values = {"submission_id": number, "position": position, "code": material.code, "blob_id": blob_id}
-            tx.execute(submission_materials.insert().values(values))
+        rows = [
+            {"submission_id": number, "position": position, "code": material.code, "blob_id": kept[material.blob]}
+            for position, material in enumerate(checked.application.materials)
+        ]
+        if rows:
+            tx.execute(_ATTACHED, rows)
 
-    def _begun(
-        self, tx: Connection, checked: Checked, number: str, row: Mapping[str, Any], more: Mapping[str, Any]
-    ) -> None:
+    def _beginning(self, checked: Checked, row: Mapping[str, Any], more: Mapping[str, Any]) -> Beginning:
+        """Return the first event of a case, and the row of the case with it."""
+        return self._events.begin(
+            row, checked.received_at, {"channel": checked.channel, **_by_mandate(checked), **more}
+        )
+
+    def _begun(self, tx: Connection, checked: Checked, number: str, beginning: Beginning) -> None:
         """Write the first event of a case, and the evidence that it was taken."""
-        detail = {"channel": checked.channel, **_by_mandate(checked), **more}
-        self._events.first(tx, row, checked.received_at, detail)
+        self._events.begun(tx, beginning, checked.received_at)
         record(tx, self._exchange(checked, number), now=self._clock())
 
     def _delivery(self, checked: Checked, number: str, *, due: datetime | None) -> dict[str, Any]:
@@ -326,11 +352,7 @@ class Intake:
         """Return the next number of the day for this pair of places."""
         day = local_day(checked.received_at)
         name = f"{checked.caller.origin_code[:6]}-{checked.office.code[:6]}-{day:%Y%m%d}"
-        first = insert_into(tx, daily_sequences).values({"name": name, "value": 1})
-        counted = first.on_conflict_do_update(
-            index_elements=["name"], set_={"value": daily_sequences.c.value + 1}
-        ).returning(daily_sequences.c.value)
-        return int(tx.execute(counted).scalar_one())
+        return int(tx.execute(_counted(tx.dialect.name), {"name": name, "value": 1}).scalar_one())
 
     def _number(self, checked: Checked, sequence: int) -> str:
         return case_number(
@@ -360,7 +382,6 @@ class Intake:
             "applicant_ref": self._references.of(document.type, document.number),
             "body": seal_body(self._sealer, number, self._body(checked, number)),
             "mapping_version": checked.packs.version,
-            "last_seq": 0,
             "created_at": checked.received_at,
             "updated_at": checked.received_at,
         }

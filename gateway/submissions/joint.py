@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, insert, update
 
 from gateway.domain.caller import Caller
 from gateway.domain.identity import Assurance
@@ -20,12 +20,11 @@ from gateway.domain.item import Item
 from gateway.domain.joint import MODE, PartStanding, released, state_of, waits_for
 from gateway.domain.submission import ENDS, State
 from gateway.errors import Conflict, FieldProblem, InvalidRequest
-from gateway.storage.store import insert_into
 from gateway.storage.tables import deliveries, submissions
 from gateway.submissions import queue
 from gateway.submissions.application import Application, PartWanted
 from gateway.submissions.events import EventLog
-from gateway.submissions.intake import Checked, Intake, Receipt, digest_of
+from gateway.submissions.intake import QUEUED, Checked, Intake, Receipt, digest_of, written
 from gateway.submissions.parts import is_waiting, parts_of
 from gateway.submissions.story import Story, locked
 from gateway.submissions.withdrawals import stop_before_it_leaves
@@ -33,6 +32,7 @@ from gateway.versions import UNPINNED
 
 RELEASED, PART_ENDED = "part.released", "part.ended"
 """Facts: a part goes out, for those before it are done; of the whole: one of its parts has ended."""
+_PART = insert(submissions)
 
 
 class JointIntake(Intake):
@@ -85,14 +85,14 @@ class JointIntake(Intake):
         self._may_act(tx, whole)
         number = self._number(whole, self._next_sequence(tx, whole))
         row = {**self._row(whole, number), "mode": MODE, "mapping_version": UNPINNED}
-        written = insert_into(tx, submissions).values(row).on_conflict_do_nothing()
-        if tx.execute(written).rowcount == 0:  # a twin of this request was faster
+        beginning = self._beginning(whole, row, {"parts": len(parts)})
+        if tx.execute(written(tx.dialect.name), beginning.case).rowcount == 0:  # a twin of this request was faster
             earlier = self._earlier(tx, whole.caller, whole.application, whole.digest)
             if earlier is None:
                 raise Conflict("The submission could not be numbered; send it again.", code="submission.numbering")
             return earlier
         kept = self._materials.belong(tx, number, list(whole.blobs.values()))
-        self._begun(tx, whole, number, row, {"parts": len(parts)})
+        self._begun(tx, whole, number, beginning)
         for position, (wanted, part) in enumerate(zip(whole.application.parts, parts, strict=True)):
             self._write_part(tx, part, {
                 "client_reference": f"{number}/{position + 1}", "parent_id": number, "part_code": wanted.part or "",
@@ -102,11 +102,11 @@ class JointIntake(Intake):
 
     def _write_part(self, tx: Connection, part: Checked, more: Mapping[str, Any], kept: Mapping[str, str]) -> None:
         number = self._number(part, self._next_sequence(tx, part))
-        row = {**self._row(part, number), **more}
-        tx.execute(submissions.insert().values(row))
+        beginning = self._beginning(part, {**self._row(part, number), **more}, {"whole": more["parent_id"]})
+        tx.execute(_PART, beginning.case)
         self._attach(tx, part, number, kept)
-        tx.execute(deliveries.insert().values(self._delivery(part, number, due=more["released_at"])))
-        self._begun(tx, part, number, row, {"whole": more["parent_id"]})
+        tx.execute(QUEUED, self._delivery(part, number, due=more["released_at"]))
+        self._begun(tx, part, number, beginning)
         self._record_consent(tx, part, number)
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.submission import Report, Standing, State, stand
@@ -47,6 +47,16 @@ _COLUMNS = (
     submissions.c.released_at,
     submissions.c.created_at,
     submissions.c.updated_at,
+)
+_E = submission_events.c
+
+# Built once: every step of every case runs them, and building a statement costs more than running it.
+
+_LOCKED = select(*_COLUMNS).where(submissions.c.id == bindparam("case")).with_for_update(of=submissions)
+_STEPS = (
+    select(_E.seq, _E.state, _E.source, _E.region_event_id, _E.occurred_at, _E.word, _E.effect, _E.detail)
+    .where(_E.submission_id == bindparam("case"), _E.kind == STEP)
+    .order_by(_E.seq)
 )
 
 
@@ -93,14 +103,18 @@ class Said:
     seq: int
     sealed: bytes = field(repr=False)
 
+    @property
+    def key(self) -> str:
+        """The key of the report."""
+        return self.report.key
+
 
 Noted = Mapping[str, tuple[int, str]]
 
 
 def locked(tx: Connection, submission_id: str) -> dict[str, Any] | None:
     """Return the case, locked until the end of the transaction, so that its sequence has no gap and no twin."""
-    query = select(*_COLUMNS).where(submissions.c.id == submission_id).with_for_update(of=submissions)
-    found = tx.execute(query).mappings().first()
+    found = tx.execute(_LOCKED, {"case": submission_id}).mappings().first()
     return dict(found) if found else None
 
 
@@ -109,19 +123,26 @@ def tell(tx: Connection, case: Mapping[str, Any], sealer: Sealer, new: Said | No
 
     Return the story, and for each report that is on record its number and the effect that was noted for it.
     """
-    c = submission_events.c
-    columns = (c.seq, c.state, c.source, c.region_event_id, c.occurred_at, c.word, c.effect, c.detail)
-    query = select(*columns).where(c.submission_id == case["id"], c.kind == STEP).order_by(c.seq)
     reports = [new.report] if new else []
     sealed = {new.report.key: (new.seq, new.sealed)} if new else {}
     noted: dict[str, tuple[int, str]] = {}
-    for row in tx.execute(query):
+    for row in tx.execute(_STEPS, {"case": case["id"]}):
         key = row.region_event_id or own_key(row.seq)
         reports.append(Report(State(row.state), row.source, row.occurred_at, key, row.word))
         noted[key] = (row.seq, row.effect)
         sealed[key] = (row.seq, row.detail)
-    by_key = {report.key: report for report in reports}
-    return Story(dict(case), stand(reports), by_key, sealed, sealer), noted
+    return _story(case, reports, sealed, sealer), noted
+
+
+def told_first(case: Mapping[str, Any], sealer: Sealer, new: Said) -> Story:
+    """Return the story of a case that is about to be written: its first step is all that was said of it."""
+    return _story(case, [new.report], {new.report.key: (new.seq, new.sealed)}, sealer)
+
+
+def _story(
+    case: Mapping[str, Any], reports: Sequence[Report], sealed: Mapping[str, tuple[int, bytes]], sealer: Sealer
+) -> Story:
+    return Story(dict(case), stand(reports), {report.key: report for report in reports}, sealed, sealer)
 
 
 def retold(sealer: Sealer, tx: Connection, submission_id: str) -> Story | None:

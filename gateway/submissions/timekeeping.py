@@ -49,7 +49,7 @@ class Story(Protocol):
 
     @property
     def case(self) -> Mapping[str, Any]:
-        """Its row: id, item_code, handling_region, handling_code, created_at."""
+        """Its row before the step: id, item_code, handling_region, handling_code, created_at, last_seq."""
         ...
 
     @property
@@ -83,7 +83,8 @@ class CaseClocks:
         if story.case.get("mode") == JOINT or _waits(story.case):
             return
         calendars = self.calendars()
-        held = {row["name"]: row for row in _rows(tx, str(story.case["id"]))}
+        begins = story.case["last_seq"] == 0  # this is the first step of a case that was just written
+        held = {} if begins else {row["name"]: row for row in _rows(tx, str(story.case["id"]))}
         clocks = self._of(story, held, now)
         rows = {clock.name: _row(story, clock, calendars.version, held.get(clock.name)) for clock in clocks}
         gone = held.keys() - rows.keys()
