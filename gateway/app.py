@@ -282,6 +282,7 @@ async def build_app(
             visible=lambda caller: data.grants.visible_items(caller.client_id, data.items.values(), local_day(clock())),
             region_names={region.id: region.names for region in regions.values()},
             submit=intake.accept, upload=uploads.upload, show=cases.show, recent=cases.recent,
+            supplement=supplements.add, withdraw=withdrawals.withdraw, give_back=withdrawals.give_back,
             redeem=identity.redeem, who_signed_on=identity.who_signed_on,
             end_sign_on=partial(identity.end_session, begun_by=f"client:{WINDOW_CLIENT}"),
             openings=identity.health.openings, jwks=signer.key_set,

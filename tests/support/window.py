@@ -143,6 +143,10 @@ class FakeServices:
     clocks: list[ClockView] = field(default_factory=list)
     kinds: dict[int, str] = field(default_factory=dict)
     blocks: dict[tuple[str, str], Block] = field(default_factory=dict)
+    asked: Any = None
+    can: list[str] = field(default_factory=list)
+    parts: list[Any] = field(default_factory=list)
+    said: list[tuple[str, Any]] = field(default_factory=list)
     states: list[tuple[str, str, dict[str, Any]]] = field(default_factory=lambda: [("COLLECTED", "gateway", {})])
 
     def visible(self, caller: Caller) -> Sequence[Item]:
@@ -195,7 +199,8 @@ class FakeServices:
             applicant_name=mask_name(application.applicant.name),
             document_number=mask_number(application.applicant.document.number),
             region_numbers=[{"region": "foshan", "number": "FS2026030200001", "short_number": "00001"}],
-            timeline=timeline, clocks=self.clocks,
+            timeline=timeline, clocks=self.clocks, supplement=self.asked, special=None, extension=None, can=self.can,
+            parts=self.parts, whole=None,
         )  # fmt: skip
 
     async def show(self, caller: Caller, submission_id: str) -> Any:
@@ -203,6 +208,12 @@ class FakeServices:
             if case_id(number) == submission_id:
                 return self._case(number)
         raise NotFound("There is no such submission of yours.", code="submission.not_found")
+
+    async def say(self, caller: Caller, submission_id: str, said: Any) -> None:
+        """Take whatever is said of a case."""
+        if self.refusal is not None:
+            raise self.refusal
+        self.said.append((submission_id, said))
 
     async def recent(self, caller: Caller, limit: int) -> Sequence[Any]:
         count = len({application.reference for application in self.applications})
@@ -238,7 +249,8 @@ async def window_app(folder: Path, fakes: FakeServices, limits: Limits | None = 
     services = WindowServices(
         items=ITEMS, block_of=lambda item, region: fakes.blocks.get((item, region)), visible=fakes.visible,
         region_names=REGIONS, submit=fakes.submit, upload=fakes.upload,
-        show=fakes.show, recent=fakes.recent, redeem=fakes.redeem, who_signed_on=fakes.who_signed_on,
+        show=fakes.show, recent=fakes.recent, supplement=fakes.say, withdraw=fakes.say, give_back=fakes.say,
+        redeem=fakes.redeem, who_signed_on=fakes.who_signed_on,
         end_sign_on=fakes.end_sign_on, openings=fakes.openings, jwks=fakes.signer.key_set, store=store,
         sealer=Sealer(bytes(range(32))),
         clock=lambda: fakes.now, windows=WindowRegistry(fakes.windows), issuer=ISSUER,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote
 
 import structlog
@@ -28,9 +28,10 @@ from gateway.items.blocks import Block, refusal
 from gateway.web.cookies import provider_session
 from gateway.web.pages import Pages, language_of, see_other
 from gateway.web.problems import status_of
-from gateway.web.window import sign_on
+from gateway.web.window import followups, sign_on
 from gateway.web.window.application import PURPOSE, Task, application_of, is_reference, on_the_page, problems_of
 from gateway.web.window.entry import Entry, check_csrf, read_entry
+from gateway.web.window.followups import Followup
 from gateway.web.window.services import CaseView, WindowServices
 from gateway.web.window.sessions import Session, Sessions
 from gateway.windows import Clerk, Window
@@ -52,6 +53,7 @@ class Desk:
     caller: Caller
 
 
+M = TypeVar("M")
 DeskHandler = Callable[[web.Request, Desk], Awaitable[web.StreamResponse]]
 
 
@@ -68,6 +70,9 @@ def routes(services: WindowServices, pages: Pages, limits: Limits) -> list[web.R
         web.get("/window/items/{code}/{place}", at_desk(window.blank_form)),
         web.post("/window/items/{code}/{place}", at_desk(window.hand_in)),
         web.get("/window/cases/{id}", at_desk(window.case)),
+        web.post("/window/cases/{id}/supplements", at_desk(window.supplement)),
+        web.post("/window/cases/{id}/withdrawal", at_desk(window.withdraw)),
+        web.post("/window/cases/{id}/return", at_desk(window.give_back)),
     ]
 
 
@@ -185,7 +190,7 @@ class _WindowPages:
     async def hand_in(self, request: web.Request, desk: Desk) -> web.StreamResponse:
         """Take a form: hand it in, or show it again with everything that is wrong and all that was typed."""
         task = self._chosen(request, desk)
-        entry = await self._read(request, desk, task.item)
+        entry = await self._read(request, desk, [rule.code for rule in task.item.materials])
         problems = [*entry.problems, *problems_of(entry, task)]
         if problems:
             return self._form(request, desk, task, entry, problems=problems, status=422)
@@ -198,28 +203,83 @@ class _WindowPages:
         return see_other(f"/window/cases/{taken}")
 
     async def case(self, request: web.Request, desk: Desk) -> web.StreamResponse:
-        """Show a case: where it is, who holds it now, and what happened."""
-        number = request.match_info["id"]
-        if case_number_problem(number):
-            raise NotFound("There is no such case at this window.", code="window.no_such_case")
-        case = await self._services.show(desk.caller, number)
-        context = {"case": case, "item": self._services.items.get(case.item_code), "ended": _ended(case)}
-        return self._show(request, desk, "window/case.html", context)
+        """Show a case: where it is, who holds it now, what happened, and what can be done about it."""
+        page = await self._found(request, desk)
+        return self._case(request, desk, page, Entry({"reference": secrets.token_hex(16)}))
+
+    async def supplement(self, request: web.Request, desk: Desk) -> web.StreamResponse:
+        """Take what the region has asked for."""
+        return await self._say(request, desk, "supplement", followups.supplement_of, self._services.supplement)
+
+    async def withdraw(self, request: web.Request, desk: Desk) -> web.StreamResponse:
+        """Take the applicant's wish to end the case."""
+        return await self._say(request, desk, "withdrawal", followups.withdrawal_of, self._services.withdraw)
+
+    async def give_back(self, request: web.Request, desk: Desk) -> web.StreamResponse:
+        """Give back what was collected and never left."""
+        return await self._say(request, desk, "return", followups.return_of, self._services.give_back)
 
     # --- their parts ---------------------------------------------------------------------------------------------
 
-    async def _read(self, request: web.Request, desk: Desk, item: Item) -> Entry:
+    async def _read(self, request: web.Request, desk: Desk, materials: Iterable[str]) -> Entry:
         upload = self._services.upload
         entry = await read_entry(
             request,
             desk.session.csrf,
             lambda name, media, chunks: upload(desk.caller, name=name, media_type=media, chunks=chunks, sha256=None),
-            materials={rule.code for rule in item.materials},
+            materials=set(materials),
             limit=self._limits.upload_bytes,
         )
         if not is_reference(entry.text("reference")):
             raise InvalidRequest("This form has no id of ours; open it anew.", code="window.malformed_form")
         return entry
+
+    async def _found(self, request: web.Request, desk: Desk) -> Followup:
+        number = request.match_info["id"]
+        if case_number_problem(number):
+            raise NotFound("There is no such case at this window.", code="window.no_such_case")
+        case = await self._services.show(desk.caller, number)
+        return Followup(case, self._services.items.get(case.item_code), desk.window)
+
+    async def _say(
+        self,
+        request: web.Request,
+        desk: Desk,
+        action: str,
+        said_of: Callable[[Entry, Followup], M],
+        tell: Callable[[Caller, str, M], Awaitable[Any]],
+    ) -> web.StreamResponse:
+        """Take one of the forms on a case's page: say it, or show the page again with everything that is wrong."""
+        page = await self._found(request, desk)
+        entry = await self._read(request, desk, page.wanted)
+        try:
+            if entry.problems:
+                raise InvalidRequest("Some files were not stored.", problems=entry.problems)
+            await tell(desk.caller, page.case.id, said_of(entry, page))
+        except GatewayError as error:
+            problems = followups.on_the_page(error.problems, entry, page, action)
+            log.info("form refused", code=error.stable_code, fields=[problem.field for problem in error.problems])
+            return self._case(request, desk, page, entry, problems=problems, refusal=error, status=status_of(error))
+        return see_other(f"/window/cases/{page.case.id}")
+
+    def _case(
+        self,
+        request: web.Request,
+        desk: Desk,
+        page: Followup,
+        entry: Entry,
+        *,
+        problems: Sequence[FieldProblem] = (),
+        refusal: GatewayError | None = None,
+        status: int = 200,
+    ) -> web.Response:
+        context = {
+            "page": page, "case": page.case, "item": page.item, "ended": _ended(page.case), "entry": entry,
+            "wrong": _by_field(problems), "problems": problems, "refusal": refusal, "codes": self._codes(),
+            "megabytes": self._limits.upload_bytes // (1024 * 1024),
+            "choices": lambda field: _choices(field, language_of(request)),
+        }  # fmt: skip
+        return self._show(request, desk, "window/case.html", context, status=status)
 
     async def _submit(self, desk: Desk, task: Task, entry: Entry) -> str:
         application = application_of(entry, task)
@@ -270,11 +330,8 @@ class _WindowPages:
         refusal: GatewayError | None = None,
         status: int = 200,
     ) -> web.Response:
-        wrong: dict[str, list[FieldProblem]] = {}
-        for problem in problems:
-            wrong.setdefault(problem.field, []).append(problem)
         context = {
-            "task": task, "entry": entry, "wrong": wrong, "problems": problems, "refusal": refusal,
+            "task": task, "entry": entry, "wrong": _by_field(problems), "problems": problems, "refusal": refusal,
             "document_types": list(DOCUMENT_TYPES), "codes": self._codes(), "purpose": PURPOSE,
             "megabytes": self._limits.upload_bytes // (1024 * 1024),
             "choices": lambda field: _choices(field, language_of(request)),
@@ -301,6 +358,13 @@ class _WindowPages:
 
 def _choices(field: FormField, language: str) -> list[tuple[str, str]]:
     return [(value, names.get(language) or names["zh-CN"]) for value, names in field.choices.items()]
+
+
+def _by_field(problems: Sequence[FieldProblem]) -> dict[str, list[FieldProblem]]:
+    wrong: dict[str, list[FieldProblem]] = {}
+    for problem in problems:
+        wrong.setdefault(problem.field, []).append(problem)
+    return wrong
 
 
 def _ended(case: CaseView) -> bool:

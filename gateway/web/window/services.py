@@ -21,6 +21,8 @@ from gateway.items.blocks import Block
 from gateway.ports import Clock
 from gateway.storage.store import Store
 from gateway.submissions.application import Application
+from gateway.submissions.supplements import Supplement
+from gateway.submissions.withdrawals import Return, Withdrawal
 from gateway.windows import WindowRegistry
 
 
@@ -72,6 +74,18 @@ class CaseView(CaseSummary, Protocol):
     def clocks(self) -> Sequence[Any]: ...  # noqa: D102 - name, state, due_on, due_soon, ended_at, estimated, remark
     @property
     def timeline(self) -> Sequence[Any]: ...  # noqa: D102 - seq, state, source, occurred_at, detail
+    @property
+    def supplement(self) -> Any: ...  # noqa: D102 - what the region waits for: why, due_on, materials, on_paper; or None
+    @property
+    def special(self) -> Any: ...  # noqa: D102 - since, days, unit, due_on of a special procedure; or None
+    @property
+    def extension(self) -> Any: ...  # noqa: D102 - as above, of an extension
+    @property
+    def can(self) -> Sequence[str]: ...  # noqa: D102 - supplement, withdrawal, return
+    @property
+    def parts(self) -> Sequence[Any]: ...  # noqa: D102 - id, place, state, waiting of each part
+    @property
+    def whole(self) -> str | None: ...  # noqa: D102 - the case that this is a part of
 
 
 class Submit(Protocol):
@@ -108,6 +122,9 @@ class WindowServices:
     upload: UploadFile
     show: Callable[[Caller, str], Awaitable[CaseView]]
     recent: Callable[[Caller, int], Awaitable[Sequence[CaseSummary]]]
+    supplement: Callable[[Caller, str, Supplement], Awaitable[Any]]
+    withdraw: Callable[[Caller, str, Withdrawal], Awaitable[Any]]
+    give_back: Callable[[Caller, str, Return], Awaitable[Any]]
     redeem: Callable[[Mapping[str, str]], Awaitable[Mapping[str, Any]]]
     who_signed_on: Callable[[str], Awaitable[SignedOnPerson]]
     end_sign_on: Callable[[str | None], Awaitable[None]]
