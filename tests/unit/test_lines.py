@@ -435,6 +435,7 @@ OUTGOING = [
     ("sign_out", "end", "sign_out"),
     ("codes", "resolve", "codes"),
     ("messages", "holds", "ask"),
+    ("results", "list", "results"),
 ]
 OF_ITSELF = {"catalogue"}
 """What goes through the line without an argument."""
@@ -448,7 +449,7 @@ class Echo:
     async def begin(self, given: Any) -> Any:
         return given
 
-    complete = submit = ask = poll = lookup = end = resolve = send = holds = begin
+    complete = submit = ask = poll = lookup = end = resolve = send = holds = list = begin
     kinds = frozenset({"supplement"})
 
     async def items(self) -> Any:

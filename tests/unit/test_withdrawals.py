@@ -193,7 +193,7 @@ async def test_of_a_claim_and_a_stop_exactly_one_wins(store: Store, clock: Manua
     for case in cases:
         await store.write(lambda tx: add_delivery(tx, case, clock(), client_id="agency"))  # noqa: B023 - written at once
     now = clock.advance(1)
-    stops = [store.write(lambda tx, case=case: stop_before_it_leaves(tx, case, now)) for case in cases]  # type: ignore[misc]
+    stops = [store.write(lambda tx, case=case: stop_before_it_leaves(tx, case, now)) for case in cases]  # type: ignore[misc] # bound at once
     claims = [store.write(lambda tx: claimed(tx, now)) for _ in range(3)]
     done = await asyncio.gather(*(pair for pairs in zip(stops[:3], claims, strict=True) for pair in pairs), *stops[3:])
     stopped = sum(1 for answer in done if answer is True)
