@@ -85,6 +85,7 @@ from gateway.submissions.supplements import Supplements
 from gateway.submissions.timekeeping import CaseClocks, Timekeeper
 from gateway.submissions.uploads import UploadLimits, Uploads
 from gateway.submissions.webhooks import WebhookWorker
+from gateway.submissions.window_documents import WindowDocuments
 from gateway.submissions.withdrawals import Withdrawals
 from gateway.telemetry import Metrics
 from gateway.tls import PublicTls, read_tls
@@ -287,6 +288,11 @@ async def build_app(
             end_sign_on=partial(identity.end_session, begun_by=f"client:{WINDOW_CLIENT}"),
             openings=identity.health.openings, jwks=signer.key_set,
             store=store, sealer=sealer, clock=clock, windows=data.windows, issuer=config.public_url,
+            papers=afterwards.papers,
+            documents=WindowDocuments(
+                store=store, sealer=sealer, signer=signer, items=data.items, issuer=config.public_url, clock=clock,
+                region_names={region.id: region.names for region in regions.values()},
+            ),
         )  # fmt: skip
 
         persons = AccountServices(

@@ -1,15 +1,17 @@
 """The windows (跨域通办窗口) and their clerks, from windows.toml.
 
-Owns: which window stands where, what it may take and for whom, and which signed-on person is which clerk. Leaves to
-`gateway.web.window`: the pages. Leaves to `gateway.policy`: whether a grant covers what the window sends.
+Owns: which window stands where, what it may take and for whom, with which seal, and which signed-on person is which
+clerk. Leaves to `gateway.web.window`: the pages. To `gateway.policy`: whether a grant covers what the window sends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,9 +19,21 @@ from gateway.config import Problems, Settings, parse, read_toml
 from gateway.domain.caller import Caller
 from gateway.domain.identifiers import region_code_problem, uscc_problem
 from gateway.domain.item import Names
+from gateway.errors import FieldProblem, NotPermitted
 
 WINDOW_SCOPES = frozenset({"submissions"})
 """What a clerk's session may do: take applications and follow them."""
+
+
+SEAL_NAME = r"^.{2,80}跨域通办收件专用章([(（]\d{1,3}[)）])?$"
+"""How such a seal is called: it says 收件 (collection), never 受理 (acceptance), which is the handling side's."""
+
+
+class DocumentType(StrEnum):
+    """What the seal of a collecting window may be put on; nothing else exists."""
+
+    COLLECTION_RECEIPT = "collection_receipt"  # 收件回执
+    HANDOVER_LIST = "handover_list"  # 交接单
 
 
 class _Name(Settings):
@@ -33,6 +47,14 @@ class _Clerk(Settings):
     subject: str = Field(min_length=1)
 
 
+class _Seal(Settings):
+    id: str = Field(min_length=1, max_length=64)
+    name: str = Field(pattern=SEAL_NAME, max_length=100)
+    documents: list[DocumentType] = Field(default_factory=lambda: list(DocumentType), min_length=1)
+    valid_from: Annotated[date, Field(strict=True)]
+    valid_until: Annotated[date, Field(strict=True)]
+
+
 class _Window(Settings):
     id: str = Field(min_length=1, max_length=64)
     name: _Name
@@ -44,6 +66,7 @@ class _Window(Settings):
     regions: list[str] = Field(min_length=1)
     items: Literal["*"] | list[str]
     clerk: list[_Clerk] = Field(min_length=1)
+    seal: _Seal | None = None
 
 
 class _File(Settings):
@@ -60,8 +83,30 @@ class Clerk:
 
 
 @dataclass(frozen=True, slots=True)
+class Seal:
+    """The seal of a collecting window (收件专用章): for two kinds of documents, inside a term, and for nothing else."""
+
+    id: str
+    name: str
+    documents: frozenset[DocumentType]
+    valid_from: date
+    valid_until: date
+
+    def lacks(self, document: DocumentType, on: date) -> str | None:
+        """Say why a document cannot be sealed with it on a day, None when it can."""
+        if document not in self.documents:
+            return f"its scope does not hold {document}"
+        if not self.valid_from <= on <= self.valid_until:
+            return "it is not valid on this day"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
-    """One registered window. `code` is the GB/T 2260 code of the place; `items` is None when it may take any item."""
+    """One registered window. `code` is the GB/T 2260 code of the place; `items` is None when it may take any item.
+
+    Without a `seal` it takes applications, and issues no sealed document.
+    """
 
     id: str
     name: Names
@@ -73,6 +118,29 @@ class Window:
     regions: frozenset[str]
     items: frozenset[str] | None
     clerks: Sequence[Clerk]
+    seal: Seal | None = None
+
+    def refuse_outside(self, item_code: str, region: str | None) -> None:
+        """Raise NotPermitted, all problems at once, for an item or a region that this window may not take.
+
+        None: no region is chosen yet.
+        """
+        problems = []
+        if not self.takes(item_code):
+            problems.append(FieldProblem("item", "is not one that this window may take", "outside_items"))
+        if region is not None and not self.takes_for(region):
+            problems.append(FieldProblem("place", "is not one that this window may take for", "outside_regions"))
+        if problems:
+            text = f"The register lets window {self.id} take no such application."
+            raise NotPermitted(text, problems=problems, code="window.outside_register")
+
+    def sealed(self, document: DocumentType, on: date) -> Seal:
+        """Return the seal that this window puts on a document. Raises NotPermitted when it has none for it."""
+        reason = "it has none" if self.seal is None else self.seal.lacks(document, on)
+        if self.seal is None or reason:
+            text = f"Window {self.id} has no seal for this document: {reason}."
+            raise NotPermitted(text, code="window.no_seal")
+        return self.seal
 
     def takes(self, item_code: str) -> bool:
         """Say whether this window may take that item."""
@@ -129,12 +197,15 @@ def _problems(window: _Window, regions: Collection[str], items: Collection[str])
         yield "regions", f"{region} is not an enabled region; enabled: {', '.join(sorted(regions))}"
     for item in [i for i in window.items if window.items != "*" and i not in items]:
         yield "items", f"{item} is not in the catalogue; `pearl items list` lists what is"
+    if window.seal is not None and window.seal.valid_until < window.seal.valid_from:
+        yield "seal.valid_until", "lies before valid_from"
     for clerk in [c for c in window.clerk if c.region not in regions]:
         yield f"clerk {clerk.id}", f"signs on at {clerk.region}, which is not an enabled region"
 
 
 def _doubles(windows: Sequence[_Window]) -> Iterator[tuple[str, str]]:
     yield from _repeated([window.id for window in windows], "window", "is the id of two windows")
+    yield from _repeated([window.seal.id for window in windows if window.seal], "seal", "is the id of two seals")
     for window in windows:
         yield from _repeated([clerk.id for clerk in window.clerk], f"window {window.id}: clerk", "is the id of two")
     people = [f"{clerk.region}/{clerk.subject}" for window in windows for clerk in window.clerk]
@@ -158,4 +229,9 @@ def _window(read: _Window) -> Window:
         regions=frozenset(read.regions),
         items=None if read.items == "*" else frozenset(read.items),
         clerks=[Clerk(clerk.id, clerk.region, clerk.subject) for clerk in read.clerk],
+        seal=None if read.seal is None else _seal(read.seal),
     )
+
+
+def _seal(read: _Seal) -> Seal:
+    return Seal(read.id, read.name, frozenset(read.documents), read.valid_from, read.valid_until)

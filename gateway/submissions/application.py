@@ -49,6 +49,8 @@ class MaterialReference(Edge):
 
     code: Short
     blob: Short
+    original_sighted: bool | None = None
+    """Whether whoever took it saw the original (原件核验); not said where nobody was there to see it."""
 
 
 class Deferred(Edge):

@@ -400,8 +400,11 @@ class Intake:
             "handling": {"region": checked.office.code},
             "applicant": application.applicant.model_dump(mode="json", exclude_none=True),
             "form": dict(application.form),
-            "materials": [_described(m.code, checked.blobs[m.blob]) for m in application.materials],
+            "materials": [_described(m, checked.blobs[m.blob]) for m in application.materials],
         }
+        if application.agent is not None:
+            body["agent"] = application.agent.model_dump(mode="json", exclude_none=True)
+            body["mandate"] = application.mandate
         if application.deferred:
             body["deferred"] = [deferred.model_dump() for deferred in application.deferred]
         return body if checked.grounds is None else {**body, "consent": checked.grounds.consent.id}
@@ -438,7 +441,13 @@ class Intake:
             outcome="done",
             reason="accepted",
             who=who_is(checked.caller),
-            what={"case": number, "item": checked.item.code, "region": checked.region.id, **_by_mandate(checked)},
+            what={
+                "case": number,
+                "item": checked.item.code,
+                "region": checked.region.id,
+                **_by_mandate(checked),
+                **_sighted(application),
+            },
             purpose=f"{application.purpose_code}: {application.purpose}",
             received_at=checked.received_at,
             parts={
@@ -479,6 +488,8 @@ def digest_of(application: Application, blobs: Mapping[str, Blob]) -> str:
         del said["parts"]
     files = [*said["materials"], *(file for part in said.get("parts", ()) for file in part["materials"])]
     for material in files:
+        if material["original_sighted"] is None:  # as above
+            del material["original_sighted"]
         if material["blob"] in blobs:
             material["blob"] = blobs[material["blob"]].sha256
     return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
@@ -537,14 +548,23 @@ def _by_mandate(checked: Checked) -> dict[str, str]:
     return {"mandate": checked.application.mandate} if checked.application.mandate else {}
 
 
-def _described(code: str, blob: Blob) -> dict[str, Any]:
+def _described(material: MaterialReference, blob: Blob) -> dict[str, Any]:
+    """Return a material as it is kept; what no pack lists (`original_sighted`) stays here."""
+    seen = {} if material.original_sighted is None else {"original_sighted": material.original_sighted}
     return {
-        "code": code,
+        "code": material.code,
         "name": blob.name,
         "media_type": blob.media_type,
         "size": blob.size,
         "sha256": blob.sha256,
+        **seen,
     }
+
+
+def _sighted(application: Application) -> dict[str, Any]:
+    """Return which originals the clerk saw, by code, where anything was said of it; the clerk stands in `who`."""
+    said = [material for material in application.materials if material.original_sighted is not None]
+    return {"originals_sighted": sorted({m.code for m in said if m.original_sighted})} if said else {}
 
 
 def _by_code(checked: Checked) -> dict[str, Blob]:

@@ -188,7 +188,7 @@ def names_of(*models: type[BaseModel]) -> set[str]:
         ("clients.toml", [ClientEntry]),
         ("grants.toml", [Grant]),
         ("items.toml", [ItemEntry, FieldEntry, MaterialEntry, OfficeEntry, PartEntry]),
-        ("windows.toml", [windows._Window, windows._Clerk]),
+        ("windows.toml", [windows._Window, windows._Clerk, windows._Seal]),
         ("certificates.toml", [TypeEntry]),
         ("transfers.toml", [Basis]),
         ("recognition.toml", [Line]),

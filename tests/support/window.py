@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import CookieJar, FormData, web
@@ -35,13 +35,16 @@ from gateway.items.blocks import Block
 from gateway.storage.sqlite import SqliteStore
 from gateway.storage.tables import metadata
 from gateway.submissions.application import Application
+from gateway.submissions.papers import Papers
 from gateway.submissions.timekeeping import ClockView
+from gateway.submissions.window_documents import WindowDocuments
 from gateway.telemetry import Metrics
 from gateway.web.middlewares import edge
 from gateway.web.refusals import error_page
 from gateway.web.window import WindowServices, routes
 from gateway.windows import Clerk, Window, WindowRegistry
 from tests.support.pages import pages
+from tests.support.window_papers import SEAL, FakeDocuments, FakePapers
 
 ISSUER = "http://pearl.example"
 NOW = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
@@ -117,6 +120,7 @@ WINDOW = Window(
     regions=frozenset({"foshan", "hongkong"}),
     items=None,
     clerks=[Clerk("C-0417", "guangdong", "clerk-subject")],
+    seal=SEAL,
 )
 
 
@@ -147,6 +151,7 @@ class FakeServices:
     can: list[str] = field(default_factory=list)
     parts: list[Any] = field(default_factory=list)
     said: list[tuple[str, Any]] = field(default_factory=list)
+    papers: FakePapers = field(default_factory=FakePapers)
     states: list[tuple[str, str, dict[str, Any]]] = field(default_factory=lambda: [("COLLECTED", "gateway", {})])
 
     def visible(self, caller: Caller) -> Sequence[Item]:
@@ -254,6 +259,7 @@ async def window_app(folder: Path, fakes: FakeServices, limits: Limits | None = 
         end_sign_on=fakes.end_sign_on, openings=fakes.openings, jwks=fakes.signer.key_set, store=store,
         sealer=Sealer(bytes(range(32))),
         clock=lambda: fakes.now, windows=WindowRegistry(fakes.windows), issuer=ISSUER,
+        papers=cast("Papers", fakes.papers), documents=cast("WindowDocuments", FakeDocuments(fakes.papers)),
     )  # fmt: skip
     shown = pages()
     app = web.Application(middlewares=edge(Metrics(CollectorRegistry()), error_page(shown)))

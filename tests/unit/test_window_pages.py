@@ -113,7 +113,6 @@ async def test_a_place_that_does_not_take_the_item_now_is_shown_with_the_reason_
     [
         "/window/items/NOTHING",
         f"/window/items/{RESIDENCE}",
-        f"/window/items/{FILING}/guangdong",
         f"/window/items/{FILING}/atlantis",
         "/window/items/NOTHING/foshan",
         "/window/cases/nothing",

@@ -38,6 +38,7 @@ _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,4})?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _REFERENCE = re.compile(r"[0-9a-f]{32}")
 _ORGANISATION_DOCUMENTS = frozenset({"USCC", "HK_BRN"})
+_AGENT = ("agent.name", "agent.document.type", "agent.document.number", "mandate")
 _OPTIONAL = ("name_latin", "birth_date", "sex", "mobile")
 
 
@@ -78,6 +79,7 @@ def problems_of(entry: Entry, task: Task) -> list[FieldProblem]:
     """Return everything that is wrong with the form, in the order of the page."""
     checks = (
         _applicant(entry, task.today),
+        _agent(entry, task.today),
         _fields(entry, task.fields),
         _consent(entry, task),
         _materials(entry, task),
@@ -111,6 +113,25 @@ def _document(entry: Entry, today: date) -> Iterator[FieldProblem]:
         yield FieldProblem("applicant.document.number", "is required", "required")
     elif kind in DOCUMENT_TYPES and (reason := document_problem(kind, number, today=today)):
         yield FieldProblem("applicant.document.number", reason, "document")
+
+
+def _has_agent(entry: Entry) -> bool:
+    return any(entry.text(name) for name in _AGENT)
+
+
+def _agent(entry: Entry, today: date) -> Iterator[FieldProblem]:
+    """Check an agent (代理人): all of it or nothing; the mandate itself is for the services to check."""
+    if not _has_agent(entry):
+        return
+    kind, number = entry.text("agent.document.type"), document_number(entry, "agent")
+    if kind not in _ORGANISATION_DOCUMENTS:
+        yield from _text(entry, "agent.name", 200)
+    yield from _one_of(entry, "agent.document.type", DOCUMENT_TYPES)
+    if not number:
+        yield FieldProblem("agent.document.number", "is required", "required")
+    elif kind in DOCUMENT_TYPES and (reason := document_problem(kind, number, today=today)):
+        yield FieldProblem("agent.document.number", reason, "document")
+    yield from _text(entry, "mandate", 64)
 
 
 def _born(text: str, today: date) -> Iterator[FieldProblem]:
@@ -199,9 +220,9 @@ def _date(text: str) -> date | None:
 # --- the document ------------------------------------------------------------------------------------------------
 
 
-def document_number(entry: Entry) -> str:
+def document_number(entry: Entry, whose: str = "applicant") -> str:
     """Return the number as our documents write it: capitals, without blanks and without an HKID's brackets."""
-    return re.sub(r"[\s()（）]", "", entry.text("applicant.document.number")).upper()
+    return re.sub(r"[\s()（）]", "", entry.text(f"{whose}.document.number")).upper()
 
 
 def application_of(entry: Entry, task: Task) -> Application:
@@ -226,12 +247,25 @@ def _document_of(entry: Entry, task: Task) -> dict[str, Any]:
         "mode": "collect",
         "applicant": _applicant_data(entry),
         "form": form,
-        "materials": [{"code": code, "blob": held.blob} for code, held in _files(entry, task.item)],
+        **_agent_data(entry),
+        "materials": [
+            {"code": code, "blob": held.blob, "original_sighted": bool(entry.text(f"sighted.{code}"))}
+            for code, held in _files(entry, task.item)
+        ],
         "deferred": [{"code": code, "promise": entry.text(f"deferred.{code}")} for code in _deferred(entry, task.item)],
         "purpose_code": PURPOSE_CODE,
         "purpose": PURPOSE,
         "legal_basis": LEGAL_BASIS,
     }
+
+
+def _agent_data(entry: Entry) -> dict[str, Any]:
+    """Return who files for the applicant, when anything of it was typed."""
+    if not _has_agent(entry):
+        return {}
+    name = {"name": entry.text("agent.name")} if entry.text("agent.name") else {}
+    document = {"type": entry.text("agent.document.type"), "number": document_number(entry, "agent")}
+    return {"agent": {**name, "document": document}, "mandate": entry.text("mandate")}
 
 
 def _files(entry: Entry, item: Item) -> Iterator[tuple[str, Any]]:
@@ -284,6 +318,8 @@ def on_the_page(problems: Sequence[FieldProblem], entry: Entry, task: Task) -> l
 
 _RENAMED = {
     "applicant.document": "applicant.document.number",
+    "agent.document": "agent.document.number",
+    "agent": "agent.name",
     "consents.0.given_at": "consent.signed_on",
     "consents.0.expires_at": "consent.signed_on",
     "consents.0.evidence": "consent.evidence",

@@ -32,6 +32,7 @@ from gateway.web.window import followups, sign_on
 from gateway.web.window.application import PURPOSE, Task, application_of, is_reference, on_the_page, problems_of
 from gateway.web.window.entry import Entry, check_csrf, read_entry
 from gateway.web.window.followups import Followup
+from gateway.web.window.papers import PaperPages
 from gateway.web.window.services import CaseView, WindowServices
 from gateway.web.window.sessions import Session, Sessions
 from gateway.windows import Clerk, Window
@@ -73,6 +74,13 @@ def routes(services: WindowServices, pages: Pages, limits: Limits) -> list[web.R
         web.post("/window/cases/{id}/supplements", at_desk(window.supplement)),
         web.post("/window/cases/{id}/withdrawal", at_desk(window.withdraw)),
         web.post("/window/cases/{id}/return", at_desk(window.give_back)),
+        web.get("/window/cases/{id}/receipt", at_desk(window.papers.receipt)),
+        web.get("/window/cases/{id}/receipt.json", at_desk(window.papers.receipt)),
+        web.get("/window/cases/{id}/papers", at_desk(window.papers.papers)),
+        web.post("/window/cases/{id}/papers", at_desk(window.papers.send)),
+        web.post("/window/cases/{id}/papers/{reference}/received", at_desk(window.papers.received)),
+        web.get("/window/cases/{id}/papers/{reference}/list", at_desk(window.papers.handover)),
+        web.get("/window/cases/{id}/papers/{reference}/list.json", at_desk(window.papers.handover)),
     ]
 
 
@@ -83,6 +91,7 @@ class _WindowPages:
         self._services = services
         self._pages = pages
         self._limits = limits
+        self.papers = PaperPages(services, self._show)
         secure = services.issuer.startswith("https://")
         self._sessions = Sessions(services.store, services.sealer, services.clock, secure=secure)
         self._provider_session = provider_session(secure=secure)
@@ -288,6 +297,10 @@ class _WindowPages:
         return taken.submission_id
 
     def _item(self, request: web.Request, desk: Desk) -> Item:
+        known = self._services.items.get(request.match_info["code"])
+        if known is not None:  # the register says what is outside it, all of it at once, before anything else
+            office = known.office(request.match_info.get("place", ""))
+            desk.window.refuse_outside(known.code, None if office is None else office.region)
         item = self._items(desk).get(request.match_info["code"])
         if item is None:
             raise NotFound("This window takes no such item.", code="window.no_such_item")

@@ -21,7 +21,9 @@ from gateway.items.blocks import Block
 from gateway.ports import Clock
 from gateway.storage.store import Store
 from gateway.submissions.application import Application
+from gateway.submissions.papers import Papers
 from gateway.submissions.supplements import Supplement
+from gateway.submissions.window_documents import WindowDocuments
 from gateway.submissions.withdrawals import Return, Withdrawal
 from gateway.windows import WindowRegistry
 
@@ -137,3 +139,5 @@ class WindowServices:
     clock: Clock
     windows: WindowRegistry
     issuer: str
+    papers: Papers
+    documents: WindowDocuments
