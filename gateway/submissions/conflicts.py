@@ -16,6 +16,7 @@ import orjson
 from sqlalchemy import Connection, and_, func, select, update
 
 from gateway.crypto.at_rest import Sealer
+from gateway.domain.identifiers import case_number_problem
 from gateway.errors import NotFound
 from gateway.evidence import Exchange, record
 from gateway.storage.store import insert_into
@@ -31,10 +32,14 @@ class Conflicts:
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
 
-    def keep(self, tx: Connection, region: str, event: Mapping[str, Any], reason: str, now: datetime) -> None:
-        """Keep a canonical event, once; one that was resolved is open again."""
+    def keep(
+        self, tx: Connection, region: str, event: Mapping[str, Any], reason: str, now: datetime, name: str = ""
+    ) -> None:
+        """Keep a canonical event, once; one that was resolved is open again. `name` stands for its id where that is
+        another's.
+        """
         raw = orjson.dumps(dict(event))
-        self._keep(tx, region, str(event["event_id"]), str(event["submission_id"]), raw, reason, now)
+        self._keep(tx, region, name or str(event["event_id"]), str(event["submission_id"]), raw, reason, now)
 
     def keep_raw(self, tx: Connection, region: str, raw: bytes, reason: str, now: datetime) -> None:
         """Keep an event that its mapping cannot read; its digest stands for its id."""
@@ -48,7 +53,7 @@ class Conflicts:
             "id": conflict_id,
             "region": region,
             "region_event_id": key_of(event_id),
-            "submission_id": submission_id[:64],
+            "submission_id": "" if case_number_problem(submission_id) else submission_id,  # it could be anything
             "reason": reason,
             "event": self._sealer.seal(raw, f"event_conflicts.event:{conflict_id}"),
             "recorded_at": now,

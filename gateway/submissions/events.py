@@ -57,6 +57,8 @@ DERIVED = "parts"
 """The kind of event that says where a case stands by its parts."""
 _CLOCKS_APART = timedelta(days=1)
 """How far ahead of ours a region's clock may be; an event from next year would overtake all that follow."""
+MOST = 500
+"""Events that one case may have before those of its region wait for a person: each is weighed against all others."""
 _KEPT = ("operator", "reason", "due_on", "limit", "materials", "basis", "remedy", "way", "result")
 """What of a canonical event is kept beside its state."""
 
@@ -163,14 +165,24 @@ class EventLog:
         case = locked(tx, str(event["submission_id"]))
         event_id = str(event["event_id"])
         earlier = _earlier(tx, region, event_id)
-        if earlier == _step_of(event) or is_kept(tx, region, event_id):
+        if _is_again(event, earlier):
             return Arrival("duplicate")
-        problem = _misfit(event, earlier, now) or _powerless(case, region)
+        problem = _misfit(event, earlier, now) or _powerless(case, region) or _overfull(case)
         if case is None or problem:
-            self.conflicts.keep(tx, region, event, problem or "there is no such submission here", now)
-            return Arrival("conflict")
+            return self._refuse(tx, region, event, problem or "there is no such submission here", earlier, now)
+        self.conflicts.explained(tx, region, event_id, now)  # what stood in its way when it came first is over
         remember_number(tx, case["id"], region, str(event["number"]), event.get("short_number"))
         return self._hear(tx, case, region, event, now)
+
+    def _refuse(
+        self, tx: Connection, region: str, event: Mapping[str, Any], problem: str, earlier: _Step | None, now: datetime
+    ) -> Arrival:
+        """Keep for a person, once, what cannot stand in a timeline; what took another's id stands beside that one."""
+        name = digest_of(event) if earlier else str(event["event_id"])
+        if is_kept(tx, region, name):
+            return Arrival("duplicate")
+        self.conflicts.keep(tx, region, event, problem, now, name)
+        return Arrival("conflict")
 
     def _hear(self, tx: Connection, case: Case, region: str, event: Mapping[str, Any], now: datetime) -> Arrival:
         """Record an event that can stand in this case's timeline."""
@@ -233,11 +245,13 @@ class EventLog:
         reason = story.standing.reasons[key]
         report = story.report(key)
         said = {"event_id": key, "submission_id": case["id"], "number": "", **story.detail(key)}
-        self.conflicts.keep(tx, report.source, {**said, "occurred_at": report.at.isoformat()}, reason, now)
+        event = {**said, "occurred_at": report.at.isoformat()}
+        self.conflicts.keep(tx, report.source, event, reason, now, _name(case, report))
         self._fact(tx, case, SET_ASIDE, now, {"seq": story.seq(key), "reason": reason})
 
     def _reinstate(self, tx: Connection, case: Case, story: Story, key: str, now: datetime) -> None:
-        self.conflicts.explained(tx, story.report(key).source, key, now)
+        report = story.report(key)
+        self.conflicts.explained(tx, report.source, _name(case, report), now)
         self._fact(tx, case, REINSTATED, now, {"seq": story.seq(key)})
 
     def _fact(
@@ -291,18 +305,35 @@ def _found(tx: Connection, submission_id: str) -> Case:
     return case
 
 
-def _earlier(tx: Connection, region: str, event_id: str) -> tuple[str, str] | None:
+def _name(case: Case, report: Report) -> str:
+    """Return what a report is called among those that wait for a person. The key of our own is one of its case."""
+    return f"{case['id']}{report.key}" if report.source == GATEWAY else report.key
+
+
+_Step = tuple[str, str]
+"""Case and state of an event; `UNKNOWN` for a state that nobody here knows."""
+
+
+def _earlier(tx: Connection, region: str, event_id: str) -> _Step | None:
     """Return case and state of the event that this region sent under this id, if there is one."""
     row = tx.execute(_KNOWN, {"region": region, "event": event_id}).first()
     return (row.submission_id, row.state if row.kind == STEP else UNKNOWN) if row else None
 
 
-def _step_of(event: Mapping[str, Any]) -> tuple[str, str]:
+def _step_of(event: Mapping[str, Any]) -> _Step:
     word = str(event["state"])
     return str(event["submission_id"]), UNKNOWN if is_unknown(word) else REGION_WORDS[word]
 
 
-def _misfit(event: Mapping[str, Any], earlier: tuple[str, str] | None, now: datetime) -> str | None:
+def _is_again(event: Mapping[str, Any], earlier: _Step | None) -> bool:
+    """Say whether an event is on record. One whose code was or is not known is: the tables may have changed since."""
+    if earlier is None:
+        return False
+    case, state = _step_of(event)
+    return earlier[0] == case and (earlier[1] == state or UNKNOWN in (earlier[1], state))
+
+
+def _misfit(event: Mapping[str, Any], earlier: _Step | None, now: datetime) -> str | None:
     """Say why an event cannot stand in any timeline, whatever its case."""
     if _moment(event["occurred_at"]) > now + _CLOCKS_APART:
         return "is dated in the future"
@@ -318,6 +349,12 @@ def _powerless(case: Case | None, region: str) -> str | None:
     if case is None or case["handling_region"] == region:
         return None
     return f"region {region} has no power over a case that {case['handling_region']} handles"
+
+
+def _overfull(case: Case | None) -> str | None:
+    if case is None or case["last_seq"] < MOST:
+        return None
+    return f"the case has {MOST} events already"
 
 
 def remember_number(tx: Connection, submission_id: str, region: str, number: str, short_number: str | None) -> None:

@@ -7,13 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.submission import HANDLING_ONLY, State
 from gateway.storage import Store
 from gateway.storage.tables import region_numbers, submission_events, submissions
-from gateway.submissions.events import Arrival, EventLog
+from gateway.submissions.events import MOST, Arrival, EventLog
 from gateway.submissions.story import LINKED, digest_of, linked, open_detail
 from tests.support.cases import REGION, add_case, conflicts, number, said, state_of, timeline
 from tests.support.clock import ManualClock
@@ -153,6 +153,14 @@ async def test_an_event_for_a_case_that_is_not_here_waits_for_a_person(desk: Des
     assert (await desk.hear("e1", "RECEIVED")).outcome == "conflict"
     [kept] = await desk.conflicts()
     assert (kept["submission_id"], kept["reason"]) == (desk.case, "there is no such submission here")
+
+
+async def test_what_is_no_number_of_a_case_is_kept_sealed_alone(desk: Desk) -> None:
+    """It may be anything, the number of a person's document too, and the queue is listed without opening it."""
+    await desk.hear("e1", "ACCEPTED", case="440106199001011230")
+    [kept] = await desk.conflicts()
+    assert kept["submission_id"] == ""
+    assert b"440106199001011230" in await desk.store.read(lambda tx: desk.log.conflicts.show(tx, kept["id"]))
 
 
 async def test_a_region_without_power_over_the_case_moves_nothing(desk: Desk) -> None:
@@ -326,3 +334,52 @@ async def test_a_clock_that_jumps_back_does_not_reorder_a_case(desk: Desk) -> No
     await desk.hear("e2", "ACCEPTED")
     recorded = await desk.store.read(lambda tx: tx.execute(select(submission_events.c.recorded_at)).scalars().all())
     assert list(recorded) == [before, before, before]
+
+
+async def test_our_own_steps_of_two_cases_that_are_set_aside_both_wait_for_a_person(desk: Desk) -> None:
+    """They have no id of a region, and the same number in their timelines; one that is explained ends itself alone."""
+    other = number(2, desk.clock())
+    await desk.open()
+    await desk.store.write(lambda tx: add_case(tx, other, desk.clock(), state=State.FORWARDED))
+    for n, case in enumerate([desk.case, other]):
+        returned = (case, State.RETURNED, desk.clock(), {"by": "operator"})
+        await desk.store.write(lambda tx, said=returned: desk.log.ours(tx, *said))
+        await desk.hear(f"e{n}", "DECIDED", -10, case=case)
+    kept = await desk.conflicts()
+    assert [(row["submission_id"], row["status"]) for row in kept] == [(desk.case, "open"), (other, "open")]
+
+
+async def test_an_event_that_took_the_id_of_one_that_waits_for_a_person_waits_beside_it(desk: Desk) -> None:
+    await desk.open()
+    await desk.hear("e1", "NOT_ACCEPTED", -10)
+    assert (await desk.hear("e2", "DECIDED", -5)).outcome == "conflict"
+    assert (await desk.hear("e2", "DELIVERED", -1)).outcome == "conflict"
+    assert (await desk.hear("e2", "DELIVERED", -1)).outcome == "duplicate"
+    assert [row["reason"] for row in await desk.conflicts()] == [
+        "DECIDED cannot follow NOT_ACCEPTED",
+        f"its id was used before, for DECIDED of {desk.case}",
+    ]
+
+
+async def test_an_event_that_comes_again_when_nothing_stands_in_its_way_is_recorded(desk: Desk) -> None:
+    """The clock of the region was days ahead; it sent the event again when nobody had recorded it."""
+    await desk.open()
+    happened = desk.clock() + timedelta(days=3)
+    assert (await desk.hear("e1", "ACCEPTED", 3 * 86400)).outcome == "conflict"
+    assert (await desk.hear("e1", "ACCEPTED", 3 * 86400)).outcome == "duplicate"
+    desk.clock.advance(2.5 * 86400)
+    event = said(desk.case, "e1", "ACCEPTED", happened)
+    arrival = await desk.store.write(lambda tx: desk.log.from_region(tx, REGION, event, desk.clock()))
+    assert arrival.outcome == "recorded"
+    [kept] = await desk.conflicts()
+    assert kept["status"] == "resolved"
+
+
+async def test_a_region_that_reports_without_end_fills_no_timeline(desk: Desk) -> None:
+    """Every report is weighed against all others: a case of ten thousand would hold up all the rest."""
+    await desk.open()
+    full = update(submissions).values(last_seq=MOST)
+    await desk.store.write(lambda tx: tx.execute(full).rowcount)
+    assert (await desk.hear("e1", "RECEIVED")).outcome == "conflict"
+    [kept] = await desk.conflicts()
+    assert kept["reason"] == f"the case has {MOST} events already"
