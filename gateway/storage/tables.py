@@ -258,7 +258,7 @@ deliveries = Table(
     Column("sent_at", Instant),
     Column("settled_at", Instant),
     Column("created_at", Instant, nullable=False),
-    UniqueConstraint("submission_id", "message_id", name="uq_deliveries_message"),
+    UniqueConstraint("message_id", name="uq_deliveries_message"),
     Index(
         "uq_deliveries_submission",
         "submission_id",

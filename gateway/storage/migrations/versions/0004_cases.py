@@ -272,7 +272,7 @@ def upgrade() -> None:
             sqlite_where=sa.text("due IS NOT NULL"),
             postgresql_where=sa.text("due IS NOT NULL"),
         )
-        batch_op.create_unique_constraint("uq_deliveries_message", ["submission_id", "message_id"])
+        batch_op.create_unique_constraint("uq_deliveries_message", ["message_id"])
         batch_op.create_index(
             "uq_deliveries_submission",
             ["submission_id"],
