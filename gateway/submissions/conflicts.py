@@ -35,9 +35,7 @@ class Conflicts:
     def keep(
         self, tx: Connection, region: str, event: Mapping[str, Any], reason: str, now: datetime, name: str = ""
     ) -> None:
-        """Keep a canonical event, once; one that was resolved is open again. `name` stands for its id where that is
-        another's.
-        """
+        """Keep a canonical event, once; one that was resolved is open again. `name` stands for an id that is taken."""
         raw = orjson.dumps(dict(event))
         self._keep(tx, region, name or str(event["event_id"]), str(event["submission_id"]), raw, reason, now)
 

@@ -40,7 +40,7 @@ def read_through(tx: Connection, work: Callable[[Connection], Any]) -> list[str]
     """Do it, and return each of its statements for which no index serves."""
     said: list[tuple[str, Any]] = []
 
-    def listen(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:  # noqa: FBT001 - SQLAlchemy's own
+    def listen(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
         said.append((statement, parameters[0] if many else parameters))
 
     event.listen(tx, "before_cursor_execute", listen)
