@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,16 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Connection, MetaData, String, inspect, text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from gateway.crypto.at_rest import Sealer
 from gateway.storage import Store, migrations, open_store
 from gateway.storage.migrations import newest
 from gateway.storage.tables import Sealed, metadata
+from gateway.submissions import queue
+from gateway.submissions.events import EventLog
+from gateway.submissions.story import seal_detail
+from gateway.submissions.stream import Stream
+from tests.support.cases import REGION, number, said
+from tests.support.clock import ManualClock
 from tests.support.databases import PostgresServer
 
 
@@ -79,12 +88,16 @@ def _plain(index: Any) -> dict[str, Any]:
     return {**index, "dialect_options": options}
 
 
-def downgrade(tx: Connection) -> None:
-    """Take every revision back."""
+def config_of(tx: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parents[2] / "gateway/storage/migrations"))
     config.attributes["connection"] = tx
-    command.downgrade(config, "base")
+    return config
+
+
+def downgrade(tx: Connection) -> None:
+    """Take every revision back."""
+    command.downgrade(config_of(tx), "base")
 
 
 async def test_migrations_lead_to_the_tables_that_the_code_uses(store: Store) -> None:
@@ -142,6 +155,82 @@ async def test_a_schema_that_was_taken_back_can_be_put_up_again(empty: Store) ->
     await empty.migrate()
     assert await empty.read(schema) == before
     assert await empty.read(differences) == []
+
+
+# --- a deployment that is at work ------------------------------------------------------------------------------------
+
+ENDED, OPEN = number(1, ManualClock()()), number(2, ManualClock()())
+
+
+def at_work(tx: Connection, sealer: Sealer, now: datetime) -> None:
+    """Write what a deployment of revision 0003 holds: a case that has ended, one under way, and a file of both."""
+    command.upgrade(config_of(tx), "0003")
+    old = MetaData()
+    old.reflect(tx)
+    at = int(now.timestamp() * 1_000_000)
+
+    def put(table: str, **row: Any) -> None:
+        tx.execute(old.tables[table].insert().values(row))
+
+    blob = {"client_id": "agency", "name": b"n", "media_type": "application/pdf", "size": 5, "sha256": "0" * 64}
+    put("blobs", id="BL1", created_at=at, **blob)
+    for case, states, delivery in (
+        (ENDED, ["COLLECTED", "FORWARDED", "ACCEPTED", "COMPLETED"], ("delivered", None)),
+        (OPEN, ["COLLECTED"], ("pending", at)),
+    ):
+        put(
+            "submissions", id=case, client_id="agency", item_code="i", client_reference=case, digest="0" * 64,
+            state=states[-1], mode="online", channel="api", origin_code="440100", handling_region=REGION,
+            handling_code="440600", applicant_ref="r", body=b"b", mapping_version="", last_seq=len(states),
+            created_at=at, updated_at=at,
+        )  # fmt: skip
+        for seq, state in enumerate(states, start=1):
+            region = state in ("ACCEPTED", "COMPLETED")
+            put(
+                "submission_events", submission_id=case, seq=seq, state=state,
+                source=REGION if region else "gateway", region_event_id=f"{case}-{seq}" if region else None,
+                occurred_at=at + seq, recorded_at=at + seq, detail=seal_detail(sealer, case, seq, {"word": state}),
+            )  # fmt: skip
+        put(
+            "deliveries", id="DL" + case, submission_id=case, region=REGION, state=delivery[0], due=delivery[1],
+            attempt=0, failures=0, created_at=at,
+        )  # fmt: skip
+        put("submission_materials", submission_id=case, position=0, code="m", blob_id="BL1")
+        put(
+            "evidence", id=f"EV{case}", action="submission.accept", outcome="done", reason="accepted", who="{}",
+            what=f'{{"case":"{case}"}}', purpose="", parts="{}", received_at=at, recorded_at=at,
+        )  # fmt: skip
+    put("evidence", id="EV0", action="a", outcome="done", reason="", who="{}", what="{}", purpose="", parts="{}",
+        received_at=at, recorded_at=at)  # fmt: skip
+
+
+async def test_a_deployment_that_is_at_work_goes_on_after_the_upgrade(
+    empty: Store, sealer: Sealer, clock: ManualClock
+) -> None:
+    """Nothing is delivered again, what waits is delivered, cases go on, and their events have places in the stream."""
+    await empty.write(lambda tx: at_work(tx, sealer, clock()))
+    await empty.migrate()
+    lease = timedelta(seconds=60)
+    claims = await empty.write(lambda tx: queue.claim(tx, region=REGION, owner="w", limit=9, now=clock(), lease=lease))
+    assert [(claim.submission_id, claim.client_id) for claim in claims] == [(OPEN, "agency")]
+
+    log, stream = EventLog(sealer), Stream(empty, sealer)
+    clock.advance(5)
+    heard = [said(ENDED, f"{ENDED}-4", "COMPLETED", clock()), said(ENDED, "e5", "DELIVERED", clock())]
+    for event, outcome in zip(heard, ("duplicate", "recorded"), strict=True):
+        arrival = await empty.write(partial(log.from_region, region=REGION, event=event, now=clock()))
+        assert arrival.outcome == outcome
+    assert await stream.place() == 6
+    told = [(e["submission_id"], e["seq"], e["effect"]) for e in (await stream.page("agency", "")).events]
+    assert [seq for case, seq, _ in told if case == ENDED] == [1, 2, 3, 4, 5]
+
+    def kept(tx: Connection) -> tuple[Any, ...]:
+        of_blob = tx.execute(text("SELECT case_id FROM blobs")).scalar_one()
+        place = tx.execute(text("SELECT blob_id, place, size FROM blob_parts")).one()
+        about = set(tx.execute(text("SELECT case_no FROM evidence")).scalars())
+        return of_blob, tuple(place), about
+
+    assert await empty.read(kept) == (OPEN, ("BL1", "BL1", 5), {ENDED, OPEN, None})
 
 
 async def test_replicas_that_start_together_migrate_one_after_the_other(empty_url: str) -> None:

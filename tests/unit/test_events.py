@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -342,8 +343,8 @@ async def test_our_own_steps_of_two_cases_that_are_set_aside_both_wait_for_a_per
     await desk.open()
     await desk.store.write(lambda tx: add_case(tx, other, desk.clock(), state=State.FORWARDED))
     for n, case in enumerate([desk.case, other]):
-        returned = (case, State.RETURNED, desk.clock(), {"by": "operator"})
-        await desk.store.write(lambda tx, said=returned: desk.log.ours(tx, *said))
+        give_back = partial(desk.log.ours, state=State.RETURNED, now=desk.clock(), detail={"by": "operator"})
+        await desk.store.write(partial(give_back, submission_id=case))
         await desk.hear(f"e{n}", "DECIDED", -10, case=case)
     kept = await desk.conflicts()
     assert [(row["submission_id"], row["status"]) for row in kept] == [(desk.case, "open"), (other, "open")]
