@@ -27,7 +27,7 @@ from gateway.domain.mandate import Party, Use
 from gateway.domain.region import place_of
 from gateway.errors import FieldProblem, GatewayError, InvalidRequest, RegionError
 from gateway.evidence import Exchange, record
-from gateway.evidence.record import refusal, who_is
+from gateway.evidence.record import IDENTIFIER_PART, refusal, who_is
 from gateway.identity.mandates import Mandates
 from gateway.mapping.library import PackSet
 from gateway.mapping.unknown import is_unknown
@@ -327,7 +327,7 @@ class CertificateLookup:
             received_at=question.received_at,
             forwarded_at=asked_at,
             answered_at=answered_at,
-            parts={"holder": orjson.dumps(request.holder.model_dump(mode="json")), "answer": raw},
+            parts={"holder": orjson.dumps(request.holder.model_dump(mode="json")), "answer": raw, **_valid(answers)},
         )
 
     async def _note_refusal(
@@ -397,6 +397,12 @@ def _recorded(row: Mapping[str, Any]) -> ConsentGiven:
         expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],
     )
+
+
+def _valid(answers: Sequence[CertificateAnswer]) -> dict[str, bytes]:
+    """Return the identifiers of the certificates that were found valid, as parts of the evidence."""
+    found = [answer.certificate for answer in answers if answer.standing is Standing.VALID and answer.certificate]
+    return {f"{IDENTIFIER_PART}{n}": str(one["identifier"]).encode() for n, one in enumerate(found)}
 
 
 def _raw(reply: CertificateReply) -> bytes:

@@ -21,6 +21,8 @@ from gateway.domain.caller import Caller
 from gateway.errors import GatewayError
 from gateway.storage.tables import evidence
 
+IDENTIFIER_PART = "identifier."
+"""What the parts of a lookup begin with that prove which certificates were found valid."""
 Outcome = Literal["done", "refused", "failed"]
 _APPEND = insert(evidence)
 

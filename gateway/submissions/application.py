@@ -53,6 +53,16 @@ class MaterialReference(Edge):
     """Whether whoever took it saw the original (原件核验); not said where nobody was there to see it."""
 
 
+class CertifiedMaterial(Edge):
+    """A material that an electronic certificate stands for (免证办), and the lookup that found it valid."""
+
+    code: Short
+    identifier: Text
+    """Identifier of the certificate, as the issuer answered it."""
+    lookup: Short
+    """Evidence id of the caller's lookup of it."""
+
+
 class Deferred(Edge):
     """A material that is left out now and follows later (容缺), and the applicant's signed promise that it will."""
 
@@ -96,6 +106,7 @@ class Application(Edge):
     applicant: Applicant
     form: dict[Short, Long] = Field(max_length=100)
     materials: list[MaterialReference] = Field(default_factory=list, max_length=50)
+    certificates: list[CertifiedMaterial] = Field(default_factory=list, max_length=50)
     deferred: list[Deferred] = Field(default_factory=list, max_length=50)
     purpose_code: Short
     """One of the purposes that the caller's grants name."""

@@ -44,9 +44,11 @@ from gateway.storage.store import INSERTS
 from gateway.storage.tables import consents, daily_sequences, deliveries, submission_materials, submissions
 from gateway.submissions import checks
 from gateway.submissions.application import Application, Consent, MaterialReference, utc_text
+from gateway.submissions.certified import certified_problems
 from gateway.submissions.events import Beginning, EventLog
 from gateway.submissions.materials import Blob, Materials, owner_of
 from gateway.submissions.parcels import seal_body
+from gateway.submissions.rules_kept import CERTIFIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ class Intake:
         if earlier is not None:
             return earlier
         found = self._found(caller, application, channel, received_at, digest, blobs)
+        await self._require_proved(found)
         checked = self._ready(found, application, assurance)
         receipt = await self._store.write(lambda tx: self._write(tx, checked))
         self._nudge(region.id)
@@ -180,6 +183,15 @@ class Intake:
         return Checked(
             caller, application, item, office, region, region.packs.now(), channel, received_at, digest, None, blobs
         )  # fmt: skip
+
+    async def _require_proved(self, found: Checked) -> None:
+        """Require that every certificate which stands for a material was found valid. Raises InvalidRequest."""
+        if not found.application.certificates:
+            return
+        caller, application, item, now = found.caller, found.application, found.item, found.received_at
+        problems = await self._store.read(lambda tx: list(certified_problems(tx, caller, application, item, now)))
+        if problems:
+            raise InvalidRequest("Some certificates are not proved; see `problems`.", problems=problems)
 
     def _ready(self, found: Checked, application: Application, assurance: Assurance) -> Checked:
         """Check an application, which is the one that was found or a part of it, and may be filed."""
@@ -316,9 +328,10 @@ class Intake:
 
     def _beginning(self, checked: Checked, row: Mapping[str, Any], more: Mapping[str, Any]) -> Beginning:
         """Return the first event of a case, and the row of the case with it."""
-        return self._events.begin(
-            row, checked.received_at, {"channel": checked.channel, **_by_mandate(checked), **more}
-        )
+        codes = sorted({certified.code for certified in checked.application.certificates})
+        final = {CERTIFIED: codes} if codes else {}
+        detail = {"channel": checked.channel, **_by_mandate(checked), **final, **more}
+        return self._events.begin(row, checked.received_at, detail)
 
     def _begun(self, tx: Connection, checked: Checked, number: str, beginning: Beginning) -> None:
         """Write the first event of a case, and the evidence that it was taken."""
@@ -405,6 +418,8 @@ class Intake:
         if application.agent is not None:
             body["agent"] = application.agent.model_dump(mode="json", exclude_none=True)
             body["mandate"] = application.mandate
+        if application.certificates:
+            body["certified"] = [{"code": one.code, "identifier": one.identifier} for one in application.certificates]
         if application.deferred:
             body["deferred"] = [deferred.model_dump() for deferred in application.deferred]
         return body if checked.grounds is None else {**body, "consent": checked.grounds.consent.id}
@@ -447,6 +462,7 @@ class Intake:
                 "region": checked.region.id,
                 **_by_mandate(checked),
                 **_sighted(application),
+                **({"lookups": [one.lookup for one in application.certificates]} if application.certificates else {}),
             },
             purpose=f"{application.purpose_code}: {application.purpose}",
             received_at=checked.received_at,
@@ -482,10 +498,9 @@ def digest_of(application: Application, blobs: Mapping[str, Blob]) -> str:
     for name in ("agent", "mandate"):  # whoever files for oneself says what was said before these fields joined
         if said[name] is None:
             del said[name]
-    if not said["deferred"]:
-        del said["deferred"]
-    if not said["parts"]:
-        del said["parts"]
+    for name in ("certificates", "deferred", "parts"):  # as above
+        if not said[name]:
+            del said[name]
     files = [*said["materials"], *(file for part in said.get("parts", ()) for file in part["materials"])]
     for material in files:
         if material["original_sighted"] is None:  # as above
@@ -500,7 +515,8 @@ def sent_fields(application: Application) -> list[str]:
     applicant = application.applicant.model_dump(exclude_none=True)
     named = [f"applicant.{name}" for name in applicant if name != "kind"]
     files = ["materials"] if application.materials else []
-    return [*named, *(f"form.{name}" for name in application.form), *files]
+    certified = ["certified"] if application.certificates else []
+    return [*named, *(f"form.{name}" for name in application.form), *files, *certified]
 
 
 def _all_found(application: Application, blobs: Mapping[str, Blob]) -> None:

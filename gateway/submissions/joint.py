@@ -54,6 +54,7 @@ class JointIntake(Intake):
             return earlier
         _refuse(list(_choice_problems(item, application.parts)))
         found = self._found(caller, application, channel, received_at, digest, blobs)
+        await self._require_proved(found)
         parts = self._all_ready(found, assurance)
         receipt = await self._store.write(lambda tx: self._write_whole(tx, found, parts))
         for place in sorted({part.region.id for part in parts}):
@@ -212,6 +213,7 @@ class Parts:
             elif go is False and stop_before_it_leaves(tx, part["id"], now):
                 reason = "a part that must be done before it was not done"
                 self.events.ours(tx, part["id"], State.RETURNED, now, {"reason": reason, "by": MODE})
+                queue.cancel_waiting(tx, part["id"], now)
 
     def _release(self, tx: Connection, part_id: str, now: datetime) -> None:
         c = deliveries.c
