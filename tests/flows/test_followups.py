@@ -91,3 +91,19 @@ async def test_nothing_is_handed_in_that_nobody_asked_for(world: World) -> None:
     await world.until(case, "COMPLETED")
     answer = await supplement(world, case, "ID")
     assert (answer.status, answer.json()["code"]) == (409, "submission.not_asked")
+
+
+async def test_a_certificate_that_was_looked_up_stands_for_the_paper(world: World) -> None:
+    """The lookup, its evidence, and an application without the paper: nothing of the certificate was kept between."""
+    application = await world.application("guangdong", materials=[])
+    question = world.question(case=application["reference"], purpose=application["purpose"])
+    found = (await world.ask("POST", "/v1/certificates/lookup", question)).json()
+    (answer,) = found["answers"]
+    named = {"code": "ID", "identifier": answer["certificate"]["identifier"], "lookup": found["evidence"]}
+    filed = await world.ask("POST", "/v1/submissions", {**application, "certificates": [named]})
+    assert filed.status == 201, filed.body
+    case = await world.until(filed.json()["id"], "COMPLETED")
+    assert case["timeline"][0]["detail"]["certified"] == ["ID"]
+    other = {**application, "reference": "another", "certificates": [named]}
+    refused = await world.ask("POST", "/v1/submissions", other)
+    assert (refused.status, refused.json()["problems"][0]["code"]) == (422, "not_proved")
