@@ -143,7 +143,7 @@ def material_problems(application: Application, item: Item) -> Iterator[FieldPro
         if material.code not in rules:
             known = ", ".join(rules)
             yield FieldProblem(f"materials.{position}.code", f"is not asked for; this item knows: {known}", "unknown")
-    given = {material.code for material in (*application.materials, *application.certificates)}
+    given = {file.code for file in application.materials} | {proof.code for proof in application.certificates}
     promised = {deferred.code for deferred in application.deferred}
     for rule in item.materials:
         if not rule.required or rule.code in given:

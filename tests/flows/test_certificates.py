@@ -227,7 +227,7 @@ async def test_a_lookup_leaves_evidence_with_four_times_and_no_person(world: Wor
     assert row["what"]["case"] == "AGENCY-CASE-77"
     assert row["what"]["region"] == "guangdong"
     assert row["purpose"] == "cross-region-service: Identity check for the case"
-    assert set(row["parts"]) == {"holder", "answer"}
+    assert set(row["parts"]) == {"holder", "answer", "identifier.0"}
     assert row["parts"]["answer"]["size"] > 0
     assert [value for value in PRIVATE if value in str(row)] == []
 
