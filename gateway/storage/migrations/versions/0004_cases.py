@@ -347,10 +347,15 @@ def upgrade() -> None:
         "UPDATE deliveries SET client_id = (SELECT s.client_id FROM submissions AS s WHERE s.id = submission_id)"
     )
     op.execute("INSERT INTO blob_parts (blob_id, position, place, size) SELECT id, 0, id, size FROM blobs")
+    # A file of several cases goes with the one that will be kept longest: one that is open, else the last to change.
+    ended = ", ".join(map(repr, _ENDED))
+    longest = f"CASE WHEN s.state IN ({ended}) THEN 1 ELSE 0 END, s.updated_at DESC, s.id"
     op.execute(
-        "UPDATE blobs SET case_id = "
-        "(SELECT min(m.submission_id) FROM submission_materials AS m WHERE m.blob_id = blobs.id)"
+        "UPDATE blobs SET case_id = (SELECT s.id FROM submission_materials AS m "  # noqa: S608 - our own words alone
+        f"JOIN submissions AS s ON s.id = m.submission_id WHERE m.blob_id = blobs.id ORDER BY {longest} LIMIT 1)"
     )
+    case_of = "what::json ->> 'case'" if op.get_bind().dialect.name == "postgresql" else "json_extract(what, '$.case')"
+    op.execute(f"UPDATE evidence SET case_no = {case_of} WHERE what LIKE '%\"case\"%'")  # noqa: S608 - as above
 
 
 def downgrade() -> None:
