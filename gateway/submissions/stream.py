@@ -56,6 +56,8 @@ class Stream:
         self._store = store
         self._sealer = sealer
         self._placed = asyncio.Event()
+        self.is_over = False
+        """The process ends: nobody waits for events here any more."""
 
     # --- places ------------------------------------------------------------------------------------------------
 
@@ -67,6 +69,8 @@ class Stream:
             except GatewayError as error:
                 log.warning("no places given", code=error.stable_code, detail=error.detail)
             await wait(stopping, LOOK_SECONDS)
+        self.is_over = True
+        self._placed.set()
 
     async def place(self) -> int:
         """Give a place to every event that has none. Return to how many."""
@@ -90,13 +94,16 @@ class Stream:
         return await self._store.read(read)
 
     async def await_page(self, client_id: str, cursor: str, limit: int, seconds: float) -> Page:
-        """Return a client's events after a cursor as soon as there are any, an empty page after so many seconds."""
+        """Return a client's events after a cursor as soon as there are any, an empty page after so many seconds.
+
+        When the process ends, an empty page comes at once.
+        """
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             placed = self._placed
             page = await self.page(client_id, cursor, limit)
             left = deadline - asyncio.get_running_loop().time()
-            if page.events or left <= 0:
+            if page.events or left <= 0 or self.is_over:
                 return page
             await wait(placed, min(left, LOOK_SECONDS))  # another replica's places wake nobody here
 

@@ -59,7 +59,7 @@ async def test_events_as_they_come_are_the_events_that_are_polled(world: World) 
 
 
 async def test_what_is_wrong_with_the_question_is_said(world: World) -> None:
-    for query in ("after=x", "limit=201", "wait=31", "wait=-1"):
+    for query in ("after=x", "limit=201", "wait=31", "wait=-1", "wait=0000009999"):
         refused = await world.refused(partial(world.ask, "GET", f"/v1/events?{query}"))
         assert refused.code == "request.invalid"
         assert refused.fields == {query.split("=")[0]}

@@ -128,6 +128,18 @@ async def test_a_poll_waits_for_the_next_event_and_no_longer(
     assert (await stream.await_page("agency", page.next, 10, 0)).events == []
 
 
+async def test_nobody_waits_for_events_of_a_process_that_ends(sqlite_store: Store, sealer: Sealer) -> None:
+    """A poll or stream that went on would hold up every restart for as long as requests may take."""
+    stream, stopping = Stream(sqlite_store, sealer), asyncio.Event()
+    places = asyncio.create_task(stream.run(stopping))
+    async with asyncio.timeout(10):
+        waiting = asyncio.create_task(stream.await_page("agency", "", 5, 60))
+        await asyncio.sleep(0)
+        stopping.set()
+        await places
+        assert (await waiting).events == []
+
+
 async def test_a_reader_can_check_that_nothing_was_changed_left_out_or_put_in(
     sqlite_store: Store, sealer: Sealer, clock: ManualClock
 ) -> None:

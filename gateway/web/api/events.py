@@ -21,6 +21,7 @@ LONGEST_WAIT = 30.0
 """Seconds that a poll may wait for an event."""
 LONGEST_STREAM = 300.0
 """Seconds after which a stream of server-sent events ends, so that whoever reads on shows a valid token again."""
+_DIGITS = 6
 BEAT = 15.0
 """Seconds of silence after which a comment is sent, so that nobody between takes the connection for dead."""
 
@@ -54,7 +55,7 @@ async def _as_they_come(
     while True:
         await answer.write(b"".join(map(_sent, page.events)) or b": nothing new\n\n")
         left = ends - now()
-        if left <= 0:
+        if left <= 0 or stream.is_over:
             return answer
         try:
             page = await stream.await_page(owner_of(caller), page.next, MOST, min(BEAT, left))
@@ -70,6 +71,6 @@ def _number(request: web.Request, name: str, otherwise: int, most: int) -> int:
     text = request.query.get(name)
     if text is None:
         return otherwise
-    if not (text.isascii() and text.isdigit() and int(text[:6]) <= most):
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) <= most):
         raise InvalidRequest("The query is not valid.", problems=[FieldProblem(name, f"must be 0 to {most}", "range")])
     return int(text)
