@@ -123,13 +123,46 @@ class Inbox:
                 return total
             page = await region.adapter.feed.poll(cursor)
             readings = await self._reader.read(region, page.events)
-            taking = partial(self._take_page, region=region, page=page, readings=readings, cursor=cursor)
-            arrivals = await self._store.write(taking)
+            arrivals = await self._taken(region, page, readings, cursor)
             self._count(region, arrivals)
             total += len(arrivals)
             if page.cursor == cursor or not page.events:
                 break
         return total
+
+    async def _taken(
+        self, region: Region, page: FeedPage, readings: Sequence[Reading], cursor: str
+    ) -> Sequence[Arrival]:
+        """Record a page. When one of its events cannot be recorded, that one waits for a person and the others do not.
+
+        Events are taken over one by one then, each as often as it takes: one that is on record is so once.
+        """
+        take = partial(self._take_page, region=region, page=page, cursor=cursor)
+        try:
+            return await self._store.write(partial(take, readings=readings))
+        except Exception as error:
+            if isinstance(error, GatewayError) and error.retryable:  # the store is away: so it would be for each
+                raise
+            log.exception("page not recorded; its events are taken one by one", region=region.id)
+        arrivals = [await self._taken_alone(region, reading) for reading in readings]
+        await self._store.write(partial(take, readings=()))
+        return arrivals
+
+    async def _taken_alone(self, region: Region, reading: Reading) -> Arrival:
+        now = self._clock()
+        try:
+            return await self._store.write(partial(self._take_one, region=region, reading=reading, now=now))
+        except Exception as error:
+            if isinstance(error, GatewayError) and error.retryable:
+                raise
+            log.exception("event not recorded", region=region.id)
+            return await self._store.write(partial(self._give_up, region=region, raw=reading.raw, now=now))
+
+    def _give_up(self, tx: Connection, region: Region, raw: bytes, now: datetime) -> Arrival:
+        """Keep an event that could not be recorded, whatever the reason is, as it came."""
+        self._events.unreadable(tx, region.id, raw, "could not be recorded; the log says why", now)
+        record(tx, _feed_exchange(region, raw, "failed", "conflict", now), now=now)
+        return Arrival("conflict")
 
     def _hold_cursor(self, tx: Connection, region: str) -> str | None:
         """Return the cursor and hold it for a while; None when another replica holds it."""
