@@ -5,6 +5,7 @@ Owns: reading JSON bodies into pydantic models. Leaves to each module its own sh
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -14,11 +15,12 @@ from pydantic_core import PydanticCustomError
 from gateway.errors import FieldProblem, InvalidRequest
 
 M = TypeVar("M", bound=BaseModel)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def plain(text: str) -> str:
     """Refuse control characters but tab and line ends: no region can carry them, and PostgreSQL stores no NUL."""
-    if any((c < " " and c not in "\t\r\n") or c == "\x7f" for c in text):
+    if _CONTROL.search(text):
         raise PydanticCustomError("control_character", "holds a control character")
     return text
 

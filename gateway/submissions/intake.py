@@ -161,10 +161,9 @@ class Intake:
     ) -> Receipt:
         _, _, region = self._place(application)
         self._may(caller, application, region, received_at)
-        wanted = [material.blob for material in application.materials]
-        blobs = await self._store.read(lambda tx: self._materials.find(tx, caller, wanted))
-        digest = digest_of(application, blobs)
-        earlier = await self._store.read(lambda tx: self._earlier(tx, caller, application, digest))
+        blobs, digest, earlier = await self._store.read(
+            lambda tx: self._look(tx, caller, application, application.materials)
+        )
         if earlier is not None:
             return earlier
         found = self._found(caller, application, channel, received_at, digest, blobs)
@@ -285,6 +284,15 @@ class Intake:
         return replace(grounds, consent=replace(grounds.consent, id="CNS" + secrets.token_hex(12)))
 
     # --- writing -----------------------------------------------------------------------------------------------
+
+    def _look(
+        self, tx: Connection, caller: Caller, application: Application, materials: Sequence[MaterialReference]
+    ) -> tuple[Mapping[str, Blob], str, Receipt | None]:
+        """Return the uploads that are named, the digest of what is said, and the receipt that stands for it already."""
+        wanted = [material.blob for material in materials]
+        blobs = self._materials.find(tx, caller, wanted) if wanted else {}
+        digest = digest_of(application, blobs)
+        return blobs, digest, self._earlier(tx, caller, application, digest)
 
     def _earlier(self, tx: Connection, caller: Caller, application: Application, digest: str) -> Receipt | None:
         """Return the receipt of the submission that holds this business key. Raises Conflict when it differs."""

@@ -24,7 +24,7 @@ from gateway.storage.tables import deliveries, submissions
 from gateway.submissions import queue
 from gateway.submissions.application import Application, PartWanted
 from gateway.submissions.events import EventLog
-from gateway.submissions.intake import QUEUED, Checked, Intake, Receipt, digest_of, written
+from gateway.submissions.intake import QUEUED, Checked, Intake, Receipt, written
 from gateway.submissions.parts import is_waiting, parts_of
 from gateway.submissions.story import Story, locked
 from gateway.submissions.withdrawals import stop_before_it_leaves
@@ -46,10 +46,7 @@ class JointIntake(Intake):
         item, _, region = self._place(application)
         self._may(caller, application, region, received_at)
         whole = application.model_copy(update={"materials": _all_materials(application)})
-        wanted = [material.blob for material in whole.materials]
-        blobs = await self._store.read(lambda tx: self._materials.find(tx, caller, wanted))
-        digest = digest_of(application, blobs)
-        earlier = await self._store.read(lambda tx: self._earlier(tx, caller, application, digest))
+        blobs, digest, earlier = await self._store.read(lambda tx: self._look(tx, caller, application, whole.materials))
         if earlier is not None:
             return earlier
         _refuse(list(_choice_problems(item, application.parts)))

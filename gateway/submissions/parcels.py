@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from gateway.crypto.at_rest import Sealer
 from gateway.errors import Unavailable
@@ -20,6 +20,16 @@ from gateway.ports import Material, RegionDocument
 from gateway.storage import Store
 from gateway.storage.tables import blobs, case_messages, region_numbers, submission_materials, submissions
 from gateway.submissions.materials import Blob, Materials
+
+_M = submission_materials.c
+_BODY = select(submissions.c.body).where(submissions.c.id == bindparam("case"))
+_FILES = (
+    select(_M.code, *blobs.c)
+    .join(blobs, blobs.c.id == _M.blob_id)
+    .where(_M.submission_id == bindparam("case"), _M.message_id.is_not_distinct_from(bindparam("message")))
+    .order_by(_M.position)
+)
+"""Built once: every attempt runs them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +69,7 @@ class Parcels:
         return Parcel(row["submission_id"], document, materials, packs.version, number)
 
     def _load(self, tx: Connection, submission_id: str) -> tuple[Mapping[str, Any], list[tuple[str, Blob]]]:
-        query = select(submissions.c.body).where(submissions.c.id == submission_id)
-        body = open_body(self._sealer, submission_id, tx.execute(query).scalar_one())
+        body = open_body(self._sealer, submission_id, tx.execute(_BODY, {"case": submission_id}).scalar_one())
         return body, self._files(tx, submission_id, None)
 
     def _load_message(
@@ -76,14 +85,8 @@ class Parcels:
 
     def _files(self, tx: Connection, submission_id: str, message_id: str | None) -> list[tuple[str, Blob]]:
         """Return what came with the submission itself, or with one message about it."""
-        c = submission_materials.c
-        joined = (
-            select(c.code, *blobs.c)
-            .join(blobs, blobs.c.id == c.blob_id)
-            .where(c.submission_id == submission_id, c.message_id.is_not_distinct_from(message_id))
-            .order_by(c.position)
-        )
-        return [(row["code"], self._materials.read_row(dict(row))) for row in tx.execute(joined).mappings()]
+        found = tx.execute(_FILES, {"case": submission_id, "message": message_id}).mappings()
+        return [(row["code"], self._materials.read_row(dict(row))) for row in found]
 
     def _material(self, code: str, blob: Blob) -> Material:
         return Material(code, blob.name, blob.media_type, blob.size, blob.sha256, _opener(self._materials, blob.id))
