@@ -148,7 +148,7 @@ class Errands:
         taken = [
             errand
             for kind in self._runners
-            for errand in await self._store.write(partial(_claimed, kind=kind, owner=self._owner, now=now))
+            for errand in await self._store.write(partial(claim, kind=kind, owner=self._owner, now=now))
         ]
         await asyncio.gather(*(self._attempt(errand) for errand in taken))
         return len(taken)
@@ -193,15 +193,15 @@ class Errands:
         return now - errand.created_at >= self._retry.patience and not isinstance(failure, NotYet)
 
 
-def _claimed(tx: Connection, *, kind: str, owner: str, now: datetime) -> Sequence[Errand]:
+def claim(tx: Connection, *, kind: str, owner: str, now: datetime) -> Sequence[Errand]:
     """Take errands that are due, in one statement; what another replica is taking is left alone."""
     return [
         Errand(row.submission_id, kind, row.region, owner, row.attempt, row.created_at)
-        for row in tx.execute(_claim(kind, owner, now))
+        for row in tx.execute(_taking(kind, owner, now))
     ]
 
 
-def _claim(kind: str, owner: str, now: datetime) -> Update:
+def _taking(kind: str, owner: str, now: datetime) -> Update:
     c = case_errands.c
     due = select(c.submission_id).where(c.kind == kind, c.due <= now, ERRAND_DUE).order_by(c.due).limit(_BATCH)
     taken = due.with_for_update(skip_locked=True).cte("taken")

@@ -48,7 +48,7 @@ from gateway.storage.tables import (
     submission_events,
     submissions,
 )
-from gateway.submissions import queue
+from gateway.submissions import errands, queue
 from gateway.submissions.events import EventLog
 from tests.support.afterwards import AGENCY, Finished, rating
 from tests.support.cases import LEASE, REGION, add_case, add_delivery, delivery, number, said, timeline
@@ -447,6 +447,28 @@ async def test_of_ratings_that_arrive_together_one_stands(
     taken = await replicas[0].read(lambda tx: tx.execute(select(func.count()).select_from(ratings)).scalar_one())
     sent = await replicas[0].read(lambda tx: tx.execute(select(func.count()).select_from(case_messages)).scalar_one())
     assert (taken, sent) == (1, 1)
+
+
+async def test_many_workers_take_every_errand_exactly_once(replicas: list[Store], clock: ManualClock) -> None:
+    """And again only when the lease is over; none that is not due."""
+    cases = [number(n, clock()) for n in range(1, 13)]
+
+    def write(tx: Connection) -> None:
+        for at, case in enumerate(cases):
+            add_case(tx, case, clock())
+            later = clock() + timedelta(days=1 if at >= 10 else 0)
+            errands.put(tx, submission_id=case, kind="archive", region=REGION, now=clock(), due=later)
+
+    async def take(store: Store, owner: str) -> list[str]:
+        turns = [await store.write(lambda tx: errands.claim(tx, kind="archive", owner=owner, now=clock()))
+                 for _ in range(5)]  # fmt: skip
+        return [errand.submission_id for turn in turns for errand in turn]
+
+    await replicas[0].write(write)
+    taken = await asyncio.gather(*(take(store, f"worker {at}") for at, store in enumerate(replicas * 2)))
+    assert sorted(case for each in taken for case in each) == sorted(cases[:10])
+    clock.advance(errands.LEASE.total_seconds() + 1)
+    assert sorted(await take(replicas[0], "another")) == sorted(cases[:10])
 
 
 async def test_sqlite_writes_ahead_and_waits_for_the_disk_at_every_commit(sqlite_store: Store) -> None:

@@ -185,7 +185,7 @@ async def test_a_region_that_stays_away_is_given_up_after_the_patience(room: Roo
 async def test_two_replicas_fetch_a_document_once(room: Room) -> None:
     """One is held up until its lease is over; another does the work; what the first brings then changes nothing."""
     slow = room.replica()
-    [taken] = await room.store.write(lambda tx: errands._claimed(tx, kind=RESULTS, owner="slow", now=room.clock()))
+    [taken] = await room.store.write(lambda tx: errands.claim(tx, kind=RESULTS, owner="slow", now=room.clock()))
     finish = await slow._runners[RESULTS].run(taken)
     room.clock.advance(errands.LEASE.total_seconds() + 1)
     await room.run()
