@@ -288,7 +288,7 @@ async def build_app(
             end_sign_on=partial(identity.end_session, begun_by=f"client:{WINDOW_CLIENT}"),
             openings=identity.health.openings, jwks=signer.key_set,
             store=store, sealer=sealer, clock=clock, windows=data.windows, issuer=config.public_url,
-            papers=afterwards.papers,
+            papers=afterwards.papers, results=afterwards.results, service=afterwards.service,
             documents=WindowDocuments(
                 store=store, sealer=sealer, signer=signer, items=data.items, issuer=config.public_url, clock=clock,
                 region_names={region.id: region.names for region in regions.values()},

@@ -36,6 +36,8 @@ from gateway.storage.sqlite import SqliteStore
 from gateway.storage.tables import metadata
 from gateway.submissions.application import Application
 from gateway.submissions.papers import Papers
+from gateway.submissions.results import ResultDesk
+from gateway.submissions.service import ServiceRecords
 from gateway.submissions.timekeeping import ClockView
 from gateway.submissions.window_documents import WindowDocuments
 from gateway.telemetry import Metrics
@@ -44,7 +46,7 @@ from gateway.web.refusals import error_page
 from gateway.web.window import WindowServices, routes
 from gateway.windows import Clerk, Window, WindowRegistry
 from tests.support.pages import pages
-from tests.support.window_papers import SEAL, FakeDocuments, FakePapers
+from tests.support.window_papers import SEAL, FakeDocuments, FakePapers, FakeResults
 
 ISSUER = "http://pearl.example"
 NOW = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
@@ -152,6 +154,7 @@ class FakeServices:
     parts: list[Any] = field(default_factory=list)
     said: list[tuple[str, Any]] = field(default_factory=list)
     papers: FakePapers = field(default_factory=FakePapers)
+    results: FakeResults = field(default_factory=FakeResults)
     states: list[tuple[str, str, dict[str, Any]]] = field(default_factory=lambda: [("COLLECTED", "gateway", {})])
 
     def visible(self, caller: Caller) -> Sequence[Item]:
@@ -204,7 +207,8 @@ class FakeServices:
             applicant_name=mask_name(application.applicant.name),
             document_number=mask_number(application.applicant.document.number),
             region_numbers=[{"region": "foshan", "number": "FS2026030200001", "short_number": "00001"}],
-            timeline=timeline, clocks=self.clocks, supplement=self.asked, special=None, extension=None, can=self.can,
+            timeline=timeline, clocks=self.clocks,
+            service=self.results.served, supplement=self.asked, special=None, extension=None, can=self.can,
             parts=self.parts, whole=None,
         )  # fmt: skip
 
@@ -260,6 +264,7 @@ async def window_app(folder: Path, fakes: FakeServices, limits: Limits | None = 
         sealer=Sealer(bytes(range(32))),
         clock=lambda: fakes.now, windows=WindowRegistry(fakes.windows), issuer=ISSUER,
         papers=cast("Papers", fakes.papers), documents=cast("WindowDocuments", FakeDocuments(fakes.papers)),
+        results=cast("ResultDesk", fakes.results), service=cast("ServiceRecords", fakes.results),
     )  # fmt: skip
     shown = pages()
     app = web.Application(middlewares=edge(Metrics(CollectorRegistry()), error_page(shown)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 from gateway.domain.caller import Caller
 from gateway.errors import NotFound
 from gateway.submissions.papers import Noted, PaperReceived, PaperSent, PaperView
+from gateway.submissions.results import ResultsView, ResultView
+from gateway.submissions.service import Served, Service, ServiceView
 from gateway.submissions.window_documents import SealMark, WindowDocument
 from gateway.windows import DocumentType, Seal, Window
 
@@ -84,3 +88,36 @@ class FakeDocuments:
     def _document(self, kind: DocumentType, told: dict[str, Any], seal: Seal) -> WindowDocument:
         mark = SealMark(seal.id, seal.name, seal.valid_from, seal.valid_until)
         return WindowDocument(kind, told, mark, "the.jws")
+
+
+@dataclass
+class FakeResults:
+    """One document of a decision, and a record of service."""
+
+    served: ServiceView | None = None
+    content: bytes = b"%PDF-1.4 the decision"
+
+    def _view(self) -> ResultView:
+        digest = hashlib.sha256(self.content).hexdigest()
+        return ResultView("D1", "决定书.pdf", "application/pdf", len(self.content), digest, "stored")
+
+    async def show(self, _caller: Caller, _case: str) -> ResultsView:
+        """Return the one document."""
+        return ResultsView("ready", [self._view()])
+
+    async def open(self, _caller: Caller, _case: str, code: str) -> tuple[ResultView, AsyncIterator[bytes]]:
+        """Return it with its bytes."""
+        if code != "D1":
+            raise NotFound("There is no such document of this case, or no longer.", code="result.not_found")
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield self.content[:4]
+            yield self.content[4:]
+
+        return self._view(), pieces()
+
+    async def serve(self, _caller: Caller, _case: str, service: Service) -> Served:
+        """Keep the record."""
+        said = service.model_dump()
+        self.served = ServiceView(**said, recorded_at=service.at)
+        return Served(self.served, replayed=False)

@@ -235,6 +235,25 @@ async def test_paper_is_sent_and_received_and_its_list_printed(clerk: Browser) -
     assert clerk.fakes.papers.held[0].received_by == "收发室"
 
 
+async def test_a_result_is_handed_out_and_its_service_written_down(clerk: Browser) -> None:
+    case = await taken(clerk)
+    status, page = await clerk.get(f"{case}/results")
+    assert (status, "There is no decision yet" in page, "决定书.pdf" in page) == (200, True, True)
+    status, content = await clerk.get(f"{case}/results/D1")
+    assert (status, content) == (200, clerk.fakes.results.content.decode())
+    assert (await clerk.get(f"{case}/results/none"))[0] == 404
+    clerk.fakes.states.append(("COMPLETED", "foshan", {}))
+    hidden = await clerk.open_form(f"{case}/results")
+    wrong = await clerk.post(f"{case}/service", {**hidden, "way": "window", "recipient": "", "proof": "<b>7"})
+    assert (wrong.status, "&lt;b&gt;7" in wrong.page, clerk.fakes.results.served) == (422, True, None)
+    said = {**hidden, "way": "window", "recipient": "王小丽", "proof": "领取登记 7"}
+    assert (await clerk.post(f"{case}/service", {**said, "csrf": "guess"})).status == 403
+    assert (await clerk.post(f"{case}/service", said)).status == 303
+    served = clerk.fakes.results.served
+    assert served is not None
+    assert (served.way, served.by) == ("window", "C-0417")
+
+
 async def test_a_list_that_is_wrong_comes_back_with_what_was_typed(clerk: Browser) -> None:
     case = await taken(clerk)
     hidden = await clerk.open_form(f"{case}/papers")

@@ -5,10 +5,8 @@ Owns: HTTP of it. Leaves to `gateway.submissions`: the rules and the records.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
-from urllib.parse import quote
 
 from aiohttp import web
 
@@ -19,7 +17,7 @@ from gateway.submissions.papers import Noted, PaperReceived, Papers, PaperSent
 from gateway.submissions.ratings import RatingGiven, Ratings
 from gateway.submissions.results import ResultDesk
 from gateway.submissions.service import Service, ServiceRecords
-from gateway.web.api.answers import json_answer, streamed
+from gateway.web.api.answers import document_answer, json_answer, streamed
 from gateway.web.api.bodies import read_body
 
 Handler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
@@ -86,12 +84,7 @@ class _Afterwards:
         """GET …/results/{code}: the bytes of one document."""
         known = request.match_info
         view, content = await self._services.results.open(caller, known["id"], known["code"])
-        digest = base64.b64encode(bytes.fromhex(view.sha256)).decode()
-        headers = {
-            "Content-Digest": f"sha-256=:{digest}:",
-            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(view.name, safe='')}",  # RFC 8187
-        }
-        return await streamed(request, content, media_type=view.media_type, size=view.size, headers=headers)
+        return await document_answer(request, view, content)
 
     async def archive(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """GET …/archive: the archive package, one ZIP file."""

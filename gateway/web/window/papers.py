@@ -1,4 +1,4 @@
-"""Pages for what a window gives out and sends on: the collection receipt, parcels of paper, the handover list.
+"""Pages for what a window gives out and sends on: the collection receipt, paper with its list, the result.
 
 Owns: their addresses and the form of a parcel. Leaves to `gateway.submissions.window_documents` and `papers`: what they
 say and who may; to `pages`: who the clerk is.
@@ -15,18 +15,20 @@ from aiohttp import web
 
 from gateway.domain.caller import Caller
 from gateway.domain.identifiers import case_number_problem
+from gateway.domain.submission import State
 from gateway.edge import check
 from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotFound
 from gateway.submissions.papers import PaperReceived, PaperSent
+from gateway.submissions.service import ABLE, Service
 from gateway.submissions.window_documents import as_json
-from gateway.web.api.answers import json_answer
+from gateway.web.api.answers import document_answer, json_answer
 from gateway.web.pages import see_other
 from gateway.web.problems import status_of
 from gateway.web.window.application import is_reference
 from gateway.web.window.entry import check_csrf
 from gateway.web.window.services import WindowServices
 from gateway.web.window.sessions import Session
-from gateway.windows import Window
+from gateway.windows import Clerk, Window
 
 ROWS = 8
 """Lines of paper that one form has."""
@@ -38,6 +40,8 @@ class Desk(Protocol):
 
     @property
     def window(self) -> Window: ...  # noqa: D102 - the names are those of `pages.Desk`
+    @property
+    def clerk(self) -> Clerk: ...  # noqa: D102 - as above
     @property
     def session(self) -> Session: ...  # noqa: D102 - as above
     @property
@@ -96,6 +100,38 @@ class PaperPages:
         except GatewayError as error:
             return await self._page(request, desk, {"reference": secrets.token_hex(16)}, refusal=error)
         return see_other(f"/window/cases/{number}/papers")
+
+    async def results(self, request: web.Request, desk: Desk) -> web.StreamResponse:
+        """Show what came out of a case, and that it was handed over."""
+        return await self._results(request, desk, {})
+
+    async def document(self, request: web.Request, desk: Desk) -> web.StreamResponse:
+        """Hand out one document of the decision."""
+        view, content = await self._services.results.open(desk.caller, _number(request), request.match_info["code"])
+        return await document_answer(request, view, content)
+
+    async def serve(self, request: web.Request, desk: Desk) -> web.StreamResponse:
+        """Take that the result was handed over just now, by this clerk."""
+        number, typed = _number(request), await _typed(request, desk)
+        said = {name: typed.get(name, "") for name in ("way", "recipient", "proof")}
+        try:
+            service = check(Service, {**said, "at": self._services.clock(), "by": desk.clerk.id})
+            await self._services.service.serve(desk.caller, number, service)
+        except GatewayError as error:
+            return await self._results(request, desk, typed, refusal=error)
+        return see_other(f"/window/cases/{number}/results")
+
+    async def _results(
+        self, request: web.Request, desk: Desk, typed: Mapping[str, str], *, refusal: GatewayError | None = None
+    ) -> web.Response:
+        number = _number(request)
+        case = await self._services.show(desk.caller, number)
+        context = {
+            "case": case, "results": await self._services.results.show(desk.caller, number), "served": case.service,
+            "able": State(case.state) in ABLE, "typed": typed, "refusal": refusal,
+            "problems": _on_the_page(refusal.problems if refusal else ()),
+        }  # fmt: skip
+        return self._show(request, desk, "window/results.html", context, status=status_of(refusal) if refusal else 200)
 
     async def _page(
         self, request: web.Request, desk: Desk, typed: Mapping[str, str], *, refusal: GatewayError | None = None

@@ -22,6 +22,8 @@ from gateway.ports import Clock
 from gateway.storage.store import Store
 from gateway.submissions.application import Application
 from gateway.submissions.papers import Papers
+from gateway.submissions.results import ResultDesk
+from gateway.submissions.service import ServiceRecords
 from gateway.submissions.supplements import Supplement
 from gateway.submissions.window_documents import WindowDocuments
 from gateway.submissions.withdrawals import Return, Withdrawal
@@ -74,6 +76,8 @@ class CaseView(CaseSummary, Protocol):
     def region_numbers(self) -> Sequence[Any]: ...  # noqa: D102 - region, number, short_number
     @property
     def clocks(self) -> Sequence[Any]: ...  # noqa: D102 - name, state, due_on, due_soon, ended_at, estimated, remark
+    @property
+    def service(self) -> Any: ...  # noqa: D102 - the record of service (ServiceView), None without one
     @property
     def timeline(self) -> Sequence[Any]: ...  # noqa: D102 - seq, state, source, occurred_at, detail
     @property
@@ -141,3 +145,5 @@ class WindowServices:
     issuer: str
     papers: Papers
     documents: WindowDocuments
+    results: ResultDesk
+    service: ServiceRecords
