@@ -96,7 +96,7 @@ async def test_no_statement_of_a_case_reads_a_table_through(store: Store, sealer
         webhooks._claim(tx, sealer=sealer, owner="w", now=now)
         tx.execute(timekeeping._claim(now))
         timekeeping.figures(tx)
-        errands._claimed(tx, kind="results", owner="w", now=now)
+        errands.claim(tx, kind="results", owner="w", now=now)
         errands.figures(tx)
         conflicts.waiting(tx, 5)
         conflicts.count_waiting(tx)
