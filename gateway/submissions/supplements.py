@@ -154,8 +154,11 @@ class Supplements:
         story, _ = tell(tx, mine.row, self._desk.sealer)
         return what_is_asked(tx, story, self._desk.items.get(mine.row["item_code"]), mine.body)
 
-    def _check(self, checked: _Checked, asked: Asked | None) -> None:
-        """Find everything that is wrong. Raises Conflict when nothing is asked for, InvalidRequest."""
+    def _check(self, checked: _Checked, asked: Asked | None) -> Asked:
+        """Find everything that is wrong with an answer to what is asked for, and return that.
+
+        Raises Conflict when nothing is asked for, InvalidRequest.
+        """
         said, mine = checked.said, checked.mine
         item = self._desk.items.get(mine.row["item_code"])
         if asked is None:
@@ -171,6 +174,7 @@ class Supplements:
                 *_complete_problems(said, asked),
             ]
         )
+        return asked
 
     def _consents(self, tx: Connection, checked: _Checked) -> list[ConsentGiven]:
         """Return the consents that are recorded for the case, the oldest first."""
@@ -218,9 +222,7 @@ class Supplements:
         earlier = self._earlier(tx, checked)
         if earlier is not None:  # a twin of this request was faster
             return earlier
-        asked = self._asked(tx, checked.mine)
-        if asked is None:
-            raise _not_asked(checked.mine)
+        asked = self._check(checked, self._asked(tx, checked.mine))  # the region may ask for something else by now
         self._desk.require_mandate(tx, checked.mine, checked.said, now)
         missing = asked.missing(material.code for material in checked.said.materials)
         complete = not missing and checked.said.complete is not False

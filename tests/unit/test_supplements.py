@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.caller import Caller
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound, NotOffered, NotPermitted
 from gateway.policy.transfer import Basis
 from gateway.storage import Store
-from gateway.storage.tables import case_messages, consents, evidence
+from gateway.storage.tables import case_messages, consents, evidence, submissions
 from gateway.submissions.parcels import open_message
 from tests.support.cases import REGION
 from tests.support.clock import ManualClock
@@ -191,6 +193,58 @@ async def test_what_a_notice_names_later_is_missing_too(desk: Desk) -> None:
     case = await desk.asked_for("ID")
     await desk.says(case, "SUPPLEMENT_NOTICE", materials=[{"code": "PROOF"}])
     assert list((await desk.add(case, "S1", "ID")).missing) == ["PROOF"]
+
+
+async def test_a_notice_that_names_nothing_takes_what_the_applicant_calls_complete(desk: Desk) -> None:
+    """Some regions say what is wrong in words alone; then nobody but the applicant can say that it is all."""
+    case = await desk.asked_for(reason="材料不清晰")
+    shown = (await desk.cases.show(CALLER, case)).supplement
+    assert shown is not None
+    assert (shown.reason, list(shown.materials), shown.complete) == ("材料不清晰", [], False)
+    assert not (await desk.add(case, "S1", "ID", complete=False)).complete
+    assert (await desk.add(case, "S2", "PROOF")).complete
+
+
+async def test_the_same_supplement_twice_at_once_is_one(
+    store: Store, sealer: Sealer, references: References, clock: ManualClock
+) -> None:
+    """On both engines: the lock of the case lets one write, and the other sees it."""
+    desk = Desk(store, sealer, references, clock)
+    case = await desk.asked_for("ID", "PROOF")
+    both = await asyncio.gather(desk.add(case, "S1", "ID"), desk.add(case, "S1", "ID"), desk.add(case, "S2", "PROOF"))
+    assert both[0].message_id == both[1].message_id
+    assert sorted((both[0].replayed, both[1].replayed)) == [False, True]
+    shown = (await desk.cases.show(CALLER, case)).supplement
+    assert shown is not None
+    assert shown.complete
+    count = select(func.count()).select_from(case_messages)
+    assert await store.read(lambda tx: tx.execute(count).scalar()) == 2
+
+
+async def test_an_agent_supplements_only_by_a_mandate(desk: Desk) -> None:
+    case = await desk.asked_for("ID")
+    agent = {"name": "黄文员", "document": {"type": "CN_RIC", "number": "440106198806150019"}}
+    with pytest.raises(InvalidRequest):
+        await desk.add(case, "S1", "ID", agent=agent)
+    with pytest.raises(NotPermitted):
+        await desk.add(case, "S1", "ID", agent=agent, mandate="MD" + "0" * 32)
+    shown = (await desk.cases.show(CALLER, case)).supplement
+    assert shown is not None
+    assert not shown.materials[0].given
+
+
+async def test_a_case_from_before_its_purpose_was_kept_needs_a_grant_for_its_item_and_place(
+    sqlite_store: Store, sealer: Sealer, references: References, clock: ManualClock
+) -> None:
+    open_to: list[Any] = []
+    grants = SimpleNamespace(require=lambda _ask: None, visible_items=lambda _client, _items, _day: open_to)
+    desk = Desk(sqlite_store, sealer, references, clock, grants=grants)
+    case = await desk.asked_for("ID")
+    await sqlite_store.write(lambda tx: tx.execute(update(submissions).values(purpose_code="")).rowcount)
+    with pytest.raises(NotPermitted):
+        await desk.add(case, "S1", "ID")
+    open_to.append(desk.item)
+    assert (await desk.add(case, "S1", "ID")).complete
 
 
 # --- across a border -----------------------------------------------------------------------------------------------

@@ -203,3 +203,20 @@ async def test_of_a_claim_and_a_stop_exactly_one_wins(store: Store, clock: Manua
     assert (states.count("cancelled"), states.count("sending")) == (stopped, taken)
     later = now + timedelta(days=1)
     assert await store.write(lambda tx: claimed(tx, later)) == taken
+
+
+async def test_a_withdrawal_that_meets_a_claim_either_ends_the_case_or_asks_the_region(
+    store: Store, sealer: Sealer, references: References, clock: ManualClock
+) -> None:
+    """On both engines, whoever is first: the case is never ended here and sent all the same."""
+    desk = Desk(store, sealer, references, clock)
+    cases = [(await desk.file(str(n))).submission_id for n in range(6)]
+    now = clock.advance(1)
+    wishes = [desk.withdrawals.withdraw(CALLER, case, withdrawal()) for case in cases]
+    taken, *ended = await asyncio.gather(store.write(lambda tx: claimed(tx, now)), *wishes)
+    assert isinstance(taken, int)
+    answers = [answer for answer in ended if isinstance(answer, Ended)]
+    assert taken == sum(answer.asked for answer in answers)
+    for answer in answers:
+        state, sent = await desk.state(answer.submission_id), await desk.delivery(answer.submission_id)
+        assert (state, sent) == (("COLLECTED", "sending") if answer.asked else ("WITHDRAWN", "cancelled"))
