@@ -90,11 +90,13 @@ class Disposal:
         idle = or_(c.held_until.is_(None), c.held_until <= now)
         lost = and_(c.why == ONCE, c.held_until <= now - LOST)
         s = submissions.c
-        ended = exists().where(s.id == c.case_id, s.state.in_(sorted(ENDS)), s.updated_at <= now - terms.retention)
+        long_ago = now - terms.retention
+        ended = exists().where(s.id == c.case_id, s.state.in_(sorted(ENDS)), s.updated_at <= long_ago)
         return {
             "unfinished": and_(c.state == "open", or_(and_(c.created_at <= now - terms.unfinished, idle), lost)),
             "orphan": and_(c.state == "stored", c.case_id.is_(None), c.created_at <= now - terms.orphan),
-            "retention": and_(c.state == "stored", ended),
+            # What is younger than the retention belongs to no case that ended before it: only old files are looked at.
+            "retention": and_(c.state == "stored", c.created_at <= long_ago, ended),
         }
 
     async def _deleted(self, one: _Gone) -> bool:

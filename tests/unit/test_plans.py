@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event, select, text
+from sqlalchemy.dialects import sqlite
 
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.caller import Caller
 from gateway.storage import Store
+from gateway.storage.tables import blobs
 from gateway.submissions import conflicts, dead_letters, errands, queue, stream, timekeeping, webhooks
 from gateway.submissions.cases import Cases
 from gateway.submissions.dead_letters import Order
+from gateway.submissions.disposal import Disposal, Terms
 from gateway.submissions.events import EventLog
 from gateway.submissions.messages import Message, enqueue
 from gateway.submissions.parcels import seal_body
@@ -107,6 +110,24 @@ async def test_no_statement_of_a_case_reads_a_table_through(store: Store, sealer
 
     await store.write(open_case)
     assert await store.write(lambda tx: read_through(tx, work)) == []
+
+
+async def test_files_that_were_stored_of_late_are_not_looked_at_once_a_minute(
+    sqlite_store: Store, clock: ManualClock
+) -> None:
+    """Those of the last month are the many; the index leads to the old ones."""
+    month = timedelta(days=30)
+    terms = Terms(unfinished=month, orphan=month, retention=month)
+    due = Disposal(
+        store=sqlite_store, blobs=cast("Any", None), clock=clock, terms=terms, metrics=cast("Any", None)
+    )._due(clock())["retention"]
+    query = select(blobs.c.id).where(due).order_by(blobs.c.created_at).limit(9)
+    compiled = query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
+
+    def plan(tx: Connection) -> str:
+        return str(tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}").all())
+
+    assert "ix_blobs_state (state=? AND created_at<?)" in await sqlite_store.read(plan)
 
 
 @pytest.mark.parametrize("statement", ["SELECT id FROM deliveries WHERE last_text = 'x'"])
