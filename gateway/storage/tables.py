@@ -249,6 +249,7 @@ deliveries = Table(
     Column("region", String(32), nullable=False),
     Column("state", String(16), nullable=False),  # pending, sending, in_doubt, delivered, dead, cancelled
     Column("due", Instant),  # when the next worker may take it; none for what is settled or dead
+    Column("tried_since", Instant),  # its region is waited for from then on; none: since it was created
     Column("lease_until", Instant),
     Column("owner", String(64)),
     Column("attempt", Integer, nullable=False),

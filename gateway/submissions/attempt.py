@@ -184,7 +184,9 @@ class Attempts:
         """Write down why the attempt failed and when the next one is due; or that a person must look."""
         now = self._clock()
         failures = claimed.failures + (1 if self._retry.counts(error) else 0)
-        then = self._retry.after(error, failures, doubtful=claimed.doubtful, age=now - claimed.created_at)
+        then = self._retry.after(
+            error, failures, doubtful=claimed.doubtful, age=now - (claimed.tried_since or claimed.created_at)
+        )
         due = None if then is Next.DEAD else self._next_due(claimed, region, then, now)
         values = {
             "state": then,

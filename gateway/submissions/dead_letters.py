@@ -23,7 +23,7 @@ from gateway.domain.submission import State
 from gateway.errors import Conflict, FieldProblem, InvalidRequest, NotFound
 from gateway.evidence import Exchange, record
 from gateway.storage.store import insert_into
-from gateway.storage.tables import deliveries, delivery_pauses, submissions
+from gateway.storage.tables import OUTSTANDING, deliveries, delivery_pauses, submissions
 from gateway.submissions import queue
 from gateway.submissions.carriers import message_arrived
 from gateway.submissions.conflicts import LONGEST_NUMBER
@@ -118,7 +118,8 @@ class DeadLetters:
             "body": seal_body(self._sealer, submission_id, body),
         }
         tx.execute(update(submissions).where(submissions.c.id == submission_id).values(moved))
-        again = {"region": office.region, "state": "pending", "due": order.now, "failures": 0, "sent_at": None}
+        again = {"region": office.region, "state": "pending", "due": order.now, "tried_since": order.now}
+        again |= {"failures": 0, "sent_at": None}
         tx.execute(update(deliveries).where(deliveries.c.id == dead["id"]).values(again))
         queue.redirect_waiting(tx, submission_id, office.region)
         detail = {"from": dead["region"], "to": office.region, "reason": order.reason}
@@ -196,9 +197,11 @@ def pause(tx: Connection, region: str, order: Order) -> None:
 
 
 def resume(tx: Connection, region: str, order: Order) -> None:
-    """End a region's maintenance. Raises NotFound when it is in none."""
+    """End a region's maintenance, from when it is waited for as if all were new. Raises NotFound when it is in none."""
     if tx.execute(delete(delivery_pauses).where(delivery_pauses.c.region == region)).rowcount == 0:
         raise NotFound(f"Region {region} is not in maintenance.")
+    waiting = update(deliveries).where(deliveries.c.region == region, OUTSTANDING)
+    tx.execute(waiting.values(tried_since=order.now))
     _note(tx, "delivery.resume", {"region": region}, order)
 
 

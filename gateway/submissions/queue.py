@@ -93,6 +93,8 @@ class Claim:
     kind: str = SUBMISSION
     message_id: str | None = None
     client_id: str = ""
+    tried_since: datetime | None = None
+    """Its region is waited for from then on; None: since it was created."""
 
 
 def claim(
@@ -141,6 +143,7 @@ def _taken(row: Mapping[str, Any], owner: str, now: datetime, lease: timedelta) 
         kind=row["kind"],
         message_id=row["message_id"],
         client_id=row["client_id"],
+        tried_since=row["tried_since"],
     )
 
 
@@ -183,7 +186,7 @@ def wake_next(tx: Connection, submission_id: str, now: datetime) -> str | None:
     first = tx.execute(_NEXT, {"of_case": submission_id}).one_or_none()
     if first is None or first.due is not None:
         return None
-    tx.execute(update(deliveries).where(_D.id == first.id).values(due=now))
+    tx.execute(update(deliveries).where(_D.id == first.id).values(due=now, tried_since=now))
     return str(first.region)
 
 
@@ -235,7 +238,7 @@ def revive(tx: Connection, delivery_id: str, now: datetime) -> bool:
     if row.kind != SUBMISSION:
         wake_next(tx, row.submission_id, now)
         return True
-    tx.execute(update(deliveries).where(c.id == delivery_id).values(due=now))
+    tx.execute(update(deliveries).where(c.id == delivery_id).values(due=now, tried_since=now))
     if row.last_code in NOT_THERE:
         pin(tx, row.submission_id, UNPINNED)
     return True

@@ -218,6 +218,22 @@ async def test_a_region_is_put_in_maintenance_once_and_served_again(desk: Desk) 
         await desk.store.write(lambda tx: dead_letters.resume(tx, REGION, desk.order()))
 
 
+async def test_a_region_is_waited_for_anew_from_the_moment_of_an_order(desk: Desk) -> None:
+    """Or the first call that fails would send what is a week old back to the dead letters, or all of a maintenance."""
+    await desk.open()
+
+    async def since() -> Any:
+        return (await desk.row()).tried_since
+
+    desk.clock.advance(86400)
+    await desk.store.write(lambda tx: dead_letters.retry(tx, [desk.case], desk.order()))
+    assert await since() == desk.clock()
+    await desk.store.write(lambda tx: dead_letters.pause(tx, REGION, desk.order()))
+    desk.clock.advance(86400)
+    await desk.store.write(lambda tx: dead_letters.resume(tx, REGION, desk.order()))
+    assert await since() == desk.clock()
+
+
 @pytest.mark.parametrize("reason", ["", "x" * 129])
 async def test_an_order_without_a_reason_that_fits_is_none(desk: Desk, reason: str) -> None:
     with pytest.raises(InvalidRequest):

@@ -309,6 +309,14 @@ async def test_a_resting_breaker_costs_no_attempt(house: House) -> None:
     assert (row["state"], row["failures"]) == ("pending", 3)
 
 
+async def test_a_case_that_waited_for_other_reasons_is_given_as_long_as_a_new_one(house: House) -> None:
+    """A week of maintenance, or in the dead letters, is not a week in which its region could not be reached."""
+    old = house.clock() - timedelta(days=7)
+    house.peer.sends = [RegionUnreachable("gone")]
+    row = await attempted(house, await house.add(created_at=old, tried_since=house.clock()))
+    assert row["state"] == "pending"
+
+
 async def test_a_receipt_that_cannot_be_written_down_is_asked_for_again(house: House) -> None:
     """The region said yes and our store failed: the next attempt asks, and never sends a twin."""
     delivery_id = await house.add()
