@@ -224,7 +224,7 @@ async def build_app(
                 store=store, regions=regions, events=events, sealer=sealer, clock=clock, nudge=worker.nudge
             ),
             service=ServiceRecords(store=store, events=events, sealer=sealer, clock=clock),
-            results=ResultDesk(store, materials), archive=archive,
+            results=ResultDesk(store, sealer, materials), archive=archive,
             papers=Papers(store=store, events=events, sealer=sealer, clock=clock),
         )  # fmt: skip
         fetch = ResultFetch(store=store, regions=regions, uploads=uploads, note=events.note, clock=clock)

@@ -9,6 +9,7 @@ import asyncio
 import getpass
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,9 +23,10 @@ from gateway.config import Config
 from gateway.data import load_data, read_config
 from gateway.domain.item import Office
 from gateway.errors import FieldProblem, InvalidRequest, NotFound
-from gateway.opening import opened_store, own_keys
+from gateway.opening import archive_systems, opened_store, own_keys
 from gateway.submissions import conflicts as kept
 from gateway.submissions import dead_letters, queue
+from gateway.submissions.archive_push import ArchiveDue
 from gateway.submissions.conflicts import Conflicts
 from gateway.submissions.dead_letters import DeadLetters, Order
 from gateway.submissions.events import EventLog
@@ -211,7 +213,9 @@ def _desk(config: Config) -> DeadLetters:
     """Return the desk for dead letters, with the followers of events that the gateway itself has."""
     data = load_data(config)
     sealer = own_keys(config)[0]
-    return DeadLetters(EventLog(sealer, followers=(CaseClocks(data.items, lambda: data.calendars).keep,)), sealer)
+    clocks = CaseClocks(data.items, lambda: data.calendars)
+    filed = ArchiveDue(archive_systems(config), timedelta(seconds=config.archive.after_seconds))
+    return DeadLetters(EventLog(sealer, followers=(clocks.keep, filed.keep)), sealer)
 
 
 def _order(reason: str) -> Order:

@@ -70,7 +70,7 @@ class Archive:
         """Return the package of a case for whoever filed it. Raises NotFound, Conflict while it has not ended."""
 
         def mine(tx: Connection) -> None:
-            require_owner(tx, caller, submission_id)
+            require_owner(tx, self._sealer, caller, submission_id)
 
         package = await self.package(submission_id, mine)
         now = self._clock()

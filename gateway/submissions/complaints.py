@@ -84,7 +84,7 @@ class Complaints:
     def _take(
         self, tx: Connection, caller: Caller, submission_id: str, complaint: Complaint, now: datetime
     ) -> tuple[str, Queued]:
-        case = owned(tx, caller, submission_id)
+        case = owned(tx, self._sealer, caller, submission_id)
         number = number_there(tx, case)
         if number is None:
             raise Conflict("The region has not got this case yet.", code="complaint.too_early")

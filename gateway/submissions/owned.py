@@ -13,27 +13,41 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, select
 
-from gateway.domain.caller import Caller
+from gateway.crypto.at_rest import Sealer
+from gateway.domain.caller import Acting, Caller
 from gateway.errors import NotFound
 from gateway.storage.tables import region_numbers, submissions
 from gateway.submissions.materials import owner_of
+from gateway.submissions.parcels import open_body
 from gateway.submissions.story import locked
 
 
-def owned(tx: Connection, caller: Caller, submission_id: str) -> dict[str, Any]:
+def owned(tx: Connection, sealer: Sealer, caller: Caller, submission_id: str) -> dict[str, Any]:
     """Return a case of this caller, locked. Raises NotFound, also for a case of somebody else."""
-    require_owner(tx, caller, submission_id)
+    require_owner(tx, sealer, caller, submission_id)
     case = locked(tx, submission_id)
     if case is None:
         raise _not_there()
     return case
 
 
-def require_owner(tx: Connection, caller: Caller, submission_id: str) -> None:
-    """Raise NotFound unless this case was filed by this caller. Locks nothing."""
-    query = select(submissions.c.client_id).where(submissions.c.id == submission_id)
-    if tx.execute(query).scalar_one_or_none() != owner_of(caller):
+def require_owner(tx: Connection, sealer: Sealer, caller: Caller, submission_id: str) -> None:
+    """Raise NotFound unless this case was filed by this caller. Locks nothing.
+
+    A caller that acts for a person who signed on (RFC 8693) has only the cases of that person: as their applicant, or
+    as the agent who filed.
+    """
+    c = submissions.c
+    row = tx.execute(select(c.client_id, c.body).where(c.id == submission_id)).one_or_none()
+    if row is None or row.client_id != owner_of(caller):
         raise _not_there()
+    if caller.acting is not None and not _is_theirs(caller.acting, open_body(sealer, submission_id, row.body)):
+        raise _not_there()
+
+
+def _is_theirs(acting: Acting, body: Mapping[str, Any]) -> bool:
+    documents = [body[party]["document"] for party in ("applicant", "agent") if party in body]
+    return any(acting.is_for(document["type"], document["number"]) for document in documents)
 
 
 def number_there(tx: Connection, case: Mapping[str, Any]) -> str | None:

@@ -111,13 +111,13 @@ class Papers:
         """Return the parcels of a case, the first one first. Raises NotFound."""
 
         def read(tx: Connection) -> list[PaperView]:
-            require_owner(tx, caller, submission_id)
+            require_owner(tx, self._sealer, caller, submission_id)
             return papers_shown(tx, self._sealer, submission_id)
 
         return await self._store.read(read)
 
     def _sent(self, tx: Connection, caller: Caller, submission_id: str, sent: PaperSent, now: datetime) -> Noted:
-        case = owned(tx, caller, submission_id)
+        case = owned(tx, self._sealer, caller, submission_id)
         said = sent.model_dump(mode="json")
         digest = said_digest(said)
         row = _row(tx, submission_id, sent.reference)
@@ -145,7 +145,7 @@ class Papers:
     def _received(
         self, tx: Connection, caller: Caller, submission_id: str, reference: str, received: PaperReceived, now: datetime
     ) -> Noted:
-        owned(tx, caller, submission_id)
+        owned(tx, self._sealer, caller, submission_id)
         row = _row(tx, submission_id, reference)
         if row is None:
             raise NotFound("There is no such parcel of this case.", code="paper.not_found")

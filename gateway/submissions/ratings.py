@@ -124,7 +124,7 @@ class Ratings:
     def _rate(
         self, tx: Connection, caller: Caller, submission_id: str, given: RatingGiven, now: datetime
     ) -> tuple[str, Rated]:
-        case = owned(tx, caller, submission_id)
+        case = owned(tx, self._sealer, caller, submission_id)
         region = str(case["handling_region"])
         digest = said_digest(given.model_dump(mode="json"))
         if self._given_before(tx, submission_id, given, digest):

@@ -15,6 +15,7 @@ from datetime import datetime
 import orjson
 from sqlalchemy import Connection, select, update
 
+from gateway.crypto.at_rest import Sealer
 from gateway.domain.caller import Caller
 from gateway.domain.submission import State
 from gateway.errors import InvalidRequest, NotFound, NotOffered, RegionRefused, RegionUncertain
@@ -150,8 +151,9 @@ class ResultFetch:
 class ResultDesk:
     """Hands documents out to whoever filed the case."""
 
-    def __init__(self, store: Store, materials: Materials) -> None:
+    def __init__(self, store: Store, sealer: Sealer, materials: Materials) -> None:
         self._store = store
+        self._sealer = sealer
         self._materials = materials
 
     async def show(self, caller: Caller, submission_id: str) -> ResultsView:
@@ -164,14 +166,14 @@ class ResultDesk:
         return _shown(code, blob), self._materials.open(blob.id)
 
     def _show(self, tx: Connection, caller: Caller, submission_id: str) -> ResultsView:
-        require_owner(tx, caller, submission_id)
+        require_owner(tx, self._sealer, caller, submission_id)
         state = _STATES[errands.state_of(tx, submission_id, RESULTS)]
         return ResultsView(
             state, [_shown(code, blob) for code, blob in documents_of(tx, self._materials, submission_id)]
         )
 
     def _blob(self, tx: Connection, caller: Caller, submission_id: str, code: str) -> Blob:
-        require_owner(tx, caller, submission_id)
+        require_owner(tx, self._sealer, caller, submission_id)
         found = dict(documents_of(tx, self._materials, submission_id)).get(code)
         if found is None or found.state != "stored":
             raise NotFound("There is no such document of this case, or no longer.", code="result.not_found")

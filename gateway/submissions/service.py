@@ -81,7 +81,7 @@ class ServiceRecords:
         return await self._store.write(lambda tx: self._serve(tx, caller, submission_id, service, now))
 
     def _serve(self, tx: Connection, caller: Caller, submission_id: str, service: Service, now: datetime) -> Served:
-        case = owned(tx, caller, submission_id)
+        case = owned(tx, self._sealer, caller, submission_id)
         said = service.model_dump(mode="json")
         digest = said_digest(said)
         earlier = service_shown(tx, self._sealer, submission_id)

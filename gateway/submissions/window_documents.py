@@ -111,7 +111,7 @@ class WindowDocuments:
         return await self._issue(caller, DocumentType.HANDOVER_LIST, await self._store.read(read), seal)
 
     def _case(self, tx: Connection, caller: Caller, submission_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        require_owner(tx, caller, submission_id)
+        require_owner(tx, self._sealer, caller, submission_id)
         row = dict(tx.execute(select(submissions).where(submissions.c.id == submission_id)).mappings().one())
         return row, open_body(self._sealer, submission_id, row["body"])
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import orjson
@@ -26,7 +27,16 @@ from gateway.errors import (
     ReplayedCallback,
     StartRefused,
 )
-from gateway.ports import Adapter, Callback, CallbackReading, CaseMessage, CodeQuestion, Material, ResolvedCode
+from gateway.ports import (
+    Adapter,
+    Callback,
+    CallbackReading,
+    CaseMessage,
+    CodeQuestion,
+    Material,
+    ResolvedCode,
+    ResultDocument,
+)
 from gateway.protocols.tif import tif_signature
 from tests.unit.protocol_support import NOW, Answerer, FarSide, Seen, far_side, kit, material, order
 
@@ -468,3 +478,67 @@ async def test_half_a_list_of_items_is_none(pages: list[Any]) -> None:
     """Whatever is not in the list would look as if it were gone."""
     with pytest.raises(RegionUncertain):
         await items(*pages)
+
+
+# --- documents of a decision -------------------------------------------------------------------------------------
+
+LISTED = {"wjbm": "D1", "wjmc": "决定书.pdf", "wjlx": "application/pdf", "wjdx": 5, "wjzy": "A" * 64}
+
+
+async def listing(answer: Answerer) -> Any:
+    async with guangdong(answer) as (adapter, _):
+        assert adapter.results is not None
+        return await adapter.results.list("4" * 24)
+
+
+async def fetched(answer: Answerer) -> bytes:
+    async with guangdong(answer) as (adapter, _):
+        assert adapter.results is not None
+        document = ResultDocument("D1", "决定书.pdf", "application/pdf", 5, "a" * 64)
+        return b"".join([piece async for piece in await adapter.results.open("4" * 24, document)])
+
+
+def has(*rows: Any, number: str = "4" * 24) -> Answerer:
+    return lambda _: says({"code": "200", "data": {"sblsh": number, "jgwj": list(rows)}})
+
+
+async def test_documents_are_listed_with_the_digest_that_they_must_have() -> None:
+    assert await listing(has(LISTED)) == [ResultDocument("D1", "决定书.pdf", "application/pdf", 5, "a" * 64)]
+    assert await listing(has()) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"wjbm": "../x"}, {"wjbm": ""}, {"wjmc": None}, {"wjdx": "5"}, {"wjdx": 0}, {"wjzy": "zz"}, {"wjlx": 7}],
+)
+async def test_a_list_that_cannot_be_read_is_no_list(change: Mapping[str, Any]) -> None:
+    with pytest.raises(RegionUncertain):
+        await listing(has({**LISTED, **change}))
+
+
+async def test_a_list_of_another_case_or_of_no_documents_is_no_list() -> None:
+    for answer in (has(LISTED, number="5" * 24), has("text"), lambda _: says({"code": "200", "data": {}})):
+        with pytest.raises(RegionUncertain):
+            await listing(answer)
+
+
+def bare(status: int, body: bytes, _seen: Seen) -> web.Response:
+    return web.Response(status=status, body=body)
+
+
+async def test_a_document_comes_whole_or_not_at_all() -> None:
+    """Its bytes are held against the size while they come; the core holds them against the digest."""
+    assert await fetched(lambda _: web.Response(body=b"12345")) == b"12345"
+    for body in (b"1234", b"123456"):
+        with pytest.raises(RegionUncertain):
+            await fetched(partial(bare, 200, body))
+
+
+async def test_what_is_no_document_is_not_handed_on() -> None:
+    with pytest.raises(RegionRefused):
+        await fetched(lambda _: says({"code": "404", "message": "no such document here"}, 404))
+    with pytest.raises(RegionUnreachable):
+        await fetched(lambda _: web.Response(status=401))
+    for status in (302, 404, 500):
+        with pytest.raises(RegionUncertain):
+            await fetched(partial(bare, status, b"<html>"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -9,6 +10,9 @@ import pytest_asyncio
 from sqlalchemy import select
 
 from gateway.crypto.at_rest import Sealer
+from gateway.domain.caller import Acting, Caller
+from gateway.domain.identity import Assurance, SignedOnPerson
+from gateway.domain.sensitive import Sensitive
 from gateway.domain.submission import State
 from gateway.errors import Conflict, InvalidRequest, NotFound, NotOffered
 from gateway.storage import Store
@@ -161,3 +165,16 @@ async def test_a_case_of_somebody_else_is_not_there(done: Finished) -> None:
         await done.ratings.rate(STRANGER, done.case, rating())
     with pytest.raises(NotFound):
         await done.complaints.complain(STRANGER, done.case, Complaint(reference="B-1", text=WORDS))
+
+
+async def test_who_acts_for_a_person_has_only_the_cases_of_that_person(done: Finished) -> None:
+    """A portal's token stands for one person: it rates no case of somebody else who uses the same portal."""
+
+    def acting_for(number: str) -> Caller:
+        claims = {"document": {"type": "CN_RIC", "number": number}}
+        person = SignedOnPerson("guangdong", "s", Assurance.A2, "m", done.clock(), Sensitive(claims))
+        return replace(AGENCY, acting=Acting(person, "s", "grant"))
+
+    with pytest.raises(NotFound):
+        await done.ratings.rate(acting_for("44010619900101900X"), done.case, rating())
+    await done.ratings.rate(acting_for("11010519491231002X"), done.case, rating())

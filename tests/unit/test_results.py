@@ -73,7 +73,7 @@ class Room:
         self.done = Finished(store, sealer, clock, region=region_that(results=self.cabinet))
         self.blobs = Blobs(open_blob_store("blobs", folder), sealer)
         self.materials = Materials(store, self.blobs, sealer, LIMIT)
-        self.desk = ResultDesk(store, self.materials)
+        self.desk = ResultDesk(store, sealer, self.materials)
         self.store, self.clock = store, clock
         self.errands = self.replica()
 
