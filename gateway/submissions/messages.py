@@ -21,6 +21,8 @@ from gateway.storage.tables import case_messages, deliveries, submission_materia
 from gateway.submissions import queue
 from gateway.submissions.parcels import seal_message
 
+MOST = 100
+"""Messages about one case."""
 ON_ITS_WAY = "message.queued"
 """The fact that a message about the case was taken and is to be delivered."""
 
@@ -67,10 +69,11 @@ def enqueue(tx: Connection, sealer: Sealer, message: Message, now: datetime) -> 
 
 
 def keep(tx: Connection, sealer: Sealer, message: Message, now: datetime) -> Queued:
-    """Write a message that no region is to be told. Otherwise as `enqueue`."""
+    """Write a message that no region is to be told. Otherwise as `enqueue`. Raises Conflict after too many, too."""
     earlier = said_before(tx, message)
     if earlier is not None:
         return Queued(earlier, replayed=True)
+    _check_room(tx, message.submission_id)
     message_id = "CM" + secrets.token_hex(16)
     body = {**message.body, "id": message_id, "submission_id": message.submission_id}
     row = {
@@ -84,6 +87,12 @@ def keep(tx: Connection, sealer: Sealer, message: Message, now: datetime) -> Que
     }
     tx.execute(case_messages.insert().values(row))
     return Queued(message_id, replayed=False)
+
+
+def _check_room(tx: Connection, submission_id: str) -> None:
+    said = select(func.count()).where(case_messages.c.submission_id == submission_id)
+    if tx.execute(said).scalar_one() >= MOST:
+        raise Conflict(f"{MOST} messages were said of this case already.", code="submission.too_many_messages")
 
 
 def said_before(tx: Connection, message: Message) -> str | None:

@@ -21,7 +21,7 @@ from gateway.ports import Adapter, CaseMessage, RegionDocument, SubmissionOrder
 from gateway.regions import Region, RegionLimits
 from gateway.storage import Store
 from gateway.storage.tables import deliveries, submission_events, submissions
-from gateway.submissions import queue
+from gateway.submissions import messages, queue
 from gateway.submissions.attempt import Attempts
 from gateway.submissions.delivery import DeliveryWorker, Timing
 from gateway.submissions.events import EventLog
@@ -227,6 +227,16 @@ async def test_a_kind_that_the_wire_does_not_carry_is_for_a_person(desk: Desk) -
     await desk.say("complaint", text="慢")
     assert await desk.until(lambda states: "dead" in states) == ["delivered", "dead"]
     assert desk.peer.heard == ["submit"]
+
+
+async def test_of_one_case_only_so_much_is_said(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "MOST", 2)
+    for reference in ("1", "2"):
+        first = await desk.say("complaint", reference, text="慢")
+    with pytest.raises(Conflict) as refused:
+        await desk.say("complaint", "3", text="慢")
+    assert refused.value.stable_code == "submission.too_many_messages"
+    assert (await desk.say("complaint", "2", text="慢")).message_id == first.message_id, "what is on record is"
 
 
 async def test_the_same_message_again_is_the_same_and_another_under_its_reference_is_a_conflict(desk: Desk) -> None:
