@@ -58,6 +58,7 @@ from gateway.ports import Clock
 from gateway.regions import Region, following, read_again
 from gateway.storage import Store
 from gateway.storage.blobs import Blobs, open_blob_store
+from gateway.storage.noticing import NoticingStore
 from gateway.submissions.archive import Archive
 from gateway.submissions.archive_push import ARCHIVE, ArchiveDue, ArchivePush
 from gateway.submissions.attempt import Attempts, StepObserver, unobserved
@@ -155,7 +156,8 @@ async def build_app(
         regions = following(opened, library)
 
         verified = VerifiedTokens(clock, time.monotonic)
-        store = WatchedStore(await down.enter_async_context(opened_store(config)), verified)
+        noticing = NoticingStore(await down.enter_async_context(opened_store(config)), time.monotonic)
+        store = WatchedStore(noticing, verified)
         await prepare_store(store, config)
         clients = ClientRegistry(store, clock, Surroundings.of(config))
         await clients.bootstrap(data.clients)
@@ -322,7 +324,7 @@ async def build_app(
             routes.admin(
                 store=store, lines=lines, metrics=metrics, clock=clock, accepting=lambda: not stopping.is_set(),
                 versions=versions, switches=identity.switches, health=identity.health, approvals=approvals,
-                puller=puller,
+                puller=puller, refused=noticing.trouble,
             )
         )  # fmt: skip
 

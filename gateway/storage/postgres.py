@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.errors import InvalidRequest, Unavailable
 from gateway.storage import migrations
-from gateway.storage.store import Unit
+from gateway.storage.store import AWAY, FULL, READ_ONLY, Unit
 
 T = TypeVar("T")
 
@@ -26,12 +26,14 @@ CONNECTIONS = 12
 AGAIN = {"40001", "40P01"}
 """SQLSTATE of serialisation failure and deadlock: the transaction did nothing, so it may be repeated."""
 TRIES = 5
-_AWAY = {"08", "25", "53", "55", "57"}
-"""SQLSTATE classes of a server that cannot serve now: connection, read-only after a failover, resources, locks,
-operator (starting, shutting down).
+_AWAY = {"08", "25", "28", "3D", "53", "55", "57", "58"}
+"""SQLSTATE classes of a server that cannot serve now: connection, read-only after a failover, a password or a database
+that is not what it was, resources, locks, operator (starting, shutting down), the server's own files.
 """
 _TERMINATED = "57P01"
 """SQLSTATE of a server that ends a connection: a restart, a failover."""
+_TOLD = {"53100": FULL, "25006": READ_ONLY}
+"""What is told of those that an operator can do something about at once."""
 _PATIENCE = {"timeout": 5, "command_timeout": 30}
 """Seconds to connect, and for one statement: a server that hangs must not hang us."""
 _UNSTORABLE = "22"
@@ -125,7 +127,7 @@ async def _on_a_live_connection(engine: AsyncEngine, unit: Unit[T]) -> T:
         try:
             return await _once(engine, unit)
         except _HungUpError as error:
-            raise _unavailable("hung up, twice") from error
+            raise Unavailable(AWAY, detail="hung up, twice") from error
 
 
 async def _once(engine: AsyncEngine, unit: Unit[T]) -> T:
@@ -136,21 +138,17 @@ async def _once(engine: AsyncEngine, unit: Unit[T]) -> T:
             done = True  # what fails from here on fails in the COMMIT, and nobody knows what became of it
             return result
     except (OSError, PoolExhausted) as error:
-        raise _unavailable(type(error).__name__) from error
+        raise Unavailable(AWAY, detail=type(error).__name__) from error
     except DBAPIError as error:
         state = _sqlstate(error)
         if not done and (error.connection_invalidated or state == _TERMINATED):
             raise _HungUpError from error
         if error.connection_invalidated or state[:2] in _AWAY:
-            raise _unavailable(f"SQLSTATE {state}") from error
+            raise Unavailable(_TOLD.get(state, AWAY), detail=f"SQLSTATE {state}") from error
         if state.startswith(_UNSTORABLE):
             public = "A value is too long, or holds a character that cannot be stored."
             raise InvalidRequest(public, detail=f"SQLSTATE {state}") from None  # asyncpg's text quotes the value
         raise
-
-
-def _unavailable(detail: str) -> Unavailable:
-    return Unavailable("The gateway's store does not answer.", detail=detail)
 
 
 def _sqlstate(error: DBAPIError) -> str:

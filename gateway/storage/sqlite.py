@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.errors import Unavailable
 from gateway.storage import migrations
-from gateway.storage.store import Unit
+from gateway.storage.store import AWAY, FULL, READ_ONLY, Unit
 
 T = TypeVar("T")
 
@@ -40,6 +40,8 @@ _AWAY = {
     sqlite3.SQLITE_NOTADB,
 }
 """Result codes that say something about the file or the machine, and nothing about the statement."""
+_TOLD = {sqlite3.SQLITE_FULL: FULL, sqlite3.SQLITE_READONLY: READ_ONLY}
+"""What is told of those that an operator can do something about at once."""
 _Work = tuple[Unit[Any], "asyncio.Future[Any]"]
 _Outcome = tuple["asyncio.Future[Any]", Any, Exception | None]
 """Who waits, the unit's value, and the error instead of it."""
@@ -214,11 +216,7 @@ def _told(error: Exception) -> Exception:
         chain.append(chain[-1].__context__)
     first = next((link for link in reversed(chain) if isinstance(link, sqlite3.Error)), None)
     code = getattr(first, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF  # the high bits refine it
-    return _unavailable(str(first)) if code in _AWAY else error
-
-
-def _unavailable(detail: str) -> Unavailable:
-    return Unavailable("The gateway's store does not answer.", detail=detail)
+    return Unavailable(_TOLD.get(code, AWAY), detail=str(first)) if code in _AWAY else error
 
 
 def _opened(path: str) -> Engine:
@@ -231,7 +229,7 @@ def _opened(path: str) -> Engine:
                 pooled.enter_context(engine.connect())
     except (OSError, DBAPIError) as error:
         engine.dispose()
-        raise _unavailable(str(getattr(error, "orig", error))) from error
+        raise Unavailable(AWAY, detail=str(getattr(error, "orig", error))) from error
     return engine
 
 

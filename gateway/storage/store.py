@@ -17,6 +17,12 @@ A unit may run more than once (PostgreSQL asks for it after a deadlock), so it h
 """
 
 
+AWAY = "The gateway's store does not answer."
+FULL = "The gateway's store is full."
+READ_ONLY = "The gateway's store is read-only."
+"""What is said of a store that cannot serve just now (`Unavailable`)."""
+
+
 class Store(Protocol):
     """A durable store. When `write` returns, what it wrote survives the death of this process and of the machine."""
 

@@ -74,11 +74,15 @@ def problem_response(error: GatewayError, instance: str) -> web.Response:
     if body["status"] == 401:
         headers["WWW-Authenticate"] = _challenge(error)
     headers.update(error.headers)
-    if error.retryable:
-        headers["Retry-After"] = "5"
+    headers.update(when_again(error))
     return web.Response(
         body=orjson.dumps(body), status=body["status"], content_type="application/problem+json", headers=headers
     )
+
+
+def when_again(error: GatewayError) -> Mapping[str, str]:
+    """Return the header that says in how many seconds to try again, where that may help (RFC 9110 §10.2.3)."""
+    return {"Retry-After": "5"} if error.retryable else {}
 
 
 def _challenge(error: GatewayError) -> str:

@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.errors import GatewayError
 from gateway.web.middlewares import ErrorPage
 from gateway.web.pages import Pages, is_window
-from gateway.web.problems import status_of
+from gateway.web.problems import status_of, when_again
 
 
 def error_page(pages: Pages) -> ErrorPage:
@@ -20,6 +20,8 @@ def error_page(pages: Pages) -> ErrorPage:
 
     def page(request: web.Request, error: GatewayError) -> web.Response:
         template = "window/refusal.html" if is_window(request) else "refusal.html"
-        return pages.render(request, template, {"error": error}, status=status_of(error))
+        shown = pages.render(request, template, {"error": error}, status=status_of(error))
+        shown.headers.update(when_again(error))
+        return shown
 
     return page

@@ -71,10 +71,11 @@ def admin(
     health: Health,
     approvals: Approvals,
     puller: Puller,
+    refused: Callable[[], str | None],
 ) -> Sequence[web.AbstractRouteDef]:
     """Return the table of the admin listener."""
     return [
-        *ops.routes(store, lines, metrics, clock, accepting, health),  # /metrics, /livez, /readyz
+        *ops.routes(store, lines, metrics, clock, accepting, health, refused),  # /metrics, /livez, /readyz
         *regions.routes(switches, health),  # /ops/regions…
         *mappings.routes(versions),  # /ops/mappings…
         *items.routes(approvals, puller),  # /ops/items…

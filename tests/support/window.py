@@ -342,7 +342,10 @@ class Browser:
         async with self.client.post(
             path, data=form, allow_redirects=False, headers={"Accept-Language": "en"}
         ) as answer:
-            return Answer(answer.status, await answer.text(), answer.headers.get("Location", ""))
+            headers = answer.headers
+            return Answer(
+                answer.status, await answer.text(), headers.get("Location", ""), headers.get("Retry-After", "")
+            )
 
 
 @dataclass(frozen=True)
@@ -350,6 +353,7 @@ class Answer:
     status: int
     page: str
     location: str
+    retry_after: str = ""
 
 
 @asynccontextmanager

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
 
 from aiohttp import web
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from sqlalchemy import Connection
 
 from gateway.errors import GatewayError
 from gateway.identity.health import Health
@@ -19,6 +22,8 @@ from gateway.lines import Line
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.storage.migrations import newest
+from gateway.storage.store import insert_into
+from gateway.storage.tables import nonces
 from gateway.submissions import disposal, errands, queue, rules_kept, timekeeping
 from gateway.telemetry import Metrics
 
@@ -38,8 +43,12 @@ def routes(
     clock: Clock,
     accepting: Callable[[], bool],
     health: Health,
+    refused: Callable[[], str | None] = lambda: None,
 ) -> list[web.RouteDef]:
-    """Return the routes of the admin listener. `accepting` is False once the shutdown has begun."""
+    """Return the routes of the admin listener. `accepting` is False once the shutdown has begun.
+
+    `refused` tells why a write was refused a moment ago, if one was.
+    """
 
     async def show_metrics(_request: web.Request) -> web.Response:
         try:
@@ -51,7 +60,7 @@ def routes(
         except (GatewayError, TimeoutError):
             metrics.store_up(False)  # the other figures are what an operator needs most just now
         else:
-            metrics.store_up(True)
+            metrics.store_up(refused() is None)
             metrics.case_clocks(due)
             for region in lines.keys() | figures.keys():  # a disabled region's deliveries are still there
                 counts, oldest = figures.get(region, ({}, 0.0))
@@ -63,7 +72,7 @@ def routes(
         return web.Response(text="ok\n")
 
     async def readyz(_request: web.Request) -> web.Response:
-        trouble = await _trouble(store) if accepting() else "shutting down"
+        trouble = await _trouble(store, refused, clock) if accepting() else "shutting down"
         lines_of_text = [f"gateway: {trouble or 'ready'}"]
         for region, line in sorted(lines.items()):
             state = "degraded: calls fail, left alone for a moment" if line.resting() else "ok"
@@ -89,15 +98,28 @@ async def _sign_on_lines(health: Health) -> list[str]:
     return [f"sign-on {region}: {_WORDS[state]}" for region, state in states.items() if state in _WORDS]
 
 
-async def _trouble(store: Store) -> str | None:
-    """Return what keeps the gateway from working, if anything does."""
+async def _trouble(store: Store, refused: Callable[[], str | None], clock: Clock) -> str | None:
+    """Return what keeps the gateway from working, if anything does.
+
+    A store that can be read and not written is of no use: nothing is accepted that is not written down.
+    """
     try:
         async with asyncio.timeout(_PATIENCE):
             revision = await store.revision()
+            if revision == newest():
+                await store.write(partial(_try_to_write, now=clock()))
     except GatewayError as error:
         return f"store: {error.public}"
     except TimeoutError:
         return f"store: no answer within {_PATIENCE:.0f} s"
     if revision != newest():
         return f"store: schema is at {revision}, this release needs {newest()}; run `pearl db upgrade`"
-    return None
+    told = refused()
+    return f"store: {told}" if told else None
+
+
+def _try_to_write(tx: Connection, now: datetime) -> None:
+    """Write one row, always the same one."""
+    row = {"scope": "readiness", "value": "", "expires_at": now}
+    kept = insert_into(tx, nonces).values(row)
+    tx.execute(kept.on_conflict_do_update(index_elements=["scope", "value"], set_={"expires_at": now}))

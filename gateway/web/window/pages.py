@@ -27,7 +27,7 @@ from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotFound,
 from gateway.items.blocks import Block, refusal
 from gateway.web.cookies import provider_session
 from gateway.web.pages import Pages, language_of, see_other
-from gateway.web.problems import status_of
+from gateway.web.problems import status_of, when_again
 from gateway.web.window import followups, sign_on
 from gateway.web.window.application import PURPOSE, Task, application_of, is_reference, on_the_page, problems_of
 from gateway.web.window.entry import Entry, check_csrf, read_entry
@@ -211,7 +211,9 @@ class _WindowPages:
         except GatewayError as error:
             problems = on_the_page(error.problems, entry, task)
             log.info("form refused", code=error.stable_code, fields=[problem.field for problem in error.problems])
-            return self._form(request, desk, task, entry, problems=problems, refusal=error, status=status_of(error))
+            shown = self._form(request, desk, task, entry, problems=problems, refusal=error, status=status_of(error))
+            shown.headers.update(when_again(error))
+            return shown
         return see_other(f"/window/cases/{taken}")
 
     async def case(self, request: web.Request, desk: Desk) -> web.StreamResponse:
