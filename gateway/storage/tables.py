@@ -219,6 +219,7 @@ region_numbers = Table(
     Column("region", String(32), primary_key=True),
     Column("number", String(64), nullable=False),
     Column("short_number", String(64)),
+    Index("ix_region_numbers_number", "region", "number"),  # whose else a number is
 )
 
 case_messages = Table(

@@ -21,7 +21,7 @@ from gateway.mapping.library import PackSet
 from gateway.ports import CaseMessage, CaseMessages, RegionDocument, SubmissionOrder, SubmissionTarget
 from gateway.regions import Region
 from gateway.submissions.conflicts import LONGEST_NUMBER
-from gateway.submissions.events import EventLog, remember_number
+from gateway.submissions.events import EventLog
 from gateway.submissions.parcels import Parcel, Parcels, is_complete
 from gateway.submissions.queue import Claim
 from gateway.submissions.story import locked
@@ -111,7 +111,8 @@ class OfSubmissions:
     def delivered(self, tx: Connection, claimed: Claim, answer: Answer, now: datetime) -> None:
         """Keep the region's numbers; the case is forwarded, and what was said of it meanwhile may follow."""
         receipt = answer.receipt
-        remember_number(tx, claimed.submission_id, claimed.region, receipt["number"], receipt.get("short_number"))
+        numbers = (receipt["number"], receipt.get("short_number"))
+        self._events.numbered(tx, claimed.submission_id, claimed.region, numbers, now)
         detail = {"number": receipt["number"], "how": answer.how, "attempt": claimed.attempt}
         self._events.ours(tx, claimed.submission_id, State.FORWARDED, now, detail)
 

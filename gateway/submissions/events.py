@@ -171,7 +171,7 @@ class EventLog:
         if case is None or problem:
             return self._refuse(tx, region, event, problem or "there is no such submission here", earlier, now)
         self.conflicts.explained(tx, region, event_id, now)  # what stood in its way when it came first is over
-        remember_number(tx, case["id"], region, str(event["number"]), event.get("short_number"))
+        self.numbered(tx, case["id"], region, (str(event["number"]), event.get("short_number")), now)
         return self._hear(tx, case, region, event, now)
 
     def _refuse(
@@ -203,6 +203,20 @@ class EventLog:
             return Arrival("conflict")
         last = standing.steps[-1].key if standing.steps else None
         return Arrival("recorded" if last == event_id else "late", standing.state)
+
+    def numbered(
+        self, tx: Connection, submission_id: str, region: str, numbers: tuple[str, str | None], now: datetime
+    ) -> None:
+        """Keep the region's own numbers for the case, long and short. One that another case has too is for a person.
+
+        The region may have taken the two for one, and then one of them is nowhere.
+        """
+        if not remember_number(tx, submission_id, region, *numbers):
+            return
+        twin = _whose_too(tx, submission_id, region, numbers[0])
+        if twin is not None:
+            told = {"event_id": f"number of {submission_id}", "submission_id": submission_id, "number": numbers[0]}
+            self.conflicts.keep(tx, region, told, f"its number at the region is that of {twin} too", now)
 
     def unreadable(self, tx: Connection, region: str, raw: bytes, reason: str, now: datetime) -> None:
         """Keep an event that its mapping cannot read, for a person; its digest stands for its id."""
@@ -357,16 +371,33 @@ def _overfull(case: Case | None) -> str | None:
     return f"the case has {MOST} events already"
 
 
-def remember_number(tx: Connection, submission_id: str, region: str, number: str, short_number: str | None) -> None:
-    """Keep the region's own numbers for the case (long and short), once."""
+def remember_number(tx: Connection, submission_id: str, region: str, number: str, short_number: str | None) -> bool:
+    """Keep the region's own numbers for the case (long and short), once. Return False when it had some."""
     row = {"submission_id": submission_id, "region": region, "number": number, "short_number": short_number}
-    tx.execute(_number_once(tx.dialect.name), row)
+    return tx.execute(_number_once(tx.dialect.name), row).one_or_none() is not None
 
 
 @cache
 def _number_once(dialect: str) -> Any:
     """Return the statement that keeps a number, once, in this dialect."""
-    return INSERTS[dialect](region_numbers).on_conflict_do_nothing()
+    return INSERTS[dialect](region_numbers).on_conflict_do_nothing().returning(region_numbers.c.number)
+
+
+_WHOSE_TOO = (
+    select(region_numbers.c.submission_id)
+    .where(
+        region_numbers.c.region == bindparam("region"),
+        region_numbers.c.number == bindparam("number"),
+        region_numbers.c.submission_id != bindparam("case"),
+    )
+    .limit(1)
+)
+"""Another case that has this number at this region."""
+
+
+def _whose_too(tx: Connection, submission_id: str, region: str, number: str) -> str | None:
+    """Return another case that has this number at this region, if there is one."""
+    return tx.execute(_WHOSE_TOO, {"region": region, "number": number, "case": submission_id}).scalar()
 
 
 def _moment(text: str) -> datetime:

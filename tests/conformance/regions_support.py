@@ -155,6 +155,8 @@ class Authority:
     """Which request from now on (1 is the next) meets which fault."""
     requests: int = 0
     """How many requests have come in."""
+    bend: Callable[[web.StreamResponse], bytes] | None = None
+    """What leaves instead of the next answer, before the connection is closed."""
 
     def order(self, mode: str, *, seconds: float = 60.0) -> None:
         """Misbehave in this way until `behave`."""
@@ -377,7 +379,12 @@ def _authority(settings: AuthoritySettings) -> Authority:
     @web.middleware
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
         authority.count()
-        return await handler(request)
+        answer = await handler(request)
+        bend, authority.bend = authority.bend, None
+        if bend is not None and request.transport is not None:
+            request.transport.write(bend(answer))
+            request.transport.close()
+        return answer
 
     authority.app.middlewares.insert(0, count)  # outermost, so that a fault is ordered before it is looked for
     return authority

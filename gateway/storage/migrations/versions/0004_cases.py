@@ -300,6 +300,9 @@ def upgrade() -> None:
             postgresql_where=sa.text("case_no IS NOT NULL"),
         )
 
+    with op.batch_alter_table("region_numbers", schema=None) as batch_op:
+        batch_op.create_index("ix_region_numbers_number", ["region", "number"], unique=False)
+
     with op.batch_alter_table("submission_events", schema=None) as batch_op:
         batch_op.add_column(sa.Column("kind", sa.String(length=32), server_default="step", nullable=False))
         batch_op.add_column(sa.Column("word", sa.String(length=64), server_default="", nullable=False))
@@ -397,6 +400,9 @@ def downgrade() -> None:
         batch_op.drop_column("effect")
         batch_op.drop_column("word")
         batch_op.drop_column("kind")
+
+    with op.batch_alter_table("region_numbers", schema=None) as batch_op:
+        batch_op.drop_index("ix_region_numbers_number")
 
     with op.batch_alter_table("evidence", schema=None) as batch_op:
         batch_op.drop_index(
