@@ -97,6 +97,7 @@ def addresses() -> set[str]:
         health=nothing,
         approvals=nothing,
         puller=nothing,
+        refused=nothing,
     )
     return {_address(route) for route in (*public, *admin)}
 

@@ -86,7 +86,7 @@ def said(case: str, event_id: str, state: str, occurred_at: datetime, **more: An
     return {
         "event_id": event_id,
         "submission_id": case,
-        "number": "FS-2026-0001",
+        "number": f"FS-{case}",
         "state": state,
         "occurred_at": occurred_at.isoformat(),
         **more,

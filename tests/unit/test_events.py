@@ -80,7 +80,7 @@ async def test_an_event_moves_the_case_and_keeps_what_a_clerk_may_read(desk: Des
     opened = open_detail(sealer, desk.case, 2, detail)
     assert opened == {"word": "ACCEPTED", "operator": "G-017", "reason": "材料齐全", "result": result}
     kept = await desk.store.read(lambda tx: tx.execute(select(region_numbers)).one())
-    assert (kept.number, kept.short_number) == ("FS-2026-0001", "7")
+    assert (kept.number, kept.short_number) == (f"FS-{desk.case}", "7")
 
 
 async def test_a_late_event_joins_the_timeline_and_moves_nothing(desk: Desk) -> None:
@@ -348,6 +348,20 @@ async def test_our_own_steps_of_two_cases_that_are_set_aside_both_wait_for_a_per
         await desk.hear(f"e{n}", "DECIDED", -10, case=case)
     kept = await desk.conflicts()
     assert [(row["submission_id"], row["status"]) for row in kept] == [(desk.case, "open"), (other, "open")]
+
+
+async def test_a_number_that_the_region_gave_to_two_cases_waits_for_a_person_and_both_go_on(desk: Desk) -> None:
+    """It may have taken the two for one, and then one of them is nowhere."""
+    other = number(2, desk.clock())
+    await desk.open()
+    await desk.store.write(lambda tx: add_case(tx, other, desk.clock(), state=State.FORWARDED))
+    assert (await desk.hear("e1", "RECEIVED", number="SAME")).outcome == "recorded"
+    assert await desk.conflicts() == []
+    assert (await desk.hear("e2", "RECEIVED", case=other, number="SAME")).outcome == "recorded"
+    assert (await desk.hear("e3", "ACCEPTED", case=other, number="SAME")).outcome == "recorded"
+    [kept] = await desk.conflicts()
+    assert (kept["submission_id"], kept["status"]) == (other, "open")
+    assert desk.case in kept["reason"]
 
 
 async def test_an_event_that_took_the_id_of_one_that_waits_for_a_person_waits_beside_it(desk: Desk) -> None:
