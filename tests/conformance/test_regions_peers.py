@@ -123,7 +123,9 @@ async def _heard(place: Place, sent: SubmissionOrder) -> str:
     """Submit, read the receipt as the worker does, and return the region's number."""
     submissions = place.region.adapter.submissions
     assert submissions is not None
-    errand = Errand(cast("Any", SimpleNamespace(submission_id=sent.submission_id)), place.region, place.region.packs)
+    errand = Errand(
+        cast("Any", SimpleNamespace(submission_id=sent.submission_id)), place.region, place.region.packs.now()
+    )
     receipt = OfSubmissions(cast("Any", None), cast("Any", None)).read(errand, await submissions.submit(sent))
     return str(receipt["number"])
 

@@ -200,7 +200,9 @@ class Mistaken(Peer):
 
     async def submit(self, order: SubmissionOrder) -> RegionDocument:
         """Take it, and answer so."""
-        return {**await super().submit(order), **self._receipt}
+        receipt = await super().submit(order)
+        assert isinstance(receipt, dict)
+        return {**receipt, **self._receipt}
 
 
 OTHER = number(7, ManualClock()())
