@@ -522,9 +522,11 @@ def sent_fields(application: Application) -> list[str]:
     """Return the canonical names of the personal fields that this application sends to the handling region."""
     applicant = application.applicant.model_dump(exclude_none=True)
     named = [f"applicant.{name}" for name in applicant if name != "kind"]
-    files = ["materials"] if application.materials else []
-    certified = ["certified"] if application.certificates else []
-    return [*named, *(f"form.{name}" for name in application.form), *files, *certified]
+    lists = {
+        "materials": application.materials, "certified": application.certificates, "deferred": application.deferred,
+    }  # fmt: skip
+    more = [name for name, given in lists.items() if given]
+    return [*named, *(f"form.{name}" for name in application.form), *more]
 
 
 def _all_found(application: Application, blobs: Mapping[str, Blob]) -> None:

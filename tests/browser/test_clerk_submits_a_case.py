@@ -89,6 +89,25 @@ async def test_a_clerk_takes_an_application_and_sees_its_result(page: Page, sand
     assert citizen["id_number"] not in text
 
 
+@pytest.mark.parametrize("page", [False], ids=["without scripts"], indirect=True)
+async def test_a_clerk_hands_in_what_the_region_asks_for(page: Page, sandbox: Neighbourhood) -> None:
+    """The notice, what it names, one more file, and the case goes on: all on the case's own page."""
+    order = {"mode": "course_supplement", "times": 1}
+    await page.request.post(f"{sandbox.layout.ports.authority_url('foshan')}/control", data=order)
+    await sign_on(page, sandbox, "clerk")
+    await page.goto(f"{sandbox.public_url}/window/items/{ITEM}/foshan")
+    await fill_in(page, sandbox)
+    await page.get_by_role("button", name="提交申请").click()
+    async with asyncio.timeout(PATIENCE):
+        while await page.get_by_role("button", name="提交补正材料").count() == 0:
+            await page.get_by_role("link", name="刷新").click()
+    assert await page.evaluate(UNLABELLED) == []
+    upload = FilePayload(name="补正.pdf", mimeType="application/pdf", buffer=PDF)
+    await page.locator('#f-supplement input[type="file"]').first.set_input_files([upload])
+    await page.get_by_role("button", name="提交补正材料").click()
+    await until_completed(page)
+
+
 async def test_an_incomplete_form_comes_back_with_its_problems_and_its_file(page: Page, sandbox: Neighbourhood) -> None:
     """Focus goes to the summary, its links lead to the inputs, and the scan need not be chosen again."""
     await sign_on(page, sandbox, "clerk")

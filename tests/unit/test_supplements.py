@@ -264,7 +264,7 @@ def consent(desk: Desk, *fields: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-APPLIED = ("applicant.name", "applicant.document", "form.start")
+APPLIED = ("applicant.name", "applicant.document", "form.start", "deferred")
 
 
 async def test_a_supplement_across_a_border_needs_a_consent_that_covers_it(

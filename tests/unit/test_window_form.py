@@ -346,7 +346,7 @@ async def test_the_consent_names_recipient_purpose_fields_and_term(clerk: Browse
     assert (given.expires_at - given.given_at).days == 180
     assert given.fields == sent_fields(application)
     expected = {"applicant.name", "applicant.document", "applicant.mobile", "materials", "form.insured"}
-    assert set(given.fields) == expected | {"form.destination", "form.kind", "form.start"}
+    assert set(given.fields) == expected | {"form.destination", "form.kind", "form.start", "deferred"}
     assert "diagnosis" not in application.form
 
 
