@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,9 @@ from gateway.config import Config
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
+from gateway.domain.item import Item
 from gateway.domain.mandate import Rules
+from gateway.domain.working_days import Calendars
 from gateway.identity.accounts import Accounts, through
 from gateway.identity.authorization import TOUCH
 from gateway.identity.clients import Surroundings
@@ -173,13 +175,9 @@ async def build_app(
         uploads = Uploads(store=store, blobs=blobs, sealer=sealer, clock=clock, limits=_upload_limits(config))
         disposal = Disposal(store=store, blobs=blobs, clock=clock, terms=_terms(config), metrics=metrics)
         calendars = CalendarsInUse(config.path(config.files.calendar), data.calendars)
-        clocks = CaseClocks(data.items, calendars.now)
         systems = archive_systems(config)
         archive_due = ArchiveDue(systems, timedelta(seconds=config.archive.after_seconds))
-        events = EventLog(sealer)
-        rules = RulesKept(events)
-        parts = Parts(events, data.items, partial(_begin_clocks, clocks, sealer))
-        events.followers = (clocks.keep, ResultsDue(regions).keep, archive_due.keep, rules.watch, parts.keep)
+        events, clocks, rules = followed_events(sealer, data.items, calendars.now, archive_due, regions)
         timekeeper = Timekeeper(
             store=store, clocks=clocks, note=rules.note_clock, tell=partial(retold, sealer), clock=clock,
             metrics=metrics,
@@ -377,6 +375,23 @@ def _carries(regions: Mapping[str, Region], region: str) -> frozenset[str]:
     """Return the kinds of messages about a case that a region's wire takes."""
     messages = regions[region].adapter.messages if region in regions else None
     return frozenset() if messages is None else messages.kinds
+
+
+def followed_events(
+    sealer: Sealer,
+    items: Mapping[str, Item],
+    calendars: Callable[[], Calendars],
+    filing: ArchiveDue,
+    regions: Mapping[str, Region],
+) -> tuple[EventLog, CaseClocks, RulesKept]:
+    """Return the log of events with all that follows a step, by whomever it is written; and two of the followers.
+
+    Without `regions` no documents of a decision are fetched: whoever takes events from regions passes them.
+    """
+    clocks, events = CaseClocks(items, calendars), EventLog(sealer)
+    rules, parts = RulesKept(events), Parts(events, items, partial(_begin_clocks, clocks, sealer))
+    events.followers = (clocks.keep, ResultsDue(regions).keep, filing.keep, rules.watch, parts.keep)
+    return events, clocks, rules
 
 
 def _begin_clocks(clocks: CaseClocks, sealer: Sealer, tx: Connection, case: str, now: datetime) -> None:

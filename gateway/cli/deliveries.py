@@ -17,7 +17,7 @@ import click
 import orjson
 from sqlalchemy import Connection
 
-from gateway.app import utc_now
+from gateway.app import followed_events, utc_now
 from gateway.cli.refusals import refusals_in_words
 from gateway.config import Config
 from gateway.data import load_data, read_config
@@ -29,8 +29,6 @@ from gateway.submissions import dead_letters, queue
 from gateway.submissions.archive_push import ArchiveDue
 from gateway.submissions.conflicts import Conflicts
 from gateway.submissions.dead_letters import DeadLetters, Order
-from gateway.submissions.events import EventLog
-from gateway.submissions.timekeeping import CaseClocks
 from gateway.waiting import new_event_loop
 
 T = TypeVar("T")
@@ -213,9 +211,9 @@ def _desk(config: Config) -> DeadLetters:
     """Return the desk for dead letters, with the followers of events that the gateway itself has."""
     data = load_data(config)
     sealer = own_keys(config)[0]
-    clocks = CaseClocks(data.items, lambda: data.calendars)
-    filed = ArchiveDue(archive_systems(config), timedelta(seconds=config.archive.after_seconds))
-    return DeadLetters(EventLog(sealer, followers=(clocks.keep, filed.keep)), sealer)
+    filing = ArchiveDue(archive_systems(config), timedelta(seconds=config.archive.after_seconds))
+    events, _, _ = followed_events(sealer, data.items, lambda: data.calendars, filing, {})
+    return DeadLetters(events, sealer)
 
 
 def _order(reason: str) -> Order:

@@ -215,7 +215,7 @@ class Parts:
     def _release(self, tx: Connection, part_id: str, now: datetime) -> None:
         c = deliveries.c
         waiting = (c.submission_id == part_id, c.kind == queue.SUBMISSION, c.state == "pending", c.due.is_(None))
-        if tx.execute(update(deliveries).where(*waiting).values(due=now)).rowcount == 0:
+        if tx.execute(update(deliveries).where(*waiting).values(due=now, tried_since=now)).rowcount == 0:
             return
         tx.execute(update(submissions).where(submissions.c.id == part_id).values(released_at=now))
         self.events.note(tx, part_id, RELEASED, now, {})

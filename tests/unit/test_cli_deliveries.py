@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from gateway.cli.main import main
 from gateway.config import HOUSE
@@ -21,10 +21,10 @@ from gateway.data import read_config
 from gateway.opening import own_keys
 from gateway.sandbox.layout import Choices, Ports, lay_out
 from gateway.storage import open_store
-from gateway.storage.tables import case_clocks, deliveries, evidence
+from gateway.storage.tables import case_clocks, deliveries, evidence, submissions
 from gateway.submissions.conflicts import Conflicts
 from gateway.submissions.dead_letters import LONGEST_REASON
-from tests.support.cases import REGION, add_delivery, delivery, number, said
+from tests.support.cases import REGION, add_delivery, delivery, number, said, state_of
 from tests.support.clock import ManualClock
 
 T = TypeVar("T")
@@ -238,6 +238,22 @@ def test_a_case_that_its_region_has_is_settled_with_the_regions_number(whole_off
     assert office.pearl("settle", office.cases[0], *told).exit_code == 0
     assert office.store(lambda tx: delivery(tx, "DL" + office.cases[0]))["state"] == "delivered"
     assert office.pearl("give-back", office.cases[0], "--reason", "filed there").exit_code == 1
+
+
+def test_a_part_that_is_given_back_ends_the_whole_as_it_would_in_the_gateway(whole_office: Office) -> None:
+    """What follows a step follows it by whomever it is written: nobody would ever look at the whole again."""
+    office = whole_office
+    part, whole = office.cases[0], office.cases[1]
+
+    def join(tx: Connection) -> None:
+        c = submissions.c
+        values = {"parent_id": whole, "client_reference": f"{whole}/1", "state": "DELIVERY_FAILED"}
+        tx.execute(update(submissions).where(c.id == part).values(values))
+        tx.execute(update(submissions).where(c.id == whole).values(mode="joint"))
+
+    office.store(join)
+    assert office.pearl("give-back", part, "--reason", "the office is closed").exit_code == 0
+    assert office.store(lambda tx: state_of(tx, whole)) == "RETURNED"
 
 
 def test_a_case_does_not_go_to_a_region_without_power_over_its_item(whole_office: Office) -> None:

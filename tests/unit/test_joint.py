@@ -257,6 +257,8 @@ async def test_a_part_waits_for_those_before_it_and_goes_when_they_are_done(in_t
     assert await in_turn.state(case) == "RECEIVED"
     await in_turn.says(first, "COMPLETED")
     assert await in_turn.store.read(lambda tx: tx.execute(due).scalar_one()) == in_turn.clock()
+    since = select(deliveries.c.tried_since).where(deliveries.c.submission_id == second)
+    assert await in_turn.store.read(lambda tx: tx.execute(since).scalar_one()) == in_turn.clock(), "it is not late"
     assert in_turn.begun == [second]
     assert await in_turn.state(case) == "COLLECTED"
     await in_turn.handed_over(second)
