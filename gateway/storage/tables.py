@@ -248,7 +248,7 @@ deliveries = Table(
     Column("message_id", String(40), ForeignKey("case_messages.id")),  # none for the submission itself
     Column("client_id", String(130), nullable=False, server_default=""),  # for fairness between agencies
     Column("region", String(32), nullable=False),
-    Column("state", String(16), nullable=False),  # pending, sending, in_doubt, delivered, dead, cancelled
+    Column("state", String(16), nullable=False),  # waiting, pending, sending, in_doubt, delivered, dead, cancelled
     Column("due", Instant),  # when the next worker may take it; none for what is settled or dead
     Column("tried_since", Instant),  # its region is waited for from then on; none: since it was created
     Column("lease_until", Instant),

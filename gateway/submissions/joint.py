@@ -103,7 +103,9 @@ class JointIntake(Intake):
         beginning = self._beginning(part, {**self._row(part, number), **more}, {"whole": more["parent_id"]})
         tx.execute(_PART, beginning.case)
         self._attach(tx, part, number, kept)
-        tx.execute(QUEUED, self._delivery(part, number, due=more["released_at"]))
+        due = more["released_at"]
+        row = self._delivery(part, number, due=due)
+        tx.execute(QUEUED, row if due else {**row, "state": queue.WAITING})
         self._begun(tx, part, number, beginning)
         self._record_consent(tx, part, number)
 
@@ -213,9 +215,11 @@ class Parts:
                 queue.cancel_waiting(tx, part["id"], now)
 
     def _release(self, tx: Connection, part_id: str, now: datetime) -> None:
+        """Queue the delivery as if it had been handed in now: its age is no reason to give it up, or to be alarmed."""
         c = deliveries.c
-        waiting = (c.submission_id == part_id, c.kind == queue.SUBMISSION, c.state == "pending", c.due.is_(None))
-        if tx.execute(update(deliveries).where(*waiting).values(due=now, tried_since=now)).rowcount == 0:
+        waiting = (c.submission_id == part_id, c.kind == queue.SUBMISSION, c.state == queue.WAITING)
+        queued = {"state": "pending", "due": now, "created_at": now, "tried_since": now}
+        if tx.execute(update(deliveries).where(*waiting).values(queued)).rowcount == 0:
             return
         tx.execute(update(submissions).where(submissions.c.id == part_id).values(released_at=now))
         self.events.note(tx, part_id, RELEASED, now, {})

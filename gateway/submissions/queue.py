@@ -21,6 +21,8 @@ from gateway.submissions.turns import agencies_due, in_turn
 from gateway.versions import UNPINNED
 
 UNSETTLED = ("pending", "sending", "in_doubt")
+WAITING = "waiting"
+"""The state of a delivery that is not to go out yet: nobody claims it, and it counts for nothing (`joint`)."""
 SUBMISSION = "submission"
 """The kind of delivery that hands the case itself over; the others are messages about it."""
 NOT_THERE = ("region.refused", "mapping.failed")

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, select
 from gateway.crypto.at_rest import References
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
+from gateway.domain.joint import MODE as JOINT
 from gateway.domain.region import place_of
 from gateway.edge import Long, Short
 from gateway.errors import Conflict, FieldProblem, GatewayError
@@ -266,6 +267,8 @@ class Supplements:
 
 
 def _not_asked(mine: Mine) -> Conflict:
+    if mine.row["mode"] == JOINT:
+        return Conflict("Several offices handle this case: supplement its part.", code="submission.in_parts")
     text = f"The region waits for nothing of the applicant now; the case is {mine.row['state']}."
     return Conflict(text, code="submission.not_asked")
 

@@ -227,12 +227,12 @@ def is_still_here(delivery: Mapping[str, Any]) -> bool:
     """Say of a case's delivery as it was read whether the case could be stopped; `stop_before_it_leaves` decides."""
     left = delivery["sent_at"] is not None
     given_up = delivery["state"] == "dead" and (not left or delivery["last_code"] in queue.NOT_THERE)
-    return given_up or (delivery["state"] == "pending" and not left)
+    return given_up or (delivery["state"] in ("pending", queue.WAITING) and not left)
 
 
 def _never_left() -> ColumnElement[bool]:
     c = deliveries.c
-    waiting = and_(c.state == "pending", c.sent_at.is_(None))
+    waiting = and_(c.state.in_(("pending", queue.WAITING)), c.sent_at.is_(None))
     given_up = and_(c.state == "dead", or_(c.sent_at.is_(None), c.last_code.in_(queue.NOT_THERE)))
     return or_(waiting, given_up)
 

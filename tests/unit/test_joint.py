@@ -18,6 +18,7 @@ from gateway.domain.submission import ENDS, State
 from gateway.errors import Conflict, InvalidRequest
 from gateway.storage import Store
 from gateway.storage.tables import blobs, deliveries, submission_materials, submissions
+from gateway.submissions import queue
 from gateway.submissions.cases import CaseView
 from gateway.submissions.withdrawals import Return
 from tests.support.cases import REGION
@@ -230,8 +231,9 @@ async def test_a_part_whose_office_asks_for_a_supplement_makes_it_the_applicants
     await desk.handed_over(second)
     await desk.says(second, "SUPPLEMENT_NOTICE", materials=[{"code": "ID"}])
     assert (await show(desk, case)).holder == "applicant"
-    with pytest.raises(Conflict):  # the whole has no office that could be told
+    with pytest.raises(Conflict) as refused:
         await desk.add(case, "S1", "ID")
+    assert refused.value.stable_code == "submission.in_parts"
     assert (await desk.add(second, "S1", "ID")).complete
 
 
@@ -253,13 +255,18 @@ async def test_a_part_waits_for_those_before_it_and_goes_when_they_are_done(in_t
     due = select(deliveries.c.due).where(deliveries.c.submission_id == second)
     assert await in_turn.store.read(lambda tx: tx.execute(due).scalar_one()) is None
     assert (await show(in_turn, case)).parts[1].waiting
+    assert await in_turn.delivery(second) == "waiting"
+    in_turn.clock.advance(90 * 86_400)
     await in_turn.handed_over(first)
     assert await in_turn.state(case) == "RECEIVED"
+    assert OTHER not in await in_turn.store.read(lambda tx: queue.figures(tx, in_turn.clock()))
     await in_turn.says(first, "COMPLETED")
     assert await in_turn.store.read(lambda tx: tx.execute(due).scalar_one()) == in_turn.clock()
     since = select(deliveries.c.tried_since).where(deliveries.c.submission_id == second)
     assert await in_turn.store.read(lambda tx: tx.execute(since).scalar_one()) == in_turn.clock(), "it is not late"
     assert in_turn.begun == [second]
+    counts, age = (await in_turn.store.read(lambda tx: queue.figures(tx, in_turn.clock())))[OTHER]
+    assert (counts, age) == ({"pending": 1}, 0.0), "the months before are no reason to give it up"
     assert await in_turn.state(case) == "COLLECTED"
     await in_turn.handed_over(second)
     await in_turn.says(second, "COMPLETED")
