@@ -23,7 +23,7 @@ from gateway.domain.submission import State
 from gateway.errors import Conflict, FieldProblem, InvalidRequest, NotFound
 from gateway.evidence import Exchange, record
 from gateway.storage.store import insert_into
-from gateway.storage.tables import OUTSTANDING, deliveries, delivery_pauses, submissions
+from gateway.storage.tables import OUTSTANDING, deliveries, delivery_pauses, region_numbers, submissions
 from gateway.submissions import queue
 from gateway.submissions.carriers import message_arrived
 from gateway.submissions.conflicts import LONGEST_NUMBER
@@ -84,10 +84,14 @@ class DeadLetters:
         self._events.ours(tx, dead["submission_id"], State.FORWARDED, order.now, detail)
 
     def give_back(self, tx: Connection, name: str, order: Order) -> None:
-        """Deliver no more: the case is returned to who filed it, or the message is dropped. Raises NotFound."""
+        """Deliver no more: the case is returned to who filed it, or the message is dropped.
+
+        Raises NotFound; Conflict for a case of which its region has told: it has the case, and ends it itself.
+        """
         dead = find(tx, name)
         detail = {"code": dead["last_code"], "reason": order.reason, "by": "operator"}
         if dead["kind"] == queue.SUBMISSION:
+            _check_unheard(tx, dead)
             self._events.ours(tx, dead["submission_id"], State.RETURNED, order.now, detail)
             queue.cancel_waiting(tx, dead["submission_id"], order.now)
         else:
@@ -110,6 +114,7 @@ class DeadLetters:
         query = select(submissions.c.body, submissions.c.origin_code).where(submissions.c.id == submission_id)
         sealed, origin = tx.execute(query).one()
         _check_movable(dead, case, origin, office)
+        _check_unheard(tx, dead)
         body = {**open_body(self._sealer, submission_id, sealed), "handling": {"region": office.code}}
         moved = {
             "handling_region": office.region,
@@ -179,6 +184,16 @@ def _check_movable(dead: Mapping[str, Any], case: Mapping[str, Any], origin: str
     if {place_of(code).zone for code in (origin, case["handling_code"])} != {place_of(office.code).zone}:
         text = "That office lies in another legal territory: the applicant must consent anew, in a new application."
         raise Conflict(text, code="delivery.other_territory")
+
+
+def _check_unheard(tx: Connection, dead: Mapping[str, Any]) -> None:
+    """Refuse to take a case back from a region that has told of it under a number of its own."""
+    c = region_numbers.c
+    theirs = select(c.number).where(c.submission_id == dead["submission_id"], c.region == dead["region"])
+    number = tx.execute(theirs).scalar_one_or_none()
+    if number is not None:
+        text = f"The region has the case, as {number}: it has told of it. Settle it; the region ends it itself."
+        raise Conflict(text, code="delivery.may_be_there")
 
 
 def _end(tx: Connection, dead: Mapping[str, Any], state: str, now: datetime) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select, update
 
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
@@ -22,7 +22,7 @@ from gateway.edge import Edge, Long
 from gateway.errors import Conflict, GatewayError
 from gateway.evidence import Exchange, record
 from gateway.evidence.record import who_is
-from gateway.storage.tables import deliveries, submissions
+from gateway.storage.tables import deliveries, region_numbers, submissions
 from gateway.submissions import queue
 from gateway.submissions.application import utc_text
 from gateway.submissions.events import EventLog
@@ -233,7 +233,9 @@ def is_still_here(delivery: Mapping[str, Any]) -> bool:
 def _never_left() -> ColumnElement[bool]:
     c = deliveries.c
     waiting = and_(c.state.in_(("pending", queue.WAITING)), c.sent_at.is_(None))
-    given_up = and_(c.state == "dead", or_(c.sent_at.is_(None), c.last_code.in_(queue.NOT_THERE)))
+    n = region_numbers.c
+    told_of = exists().where(n.submission_id == c.submission_id, n.region == c.region)  # whatever it has answered to us
+    given_up = and_(c.state == "dead", or_(c.sent_at.is_(None), c.last_code.in_(queue.NOT_THERE)), ~told_of)
     return or_(waiting, given_up)
 
 

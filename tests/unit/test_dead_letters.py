@@ -132,6 +132,21 @@ async def test_a_case_that_may_be_there_is_not_sent_to_another_office(desk: Desk
     assert (await desk.row()).region == REGION
 
 
+async def test_a_case_of_which_its_region_has_told_is_neither_given_back_nor_sent_elsewhere(desk: Desk) -> None:
+    """Its answer may have been that it takes none twice, and we read that it takes none: two would decide."""
+    await desk.open("region.refused", sent_at=desk.clock())
+    heard = said(desk.case, "e1", "ACCEPTED", desk.clock())
+    await desk.store.write(lambda tx: EventLog(desk.sealer).from_region(tx, REGION, heard, desk.clock()))
+    for order in (
+        lambda tx: desk.letters.reassign(tx, desk.case, ELSEWHERE, desk.order()),
+        lambda tx: desk.letters.give_back(tx, desk.case, desk.order()),
+    ):
+        with pytest.raises(Conflict) as refused:
+            await desk.store.write(order)
+        assert refused.value.stable_code == "delivery.may_be_there"
+    assert await desk.store.read(lambda tx: state_of(tx, desk.case)) is State.ACCEPTED
+
+
 async def test_a_case_does_not_cross_a_border_by_an_operators_word(desk: Desk) -> None:
     """The applicant has consented to one recipient, not to another."""
     await desk.open()

@@ -16,7 +16,7 @@ from gateway.domain.caller import Acting
 from gateway.domain.identity import Assurance
 from gateway.errors import Conflict, InvalidRequest, NotFound, NotOffered, NotPermitted
 from gateway.storage import Store
-from gateway.storage.tables import deliveries, evidence, submission_events
+from gateway.storage.tables import deliveries, evidence, region_numbers, submission_events
 from gateway.submissions import queue
 from gateway.submissions.withdrawals import Ended, Return, stop_before_it_leaves
 from tests.support.cases import LEASE, REGION, add_delivery, number
@@ -112,6 +112,15 @@ async def test_a_case_that_its_region_refused_is_ended_here_and_one_in_doubt_is_
     assert (await withdraw(desk, refused)).state == "WITHDRAWN"
     assert (await withdraw(desk, doubtful)).asked
     assert await desk.delivery(doubtful) == "dead"
+
+
+async def test_a_case_of_which_its_region_has_told_is_not_ended_here_whatever_it_answered(desk: Desk) -> None:
+    case = (await desk.file()).submission_id
+    row = {"state": "dead", "due": None, "sent_at": desk.clock(), "last_code": "region.refused"}
+    await desk.store.write(lambda tx: tx.execute(deliveries.update().values(row)).rowcount)
+    known = {"submission_id": case, "region": REGION, "number": "N-1"}
+    await desk.store.write(lambda tx: tx.execute(region_numbers.insert().values(known)).rowcount)
+    assert (await withdraw(desk, case)).asked
 
 
 async def test_a_case_of_somebody_else_does_not_exist(desk: Desk) -> None:
