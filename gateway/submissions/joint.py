@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, insert, select, update
 
 from gateway.domain.caller import Caller
 from gateway.domain.identity import Assurance
@@ -20,7 +20,7 @@ from gateway.domain.item import Item
 from gateway.domain.joint import MODE, PartStanding, released, state_of, waits_for
 from gateway.domain.submission import ENDS, State
 from gateway.errors import Conflict, FieldProblem, InvalidRequest
-from gateway.storage.tables import deliveries, submissions
+from gateway.storage.tables import consents, deliveries, submissions
 from gateway.submissions import queue
 from gateway.submissions.application import Application, PartWanted
 from gateway.submissions.events import EventLog
@@ -207,12 +207,17 @@ class Parts:
             if part["state"] in ENDS or not is_waiting(part):
                 continue
             go = released(item, states, part["part_code"])
-            if go:
+            if go is False:
+                self._give_back(tx, part["id"], "a part that must be done before it was not done", now)
+            elif go and _consent_is_over(tx, part["id"], now):
+                self._give_back(tx, part["id"], "the consent to the transfer across the border is over", now)
+            elif go:
                 self._release(tx, part["id"], now)
-            elif go is False and stop_before_it_leaves(tx, part["id"], now):
-                reason = "a part that must be done before it was not done"
-                self.events.ours(tx, part["id"], State.RETURNED, now, {"reason": reason, "by": MODE})
-                queue.cancel_waiting(tx, part["id"], now)
+
+    def _give_back(self, tx: Connection, part_id: str, reason: str, now: datetime) -> None:
+        if stop_before_it_leaves(tx, part_id, now):
+            self.events.ours(tx, part_id, State.RETURNED, now, {"reason": reason, "by": MODE})
+            queue.cancel_waiting(tx, part_id, now)
 
     def _release(self, tx: Connection, part_id: str, now: datetime) -> None:
         """Queue the delivery as if it had been handed in now: its age is no reason to give it up, or to be alarmed."""
@@ -224,3 +229,11 @@ class Parts:
         tx.execute(update(submissions).where(submissions.c.id == part_id).values(released_at=now))
         self.events.note(tx, part_id, RELEASED, now, {})
         self.begin(tx, part_id, now)
+
+
+def _consent_is_over(tx: Connection, part_id: str, now: datetime) -> bool:
+    """Say whether a part rested on a consent that holds no more: it may have waited for months (domain rule P3)."""
+    c = consents.c
+    rows = tx.execute(select(c.expires_at, c.revoked_at).where(c.case_no == part_id)).all()
+    over = [row.expires_at <= now or (row.revoked_at is not None and row.revoked_at <= now) for row in rows]
+    return bool(over) and all(over)

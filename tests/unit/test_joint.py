@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from gateway.domain.joint import DONE, PartStanding, released, state_of, waits_f
 from gateway.domain.submission import ENDS, State
 from gateway.errors import Conflict, InvalidRequest
 from gateway.storage import Store
-from gateway.storage.tables import blobs, deliveries, submission_materials, submissions
+from gateway.storage.tables import blobs, consents, deliveries, submission_materials, submissions
 from gateway.submissions import queue
 from gateway.submissions.cases import CaseView
 from gateway.submissions.withdrawals import Return
@@ -280,6 +281,24 @@ async def test_a_part_that_waits_in_vain_is_given_back(in_turn: Desk) -> None:
     await in_turn.says(first, "NOT_ACCEPTED")
     assert (await in_turn.state(second), await in_turn.delivery(second)) == ("RETURNED", "cancelled")
     assert await in_turn.state(case) == "NOT_ACCEPTED"
+
+
+async def test_a_part_whose_consent_is_over_by_its_turn_is_given_back(in_turn: Desk) -> None:
+    """It was in force when the application was filed; by now nothing carries the transfer (rule P3)."""
+    case = (await in_turn.file(parts=ONE_AFTER_ANOTHER)).submission_id
+    first, second = await parts(in_turn, case)
+    row = {
+        "id": "CNS1", "case_no": second, "subject_ref": "0", "recipient": OTHER, "purpose": "办理", "fields": [],
+        "basis": "b", "legal_basis": "l", "recorded_by": "agency", "evidence": "1", "given_at": in_turn.clock(),
+        "expires_at": in_turn.clock() + timedelta(days=30),
+    }  # fmt: skip
+    await in_turn.store.write(lambda tx: tx.execute(consents.insert().values(row)).rowcount)
+    in_turn.clock.advance(31 * 86_400)
+    await in_turn.handed_over(first)
+    await in_turn.says(first, "COMPLETED")
+    assert (await in_turn.state(second), await in_turn.delivery(second)) == ("RETURNED", "cancelled")
+    told = (await show(in_turn, second)).timeline[-1].detail
+    assert "consent" in told["reason"]
 
 
 # --- ending it -----------------------------------------------------------------------------------------------------
