@@ -181,6 +181,10 @@ class Metrics:
             "pearl_ratings_total", "Ratings of cases by who was rated and the score.", ["region", "role", "score"],
             registry=registry,
         )  # fmt: skip
+        self._corrections = Gauge(
+            "pearl_rating_corrections", "Bad ratings that wait to be put right (open, overdue).",
+            ["region", "role", "state"], registry=registry,
+        )  # fmt: skip
         self._errands = Gauge(
             "pearl_case_errands", "What is to be done after the end of cases, by state (open, dead).",
             ["kind", "state"], registry=registry,
@@ -303,6 +307,12 @@ class Metrics:
     def rating(self, region: str, role: str, score: int) -> None:
         """Count one rating (好差评); scores of 1 and 2 open a correction."""
         self._ratings.labels(region, role, str(score)).inc()
+
+    def rating_corrections(self, counts: Mapping[tuple[str, str, str], int]) -> None:
+        """Set how many bad ratings are `open` or `overdue`, by region, role and state; the others are none."""
+        self._corrections.clear()
+        for labels, count in counts.items():
+            self._corrections.labels(*labels).set(count)
 
     def case_errands(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Set how many errands are open or dead, by kind and state."""

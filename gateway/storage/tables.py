@@ -333,6 +333,9 @@ feed_cursors = Table(
 
 # --- after the decision -------------------------------------------------------------------------------------------
 
+OPEN_CORRECTION = text("correct_until IS NOT NULL AND corrected_at IS NULL")
+"""A bad rating that nobody has put right. In the very words of the index over them."""
+
 ratings = Table(
     "ratings",
     metadata,
@@ -345,7 +348,14 @@ ratings = Table(
     Column("message_id", String(40), ForeignKey("case_messages.id")),  # none where it stays with the collecting side
     Column("correct_until", Instant),  # the end of the last day to put right what was rated badly
     Column("rated_at", Instant, nullable=False),
-)
+    Column("region", String(32), nullable=False),  # that handled the case
+    Column("corrected", Sealed),  # what was done about it
+    Column("corrected_at", Instant),
+    Index(
+        "ix_ratings_open", "region", "role", "correct_until",
+        sqlite_where=OPEN_CORRECTION, postgresql_where=OPEN_CORRECTION,
+    ),
+)  # fmt: skip
 
 service_records = Table(
     "service_records",

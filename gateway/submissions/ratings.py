@@ -13,8 +13,8 @@ from datetime import date, datetime, time, timedelta
 from typing import Any, Literal
 
 import orjson
-from pydantic import Field
-from sqlalchemy import Connection, RowMapping, select
+from pydantic import AwareDatetime, Field
+from sqlalchemy import Connection, RowMapping, case, func, select, update
 
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.calendar import LOCAL, local_day
@@ -29,7 +29,7 @@ from gateway.evidence.record import who_is
 from gateway.ports import Clock
 from gateway.regions import Region
 from gateway.storage import Store
-from gateway.storage.tables import deliveries, ratings
+from gateway.storage.tables import OPEN_CORRECTION, deliveries, ratings
 from gateway.submissions.application import utc_text
 from gateway.submissions.events import EventLog
 from gateway.submissions.materials import owner_of
@@ -37,8 +37,8 @@ from gateway.submissions.messages import Message, enqueue
 from gateway.submissions.owned import number_there, owned, said_digest
 from gateway.telemetry import Metrics
 
-GIVEN, BAD = "rating.given", "rating.bad"
-"""Facts: a case was rated; so badly that it must be put right."""
+GIVEN, BAD, CORRECTED = "rating.given", "rating.bad", "rating.corrected"
+"""Facts: a case was rated; so badly that it must be put right; that was done, and the rater was answered."""
 KEPT = "kept_by_collecting_side"
 """The remark with a rating of the authority whose region takes no ratings over its wire."""
 HANDLING = "handling"
@@ -56,6 +56,15 @@ class RatingGiven(Edge):
     channel: Literal["pc", "mobile", "qr", "hall", "sms", "kiosk", "hotline"]
     by_default: bool = False
     """Nobody said anything, and the term for it has passed."""
+
+
+class Correction(Edge):
+    """What was done about a bad rating (`POST /v1/submissions/{id}/ratings/{role}/correction`)."""
+
+    at: AwareDatetime
+    """When the rater was answered."""
+    words: Long
+    """What was put right, and what the rater was told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,8 @@ class RatingView:
     delivery: str | None
     correct_by: date | None
     remark: str | None
+    corrected_at: datetime | None
+    correction: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +132,34 @@ class Ratings:
             self._nudge(region)
         return rated
 
+    async def correct(self, caller: Caller, submission_id: str, role: str, correction: Correction) -> Rated:
+        """Take what was done about a bad rating. Raises NotFound, Conflict, InvalidRequest."""
+        now = self._clock()
+        return await self._store.write(lambda tx: self._correct(tx, caller, submission_id, role, correction, now))
+
+    def _correct(
+        self, tx: Connection, caller: Caller, submission_id: str, role: str, correction: Correction, now: datetime
+    ) -> Rated:
+        owned(tx, self._sealer, caller, submission_id)
+        view = next((v for v in ratings_shown(tx, self._sealer, submission_id) if v.role == role), None)
+        if view is None or view.correct_by is None:
+            raise Conflict("There is no bad rating of this role to put right.", code="rating.not_bad")
+        if view.corrected_at is not None:
+            if (view.corrected_at, view.correction) != (correction.at, correction.words):
+                raise Conflict("What was done about this rating is on record already.", code="rating.corrected")
+            return Rated(view, replayed=True)
+        if not view.rated_at <= correction.at <= now:
+            reason = "must lie between the rating and now"
+            raise InvalidRequest("The time cannot be.", problems=[FieldProblem("at", reason, "time")])
+        sealed = self._sealer.seal(correction.words.encode(), _context(submission_id, role, "corrected"))
+        c = ratings.c
+        mine = (c.submission_id == submission_id, c.role == role)
+        tx.execute(update(ratings).where(*mine).values(corrected=sealed, corrected_at=correction.at))
+        late = local_day(correction.at) > view.correct_by
+        self._events.note(tx, submission_id, CORRECTED, now, {"role": role, "late": late})
+        record(tx, _corrected(caller, submission_id, role, correction, now), now=now)
+        return Rated(self._view(tx, submission_id, role), replayed=False)
+
     def _rate(
         self, tx: Connection, caller: Caller, submission_id: str, given: RatingGiven, now: datetime
     ) -> tuple[str, Rated]:
@@ -143,6 +182,7 @@ class Ratings:
             "message_id": message,
             "correct_until": until,
             "rated_at": now,
+            "region": region,
         }
         tx.execute(ratings.insert().values(row))
         view = self._view(tx, submission_id, given.role)
@@ -228,6 +268,7 @@ def ratings_shown(tx: Connection, sealer: Sealer, submission_id: str) -> list[Ra
 def _shown(row: RowMapping, sealer: Sealer) -> RatingView:
     body = orjson.loads(sealer.open(row["body"], _context(row["submission_id"], row["role"])))
     until = row["correct_until"]
+    corrected = _context(row["submission_id"], row["role"], "corrected")
     return RatingView(
         reference=row["client_reference"],
         role=row["role"],
@@ -236,6 +277,8 @@ def _shown(row: RowMapping, sealer: Sealer) -> RatingView:
         delivery=row["delivery"],
         correct_by=None if until is None else local_day(until - timedelta(microseconds=1)),
         remark=KEPT if row["role"] == HANDLING and row["message_id"] is None else None,
+        corrected_at=row["corrected_at"],
+        correction=None if row["corrected"] is None else sealer.open(row["corrected"], corrected).decode(),
         **body,
     )
 
@@ -249,8 +292,16 @@ def _body(given: RatingGiven) -> dict[str, Any]:
     }
 
 
-def _context(submission_id: str, role: str) -> str:
-    return f"ratings.body:{submission_id}:{role}"
+def _context(submission_id: str, role: str, column: str = "body") -> str:
+    return f"ratings.{column}:{submission_id}:{role}"
+
+
+def figures(tx: Connection, now: datetime) -> dict[tuple[str, str, str], int]:
+    """Return how many bad ratings wait to be put right, by region, role and `open` or `overdue`."""
+    c = ratings.c
+    state = case((c.correct_until <= now, "overdue"), else_="open")
+    query = select(c.region, c.role, state, func.count()).where(OPEN_CORRECTION).group_by(c.region, c.role, state)
+    return {(region, role, word): count for region, role, word, count in tx.execute(query)}
 
 
 def _check_indicators(given: RatingGiven) -> None:
@@ -284,4 +335,17 @@ def _exchange(caller: Caller, submission_id: str, region: str, given: RatingGive
         purpose="rating of a finished case",
         received_at=now,
         parts={"rating": orjson.dumps(given.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)},
+    )
+
+
+def _corrected(caller: Caller, submission_id: str, role: str, correction: Correction, now: datetime) -> Exchange:
+    return Exchange(
+        action="rating.correct",
+        outcome="done",
+        reason="recorded",
+        who=who_is(caller),
+        what={"case": submission_id, "role": role},
+        purpose="correction after a bad rating",
+        received_at=now,
+        parts={"correction": orjson.dumps(correction.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)},
     )

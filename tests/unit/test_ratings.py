@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 import pytest_asyncio
@@ -20,7 +20,7 @@ from gateway.storage.tables import case_messages, deliveries, evidence, ratings
 from gateway.submissions.cases import Cases
 from gateway.submissions.complaints import Complaint
 from gateway.submissions.parcels import open_message
-from gateway.submissions.ratings import KEPT
+from gateway.submissions.ratings import KEPT, Correction, figures
 from tests.support.afterwards import AGENCY, STRANGER, Finished, Messages, rating, region_that
 from tests.support.clock import ManualClock
 
@@ -178,3 +178,39 @@ async def test_who_acts_for_a_person_has_only_the_cases_of_that_person(done: Fin
     with pytest.raises(NotFound):
         await done.ratings.rate(acting_for("44010619900101900X"), done.case, rating())
     await done.ratings.rate(acting_for("11010519491231002X"), done.case, rating())
+
+
+async def test_a_bad_rating_stays_open_until_somebody_says_what_was_done(done: Finished) -> None:
+    """Once; a good rating has nothing to put right; and who is late is told so."""
+    await done.ratings.rate(AGENCY, done.case, rating(score=1))
+    await done.ratings.rate(AGENCY, done.case, rating(role="collecting"))
+    assert await waiting(done) == {("foshan", "handling", "open"): 1}
+    done.clock.advance(30 * 86400)
+    assert await waiting(done) == {("foshan", "handling", "overdue"): 1}
+    correction = Correction(at=done.clock(), words=WORDS)
+    corrected = await done.ratings.correct(AGENCY, done.case, "handling", correction)
+    again = await done.ratings.correct(AGENCY, done.case, "handling", correction)
+    assert (corrected.rating.correction, again.replayed, await waiting(done)) == (WORDS, True, {})
+    [(_, told)] = await done.facts(["rating.corrected"])
+    assert told == {"role": "handling", "late": True}
+    for role, code in (
+        ("collecting", "rating.not_bad"),
+        ("nobody", "rating.not_bad"),
+        ("handling", "rating.corrected"),
+    ):
+        with pytest.raises(Conflict) as refused:
+            await done.ratings.correct(AGENCY, done.case, role, Correction(at=done.clock(), words="something else"))
+        assert refused.value.stable_code == code
+
+
+async def test_nothing_was_put_right_before_the_rating_or_after_now(done: Finished) -> None:
+    await done.ratings.rate(AGENCY, done.case, rating(score=1))
+    for apart in (-1, 1):
+        with pytest.raises(InvalidRequest):
+            await done.ratings.correct(
+                AGENCY, done.case, "handling", Correction(at=done.clock() + timedelta(seconds=apart), words="x")
+            )
+
+
+async def waiting(done: Finished) -> dict[tuple[str, str, str], int]:
+    return await done.store.read(lambda tx: figures(tx, done.clock()))

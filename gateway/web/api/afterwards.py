@@ -14,7 +14,7 @@ from gateway.domain.caller import Caller
 from gateway.submissions.archive import Archive
 from gateway.submissions.complaints import Complaint, Complaints
 from gateway.submissions.papers import Noted, PaperReceived, Papers, PaperSent
-from gateway.submissions.ratings import RatingGiven, Ratings
+from gateway.submissions.ratings import Correction, RatingGiven, Ratings
 from gateway.submissions.results import ResultDesk
 from gateway.submissions.service import Service, ServiceRecords
 from gateway.web.api.answers import document_answer, json_answer, streamed
@@ -42,6 +42,7 @@ def routes(services: Afterwards, guarded: Guard) -> list[web.RouteDef]:
     api = _Afterwards(services)
     return [
         web.post("/v1/submissions/{id}/ratings", guarded("submissions", api.rate)),
+        web.post("/v1/submissions/{id}/ratings/{role}/correction", guarded("submissions", api.correct)),
         web.post("/v1/submissions/{id}/complaints", guarded("submissions", api.complain)),
         web.post("/v1/submissions/{id}/service", guarded("submissions", api.serve)),
         web.get("/v1/submissions/{id}/archive", guarded("submissions", api.archive), allow_head=False),
@@ -61,6 +62,12 @@ class _Afterwards:
         given = await read_body(request, RatingGiven)
         rated = await self._services.ratings.rate(caller, request.match_info["id"], given)
         return json_answer({**asdict(rated.rating), "replayed": rated.replayed}, status=200 if rated.replayed else 201)
+
+    async def correct(self, request: web.Request, caller: Caller) -> web.Response:
+        """POST …/ratings/{role}/correction: 200 with the rating."""
+        correction, known = await read_body(request, Correction), request.match_info
+        rated = await self._services.ratings.correct(caller, known["id"], known["role"], correction)
+        return json_answer({**asdict(rated.rating), "replayed": rated.replayed})
 
     async def complain(self, request: web.Request, caller: Caller) -> web.Response:
         """POST …/complaints: 202, for it is on its way; 200 when it was here before."""

@@ -240,10 +240,22 @@ def upgrade() -> None:
         sa.Column("message_id", sa.String(length=40), nullable=True),
         sa.Column("correct_until", sa.BigInteger(), nullable=True),
         sa.Column("rated_at", sa.BigInteger(), nullable=False),
+        sa.Column("region", sa.String(length=32), nullable=False),
+        sa.Column("corrected", sa.LargeBinary(), nullable=True),
+        sa.Column("corrected_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["message_id"], ["case_messages.id"], name=op.f("fk_ratings_message_id")),
         sa.ForeignKeyConstraint(["submission_id"], ["submissions.id"], name=op.f("fk_ratings_submission_id")),
         sa.PrimaryKeyConstraint("submission_id", "role", name=op.f("pk_ratings")),
     )
+    with op.batch_alter_table("ratings", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_ratings_open",
+            ["region", "role", "correct_until"],
+            unique=False,
+            sqlite_where=sa.text("correct_until IS NOT NULL AND corrected_at IS NULL"),
+            postgresql_where=sa.text("correct_until IS NOT NULL AND corrected_at IS NULL"),
+        )
+
     with op.batch_alter_table("blobs", schema=None) as batch_op:
         batch_op.add_column(sa.Column("state", sa.String(length=16), server_default="stored", nullable=False))
         batch_op.add_column(sa.Column("case_id", sa.String(length=29), nullable=True))
@@ -451,6 +463,13 @@ def downgrade() -> None:
         batch_op.drop_column("length")
         batch_op.drop_column("case_id")
         batch_op.drop_column("state")
+
+    with op.batch_alter_table("ratings", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_ratings_open",
+            sqlite_where=sa.text("correct_until IS NOT NULL AND corrected_at IS NULL"),
+            postgresql_where=sa.text("correct_until IS NOT NULL AND corrected_at IS NULL"),
+        )
 
     op.drop_table("ratings")
     op.drop_table("service_records")
