@@ -275,6 +275,7 @@ async def build_app(
             authenticate=authenticate, items=data.items, block_of=blocks.of, types=data.types, grants=data.grants,
             intake=intake, cases=cases, materials=materials, uploads=uploads, certificates=certificates,
             codes=codes, mandates=MandateDesk(mandates, data.items, data.grants, clock), stream=stream,
+            enabled=clients.find,
             store=store, clock=clock, afterwards=afterwards,
             followups=FollowupServices(supplements, withdrawals),
         )  # fmt: skip

@@ -24,6 +24,7 @@ from gateway.storage import Store
 from gateway.storage.tables import case_messages, deliveries, region_numbers, submission_events, submissions
 from gateway.submissions import queue
 from gateway.submissions.materials import owner_of
+from gateway.submissions.owned import is_theirs
 from gateway.submissions.papers import PaperView, papers_shown
 from gateway.submissions.parcels import open_body
 from gateway.submissions.parts import is_waiting, parts_of
@@ -171,6 +172,8 @@ class Cases:
         if row is None:
             raise NotFound("There is no such submission of yours.", code="submission.not_found")
         body = open_body(self._sealer, row["id"], row["body"])
+        if caller.acting is not None and not is_theirs(caller.acting, body):
+            raise NotFound("There is no such submission of yours.", code="submission.not_found")
         applicant = body["applicant"]
         story, _ = tell(tx, {str(name): value for name, value in row.items()}, self._sealer)
         clocks = clocks_shown(tx, row["id"], row["handling_code"])

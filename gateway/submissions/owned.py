@@ -41,11 +41,12 @@ def require_owner(tx: Connection, sealer: Sealer, caller: Caller, submission_id:
     row = tx.execute(select(c.client_id, c.body).where(c.id == submission_id)).one_or_none()
     if row is None or row.client_id != owner_of(caller):
         raise _not_there()
-    if caller.acting is not None and not _is_theirs(caller.acting, open_body(sealer, submission_id, row.body)):
+    if caller.acting is not None and not is_theirs(caller.acting, open_body(sealer, submission_id, row.body)):
         raise _not_there()
 
 
-def _is_theirs(acting: Acting, body: Mapping[str, Any]) -> bool:
+def is_theirs(acting: Acting, body: Mapping[str, Any]) -> bool:
+    """Say whether a canonical submission is of the person for whom a caller acts."""
     documents = [body[party]["document"] for party in ("applicant", "agent") if party in body]
     return any(acting.is_for(document["type"], document["number"]) for document in documents)
 

@@ -152,6 +152,8 @@ async def test_a_system_that_acts_for_another_person_withdraws_nothing(desk: Des
     with pytest.raises(InvalidRequest) as refused:
         await desk.withdrawals.withdraw(caller, case, withdrawal())
     assert [problem.code for problem in refused.value.problems] == ["another_person"]
+    with pytest.raises(NotFound):  # nor does it see the case
+        await desk.cases.show(caller, case)
 
 
 async def test_a_grant_that_was_taken_away_covers_no_withdrawal(

@@ -6,14 +6,14 @@ Server-sent events: WHATWG HTML §9.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 from aiohttp import web
 
 from gateway.domain.caller import Caller
-from gateway.errors import FieldProblem, GatewayError, InvalidRequest
+from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotPermitted
 from gateway.submissions.materials import owner_of
 from gateway.submissions.stream import MOST, Stream
 
@@ -26,12 +26,17 @@ BEAT = 15.0
 """Seconds of silence after which a comment is sent, so that nobody between takes the connection for dead."""
 
 
-def handler(stream: Stream, now: Callable[[], float]) -> Callable[[web.Request, Caller], Any]:
+Enabled = Callable[[str], Awaitable[object]]
+"""Finds a client that may still ask; a false value for one that was disabled."""
+
+
+def handler(stream: Stream, now: Callable[[], float], enabled: Enabled) -> Callable[[web.Request, Caller], Any]:
     """Return the handler. `now` is a steady clock in seconds."""
 
     async def events(request: web.Request, caller: Caller) -> web.StreamResponse:
+        require_itself(caller)
         if "text/event-stream" in request.headers.get("Accept", ""):
-            return await _as_they_come(request, caller, stream, now)
+            return await _as_they_come(request, caller, stream, now, enabled)
         page = await stream.await_page(
             owner_of(caller), request.query.get("after", ""), _number(request, "limit", MOST, MOST),
             _number(request, "wait", 0, int(LONGEST_WAIT)),
@@ -42,8 +47,15 @@ def handler(stream: Stream, now: Callable[[], float]) -> Callable[[web.Request, 
     return events
 
 
+def require_itself(caller: Caller) -> None:
+    """Refuse a token that acts for a person: what concerns all cases is for the system itself. Raises NotPermitted."""
+    if caller.acting is not None:
+        text = "This token acts for a person and has the cases of that person alone; ask with one of the system itself."
+        raise NotPermitted(text, code="auth.acts_for_a_person")
+
+
 async def _as_they_come(
-    request: web.Request, caller: Caller, stream: Stream, now: Callable[[], float]
+    request: web.Request, caller: Caller, stream: Stream, now: Callable[[], float], enabled: Enabled
 ) -> web.StreamResponse:
     cursor = request.headers.get("Last-Event-ID") or request.query.get("after", "")
     page = await stream.page(
@@ -59,6 +71,8 @@ async def _as_they_come(
             return answer
         try:
             page = await stream.await_page(owner_of(caller), page.next, MOST, min(BEAT, left))
+            if not await enabled(caller.client_id):
+                return answer
         except GatewayError:  # the store is away: whoever reads on comes back with the last id, and is told then
             return answer
 

@@ -73,6 +73,7 @@ class ApiServices:
     codes: CodeRouter
     mandates: MandateDesk
     stream: Stream
+    enabled: events.Enabled
     afterwards: afterwards.Afterwards
     store: Store
     clock: Clock
@@ -82,6 +83,7 @@ class ApiServices:
 def routes(services: ApiServices) -> list[web.RouteDef]:
     """Return the routes of /v1."""
     api = _Api(services)
+    stream = events.handler(services.stream, time.monotonic, services.enabled)
     list_webhooks, replay_webhook = webhooks.handlers(services.store, services.clock)
     return [
         web.get("/v1/items", api.guarded("submissions", api.items)),
@@ -92,7 +94,7 @@ def routes(services: ApiServices) -> list[web.RouteDef]:
         web.get("/v1/submissions/{id}", api.guarded("submissions", api.submission)),
         web.get("/v1/webhooks", api.guarded("submissions", list_webhooks)),
         web.post("/v1/webhooks/{id}/replay", api.guarded("submissions", replay_webhook)),
-        web.get("/v1/events", api.guarded("submissions", events.handler(services.stream, time.monotonic))),
+        web.get("/v1/events", api.guarded("submissions", stream)),
         web.get("/v1/certificate-types", api.guarded("certificates", api.certificate_types)),
         web.post("/v1/certificates/lookup", api.guarded("certificates", api.look_up)),
         web.post("/v1/codes/resolve", api.guarded("codes", api.resolve_code)),

@@ -16,6 +16,7 @@ from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.submissions import webhooks as kept
 from gateway.submissions.materials import owner_of
+from gateway.web.api.events import require_itself
 
 
 class Replay(Edge):
@@ -28,12 +29,14 @@ def handlers(store: Store, clock: Clock) -> tuple[Callable[..., Any], Callable[.
     """Return the handlers that list and replay."""
 
     async def listed(_request: web.Request, caller: Caller) -> web.Response:
+        require_itself(caller)
         rows = await store.read(partial(kept.listed, client_id=owner_of(caller)))
         return web.Response(
             body=orjson.dumps({"webhooks": [_shown(row) for row in rows]}), content_type="application/json"
         )
 
     async def replay(request: web.Request, caller: Caller) -> web.Response:
+        require_itself(caller)
         asked = parse_json(Replay, await request.read())
         owner, webhook = owner_of(caller), request.match_info["id"]
         who = {"client": caller.client_id}
