@@ -56,6 +56,7 @@ from gateway.opening import (
     prepare_store,
     registered_clients,
 )
+from gateway.patient_clock import PatientClock
 from gateway.ports import Clock
 from gateway.regions import Region, following, read_again
 from gateway.storage import Store
@@ -173,7 +174,8 @@ async def build_app(
         blobs = Blobs(open_blob_store(config.store.blobs, config.folder), sealer)
         materials = Materials(store, blobs, sealer, config.limits.case_bytes)
         uploads = Uploads(store=store, blobs=blobs, sealer=sealer, clock=clock, limits=_upload_limits(config))
-        disposal = Disposal(store=store, blobs=blobs, clock=clock, terms=_terms(config), metrics=metrics)
+        patient = PatientClock(clock, time.monotonic)
+        disposal = Disposal(store=store, blobs=blobs, clock=patient, terms=_terms(config), metrics=metrics)
         calendars = CalendarsInUse(config.path(config.files.calendar), data.calendars)
         systems = archive_systems(config)
         archive_due = ArchiveDue(systems, timedelta(seconds=config.archive.after_seconds))
@@ -329,7 +331,7 @@ async def build_app(
 
         feeds, janitor = (
             feed_readers(inbox, regions, stopping),
-            janitor_of(store, versions, identity.refusals, clock, stopping, disposal),
+            janitor_of(store, versions, identity.refusals, patient, stopping, disposal),
         )
         watches = {
             "clocks": partial(timekeeper.run, stopping),

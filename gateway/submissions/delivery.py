@@ -63,6 +63,8 @@ class DeliveryWorker:
         """The agency that was served last, by region: the turn of the others comes next."""
         self._stopping = asyncio.Event()
         self._under_way: set[asyncio.Task[None]] = set()
+        self._in_hand: set[str] = set()
+        """The deliveries that are being attempted here."""
         self.patience_seconds = timing.shutdown.total_seconds()
         """How long the attempts under way may take to finish once `stop` was called."""
 
@@ -119,6 +121,12 @@ class DeliveryWorker:
         return []
 
     def _start(self, claimed: Claim, region: Region, running: set[asyncio.Task[None]]) -> None:
+        if claimed.delivery_id in self._in_hand:
+            # Our clock has jumped ahead. The attempt under way has lost its lease by this claim, and ends; when the
+            # new lease does, the region is asked.
+            log.warning("lease lost to ourselves", submission_id=claimed.submission_id, attempt=claimed.attempt)
+            return
+        self._in_hand.add(claimed.delivery_id)
         task = asyncio.create_task(self._attempt(claimed, region))
         running.add(task)
         self._under_way.add(task)
@@ -126,6 +134,7 @@ class DeliveryWorker:
         def done(finished: asyncio.Task[None]) -> None:
             running.discard(finished)
             self._under_way.discard(finished)
+            self._in_hand.discard(claimed.delivery_id)
             self._wake[region.id].set()
 
         task.add_done_callback(done)
@@ -160,11 +169,15 @@ class DeliveryWorker:
             attempt.cancel()
 
     async def _renewed(self, claimed: Claim, ends: datetime) -> datetime:
-        """Renew the lease and return its new end; the old one while the store is away, now when it is lost."""
+        """Renew the lease and return its new end; the old one while the store is away, now when it is lost.
+
+        A clock that jumps back makes no lease shorter: another replica would take it for one that ran out long ago.
+        """
         now = self._clock()
+        until = max(ends, now + self._timing.lease)
         try:
-            kept = await self._store.write(partial(queue.renew, claimed=claimed, until=now + self._timing.lease))
+            kept = await self._store.write(partial(queue.renew, claimed=claimed, until=until))
         except Exception:  # whatever it is, there is time until the lease ends
             log.exception("lease not renewed", submission_id=claimed.submission_id)
             return ends
-        return now + self._timing.lease if kept else now
+        return until if kept else now

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -62,7 +62,8 @@ def enqueue(tx: Connection, sealer: Sealer, message: Message, now: datetime) -> 
     if written.replayed:
         return written
     _attach(tx, message, written.message_id)
-    tx.execute(deliveries.insert().values(_delivery(message, written.message_id, now)))
+    created_at = max(now, _after_the_last(tx, message.submission_id))
+    tx.execute(deliveries.insert().values(_delivery(message, written.message_id, created_at)))
     if _is_there(tx, message):
         queue.wake_next(tx, message.submission_id, now)
     return written
@@ -109,6 +110,13 @@ def said_before(tx: Connection, message: Message) -> str | None:
     return str(row.id)
 
 
+def _after_the_last(tx: Connection, submission_id: str) -> datetime:
+    """Return a time after the last delivery of the case: they go out in that order, also when a clock jumped back."""
+    last = select(func.max(deliveries.c.created_at)).where(deliveries.c.submission_id == submission_id)
+    found: datetime | None = tx.execute(last).scalar_one()
+    return datetime.min.replace(tzinfo=UTC) if found is None else found + timedelta(microseconds=1)
+
+
 def _attach(tx: Connection, message: Message, message_id: str) -> None:
     """Write which files come with the message, behind those that the case has."""
     c = submission_materials.c
@@ -125,7 +133,7 @@ def _attach(tx: Connection, message: Message, message_id: str) -> None:
         tx.execute(submission_materials.insert().values(row))
 
 
-def _delivery(message: Message, message_id: str, now: datetime) -> dict[str, Any]:
+def _delivery(message: Message, message_id: str, created_at: datetime) -> dict[str, Any]:
     return {
         "id": "DL" + secrets.token_hex(16),
         "submission_id": message.submission_id,
@@ -137,7 +145,7 @@ def _delivery(message: Message, message_id: str, now: datetime) -> dict[str, Any
         "due": None,  # until it is its turn
         "attempt": 0,
         "failures": 0,
-        "created_at": now,
+        "created_at": created_at,
     }
 
 

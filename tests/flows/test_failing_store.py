@@ -38,6 +38,7 @@ from tests.flows.flow_support import (
     prepare,
 )
 from tests.flows.test_bad_input import deliver, event, guangdong_message
+from tests.flows.test_operations import seen_by_monitoring
 from tests.support.databases import PostgresServer, postgres_server
 from tests.support.few_regions import THREE
 from tests.support.window import FOSHAN, PDF, browser, filled
@@ -305,6 +306,15 @@ async def test_readiness_remembers_a_refused_write_for_a_moment(town: Town) -> N
         assert b"pearl_store_up 0.0" in (await town.world.send("GET", "/metrics", url=town.world.admin_url)).body
     await eventually(partial(is_ready, town))
     assert b"pearl_store_up 1.0" in (await town.world.send("GET", "/metrics", url=town.world.admin_url)).body
+
+
+async def test_readiness_finds_out_by_itself_that_nothing_can_be_written(sqlite_url: str) -> None:
+    """A replica that was just started on a database that failed over has refused nobody yet."""
+    store = await open_store(sqlite_url)
+    await store.write(lambda tx: tx.exec_driver_sql("PRAGMA query_only=ON").close())
+    _, _, status, text = await seen_by_monitoring(store)
+    await store.close()
+    assert (status, text.splitlines()[0]) == (503, f"gateway: store: {READ_ONLY}")
 
 
 async def test_a_clerk_is_shown_a_page_that_says_so(tmp_path: Path) -> None:
