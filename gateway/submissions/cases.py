@@ -15,6 +15,7 @@ from sqlalchemy import Connection, RowMapping, select
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.caller import Caller
 from gateway.domain.clocks import ClockName
+from gateway.domain.identifiers import case_number_problem
 from gateway.domain.item import Item
 from gateway.domain.joint import MODE as JOINT
 from gateway.domain.sensitive import mask_name, mask_number
@@ -168,7 +169,8 @@ class Cases:
         query = select(submissions).where(
             submissions.c.id == submission_id, submissions.c.client_id == owner_of(caller)
         )
-        row = tx.execute(query).mappings().one_or_none()
+        is_number = case_number_problem(submission_id) is None  # PostgreSQL is asked for no text that it cannot hold
+        row = tx.execute(query).mappings().one_or_none() if is_number else None
         if row is None:
             raise NotFound("There is no such submission of yours.", code="submission.not_found")
         body = open_body(self._sealer, row["id"], row["body"])

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, select
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
+from gateway.domain.identifiers import case_number_problem
 from gateway.domain.item import Item
 from gateway.domain.mandate import Party, Use
 from gateway.edge import Edge, Short
@@ -95,7 +96,8 @@ class Followups:
         """Return a case of this caller. Raises NotFound, also for a case of somebody else."""
         c = submissions.c
         query = select(submissions).where(c.id == submission_id, c.client_id == owner_of(caller))
-        row = tx.execute(query).mappings().one_or_none()
+        is_number = case_number_problem(submission_id) is None  # PostgreSQL is asked for no text that it cannot hold
+        row = tx.execute(query).mappings().one_or_none() if is_number else None
         if row is None:
             raise NotFound("There is no such submission of yours.", code="submission.not_found")
         return Mine(dict(row), open_body(self.sealer, submission_id, row["body"]))

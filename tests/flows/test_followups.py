@@ -107,3 +107,39 @@ async def test_a_certificate_that_was_looked_up_stands_for_the_paper(world: Worl
     other = {**application, "reference": "another", "certificates": [named]}
     refused = await world.ask("POST", "/v1/submissions", other)
     assert (refused.status, refused.json()["problems"][0]["code"]) == (422, "not_proved")
+
+
+@pytest.mark.parametrize(
+    ("action", "body", "fields"),
+    [
+        ("supplements", {}, {"reference"}),
+        ("supplements", {"reference": "x" * 65, "materials": [{"code": "ID"}]}, {"reference", "materials.0.blob"}),
+        ("supplements", {"reference": "S", "form": {"start": 1}, "other": 1}, {"form.start", "other"}),
+        ("supplements", {"reference": "S", "complete": "maybe", "consents": [{}]}, None),
+        ("withdrawal", {"reference": "W", "reason": ""}, {"reason"}),
+        ("withdrawal", {"reference": "W", "reason": "a\u0000b"}, {"reason"}),
+        ("withdrawal", [], {"(body)"}),
+        ("return", {"reason": "x" * 501}, {"reason"}),
+        ("return", {"reason": None, "reference": "R"}, {"reason", "reference"}),
+    ],
+)
+async def test_a_body_that_is_not_right_is_refused_by_its_fields(
+    world: World, action: str, body: Any, fields: set[str] | None
+) -> None:
+    case = await world.file("foshan")
+    refusal = await world.refused(lambda: world.ask("POST", f"/v1/submissions/{case}/{action}", body))
+    assert (refusal.status, refusal.code) == (422, "request.invalid")
+    assert fields is None or refusal.fields == fields
+
+
+@pytest.mark.parametrize("action", ["supplements", "withdrawal", "return", "ratings", "complaints"])
+@pytest.mark.parametrize("name", ["KY44010044060020261123000001L", "%00", "..%2F..", "x" * 300])
+async def test_a_case_that_is_not_there_is_not_found_whatever_its_name(world: World, action: str, name: str) -> None:
+    bodies = {
+        "supplements": {"reference": "S", "form": {"start": "2026-01-01"}},
+        "withdrawal": {"reference": "W", "reason": "r"}, "return": {"reason": "r"},
+        "ratings": {"reference": "R", "role": "handling", "score": 5, "channel": "pc"},
+        "complaints": {"reference": "C", "text": "t"},
+    }  # fmt: skip
+    refusal = await world.refused(lambda: world.ask("POST", f"/v1/submissions/{name}/{action}", bodies[action]))
+    assert (refusal.status, refusal.code) == (404, "submission.not_found")
