@@ -15,14 +15,26 @@ from gateway.crypto.at_rest import Sealer
 from gateway.domain.caller import Caller
 from gateway.storage import Store
 from gateway.storage.tables import blobs
-from gateway.submissions import conflicts, dead_letters, errands, queue, stream, timekeeping, webhooks
+from gateway.submissions import (
+    archive,
+    conflicts,
+    dead_letters,
+    errands,
+    queue,
+    ratings,
+    stream,
+    timekeeping,
+    webhooks,
+)
 from gateway.submissions.cases import Cases
 from gateway.submissions.dead_letters import Order
 from gateway.submissions.disposal import Disposal, Terms
 from gateway.submissions.events import EventLog
 from gateway.submissions.messages import Message, enqueue
+from gateway.submissions.papers import papers_shown
 from gateway.submissions.parcels import seal_body
 from gateway.submissions.ratings import ratings_shown
+from gateway.submissions.service import service_shown
 from gateway.submissions.story import locked, seal_detail
 from gateway.submissions.stream import Stream
 from tests.support.cases import REGION, add_delivery, delivery, number, said
@@ -30,7 +42,7 @@ from tests.support.clock import ManualClock
 
 GROWING = (
     "submissions|submission_events|deliveries|case_messages|case_clocks|case_errands|event_conflicts|region_numbers|"
-    "submission_materials|ratings|service_records|result_documents|evidence|consents|blobs|blob_parts"
+    "submission_materials|ratings|paper_lists|archive_signatures|service_records|result_documents|evidence|consents|blobs|blob_parts"
 )
 """Tables that grow with every case."""
 READ_THROUGH = {
@@ -101,6 +113,11 @@ async def test_no_statement_of_a_case_reads_a_table_through(store: Store, sealer
         timekeeping.figures(tx)
         errands.claim(tx, kind="results", owner="w", now=now)
         errands.figures(tx)
+        errands.unfinished(tx, 5)
+        ratings.figures(tx, now)
+        papers_shown(tx, sealer, case)
+        service_shown(tx, sealer, case)
+        archive._evidence(tx, case)
         conflicts.waiting(tx, 5)
         conflicts.count_waiting(tx)
         queue.figures(tx, now)
