@@ -91,9 +91,11 @@ class WebhookWorker:
         self._clock = clock
         self._metrics = metrics
         self._owner = secrets.token_hex(8)
+        self._stopping = asyncio.Event()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Push until told to stop. One address that hangs does not hold up the others."""
+        self._stopping = stopping
         running: dict[str, asyncio.Task[None]] = {}
         while not stopping.is_set():
             for target in await self._claim():
@@ -122,7 +124,7 @@ class WebhookWorker:
         """Return the place of the last event that was taken, and why no more was ("ok" when all were in time)."""
         taken, ends = target.position, target.claimed_at + UNTIL
         for event in page.events:
-            if self._clock() >= ends:  # a slow address goes on in its next turn
+            if self._clock() >= ends or self._stopping.is_set():  # it goes on in its next turn, or elsewhere
                 break
             code = await self._post(target, event)
             self._metrics.webhook(code)

@@ -220,6 +220,13 @@ async def test_a_slow_address_keeps_its_order_because_a_turn_ends_before_the_lea
     assert desk.agency.numbers() == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
+async def test_a_process_that_ends_pushes_no_more_than_it_is_pushing(desk: Desk) -> None:
+    await desk.open()
+    desk.agency.slow = desk.worker._stopping.set
+    await desk.work()
+    assert (desk.agency.numbers(), (await desk.row())["position"]) == ([1], 1)
+
+
 async def test_nothing_is_pushed_for_a_client_that_was_disabled_until_it_is_enabled_again(desk: Desk) -> None:
     await desk.open()
     client = {"id": "agency", "registration": {}, "version": 1, "created_at": desk.clock(), "changed_at": desk.clock()}
