@@ -21,8 +21,9 @@ from gateway.app import followed_events, utc_now
 from gateway.cli.refusals import refusals_in_words
 from gateway.config import Config
 from gateway.data import load_data, read_config
-from gateway.domain.item import Office
+from gateway.domain.item import Item, Office
 from gateway.errors import FieldProblem, InvalidRequest, NotFound
+from gateway.items.blocks import refuse_blocked
 from gateway.opening import archive_systems, opened_store, own_keys
 from gateway.submissions import conflicts as kept
 from gateway.submissions import dead_letters, queue
@@ -117,12 +118,19 @@ def reassign(config: Path, case: str, region: str, reason: str) -> None:
     desk, items = _desk(read), load_data(read).items
 
     def unit(tx: Connection) -> None:
-        item = items.get(dead_letters.item_of(tx, case))
-        office = item.office(region) if item and region in read.regions else None
+        code, part = dead_letters.item_of(tx, case)
+        office = _office(items.get(code), part, region) if region in read.regions else None
+        refuse_blocked(tx, code, region)
         desk.reassign(tx, case, _known(office, region), order)
 
     _run(config, unit)
     click.echo(f"{case} goes to {region}.")
+
+
+def _office(item: Item | None, part: str, region: str) -> Office | None:
+    """Return the region's office that takes the item, or that part of it; None when none does."""
+    takes = item is not None and (not part or any(p.code == part and region in p.regions for p in item.parts))
+    return item.office(region) if item is not None and takes else None
 
 
 def _known(office: Office | None, region: str) -> Office:

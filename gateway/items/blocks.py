@@ -100,6 +100,13 @@ class ItemBlocks:
             await wait(stopping, FRESH_SECONDS)
 
 
+def refuse_blocked(tx: Connection, item: str, region: str) -> None:
+    """Refuse as `ItemBlocks.refuse_blocked` does, by what is on record now. Part of the caller's transaction."""
+    for row in snapshots.blocked(tx):
+        if (row.item_code, row.region) == (item, region):
+            raise refusal(_block(row))
+
+
 def refusal(block: Block) -> NotOffered:
     """Return the refusal that a block gives, with the reason and since when."""
     since = block.since.isoformat(timespec="seconds").replace("+00:00", "Z")

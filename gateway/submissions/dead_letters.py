@@ -150,12 +150,13 @@ def retry(tx: Connection, names: list[str], order: Order) -> list[str]:
     return [str(row["region"]) for row in dead]
 
 
-def item_of(tx: Connection, submission_id: str) -> str:
-    """Return the code of the item that a case is about. Raises NotFound."""
-    code = tx.execute(select(submissions.c.item_code).where(submissions.c.id == submission_id)).scalar()
-    if code is None:
+def item_of(tx: Connection, submission_id: str) -> tuple[str, str]:
+    """Return the code of the item that a case is about, and of the part of it ("" for all). Raises NotFound."""
+    c = submissions.c
+    row = tx.execute(select(c.item_code, c.part_code).where(c.id == submission_id)).one_or_none()
+    if row is None:
         raise _no_such(submission_id)
-    return str(code)
+    return str(row.item_code), str(row.part_code or "")
 
 
 def find(tx: Connection, name: str) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from sqlalchemy import Connection, select, update
 
 from gateway.cli.main import main
 from gateway.config import HOUSE
-from gateway.data import read_config
+from gateway.data import load_data, read_config
 from gateway.opening import own_keys
 from gateway.sandbox.layout import Choices, Ports, lay_out
 from gateway.storage import open_store
-from gateway.storage.tables import case_clocks, deliveries, evidence, submissions
+from gateway.storage.tables import case_clocks, deliveries, evidence, item_snapshots, submissions
 from gateway.submissions.conflicts import Conflicts
 from gateway.submissions.dead_letters import LONGEST_REASON
 from tests.support.cases import REGION, add_delivery, delivery, number, said, state_of
@@ -261,6 +261,29 @@ def test_a_case_does_not_go_to_a_region_without_power_over_its_item(whole_office
     result = office.pearl("reassign", office.cases[0], "macau", "--reason", "moved")
     assert result.exit_code == 1
     assert "does not handle this item" in result.stderr
+    assert office.store(lambda tx: delivery(tx, "DL" + office.cases[0]))["region"] == REGION
+
+
+@pytest.mark.parametrize("why", ["another part", "blocked"])
+def test_a_case_does_not_go_where_its_item_or_its_part_is_not_taken(whole_office: Office, why: str) -> None:
+    """An office may take the item and not this part of it, or have closed it since: nothing is routed there."""
+    office = whole_office
+    item = next(item for item in load_data(read_config(office.config)).items.values() if item.office("guangdong"))
+    blocked = {
+        "region": "guangdong", "item_code": item.code, "document": {}, "hash": "h", "state": "suspended",
+        "since": office.now, "paths": [], "first_seen_at": office.now, "changed_at": office.now,
+    }  # fmt: skip
+
+    def prepare(tx: Connection) -> None:
+        part = {"item_code": item.code, "part_code": "nobody's" if why == "another part" else ""}
+        tx.execute(update(submissions).where(submissions.c.id == office.cases[0]).values(part))
+        if why == "blocked":
+            tx.execute(item_snapshots.insert().values(blocked))
+
+    office.store(prepare)
+    result = office.pearl("reassign", office.cases[0], "guangdong", "--reason", "moved")
+    assert result.exit_code == 1
+    assert ("does not handle this item" if why == "another part" else "has suspended this item") in result.stderr
     assert office.store(lambda tx: delivery(tx, "DL" + office.cases[0]))["region"] == REGION
 
 
