@@ -227,7 +227,7 @@ async def build_app(
             ),
             service=ServiceRecords(store=store, events=events, sealer=sealer, clock=clock),
             results=ResultDesk(store, sealer, materials), archive=archive,
-            papers=Papers(store=store, events=events, sealer=sealer, clock=clock),
+            papers=Papers(store=store, events=events, sealer=sealer, clock=clock), seals=data.windows.seals,
         )  # fmt: skip
         fetch = ResultFetch(store=store, regions=regions, uploads=uploads, note=events.note, clock=clock)
         push = ArchivePush(

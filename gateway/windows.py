@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -167,8 +167,25 @@ class WindowRegistry:
     """All windows, found by the person who sits there."""
 
     def __init__(self, windows: Sequence[Window]) -> None:
+        self._windows = tuple(windows)
         pairs = [(window, clerk) for window in windows for clerk in window.clerks]
         self._by_person = {(clerk.region, clerk.subject): (window, clerk) for window, clerk in pairs}
+
+    def seals(self) -> list[dict[str, Any]]:
+        """Return every seal with its scope, its term and its window, as it is published."""
+        return [
+            {
+                "id": seal.id,
+                "name": seal.name,
+                "documents": sorted(str(document) for document in seal.documents),
+                "valid_from": seal.valid_from,
+                "valid_until": seal.valid_until,
+                "window": window.id,
+                "centre": window.centre,
+            }
+            for window in self._windows
+            if (seal := window.seal) is not None
+        ]
 
     def of_person(self, region: str, subject: str) -> tuple[Window, Clerk] | None:
         """Return window and clerk for a signed-on person, None when the person is no registered clerk."""

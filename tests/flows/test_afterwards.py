@@ -64,6 +64,13 @@ async def test_a_decided_case_is_fetched_served_rated_complained_of_and_filed(wo
     assert {"rating", "complaint"} <= {page["kind"] for page in taken if page["wwbh"] == case}
 
 
+async def test_the_register_of_seals_can_be_asked(world: World) -> None:
+    """Whoever holds a receipt can see what its seal may be put on."""
+    [seal] = (await world.ask("GET", "/v1/seals")).json()["seals"]
+    assert (seal["window"], seal["documents"]) == ("GZ-TIANHE-01", ["collection_receipt", "handover_list"])
+    assert seal["valid_from"] < seal["valid_until"]
+
+
 async def test_what_is_said_too_early_or_by_somebody_else_is_refused(world: World) -> None:
     case = await world.file("guangdong")
     await world.until(case, "COMPLETED")

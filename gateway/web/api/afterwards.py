@@ -5,8 +5,9 @@ Owns: HTTP of it. Leaves to `gateway.submissions`: the rules and the records.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from aiohttp import web
 
@@ -35,12 +36,15 @@ class Afterwards:
     results: ResultDesk
     archive: Archive
     papers: Papers
+    seals: Callable[[], Sequence[Mapping[str, Any]]]
+    """The register of seals, as it is published."""
 
 
 def routes(services: Afterwards, guarded: Guard) -> list[web.RouteDef]:
-    """Return the routes below /v1/submissions/{id}."""
+    """Return the routes below /v1/submissions/{id}, and the register of seals."""
     api = _Afterwards(services)
     return [
+        web.get("/v1/seals", guarded("submissions", api.seals)),
         web.post("/v1/submissions/{id}/ratings", guarded("submissions", api.rate)),
         web.post("/v1/submissions/{id}/ratings/{role}/correction", guarded("submissions", api.correct)),
         web.post("/v1/submissions/{id}/complaints", guarded("submissions", api.complain)),
@@ -56,6 +60,10 @@ def routes(services: Afterwards, guarded: Guard) -> list[web.RouteDef]:
 class _Afterwards:
     def __init__(self, services: Afterwards) -> None:
         self._services = services
+
+    async def seals(self, _request: web.Request, _caller: Caller) -> web.Response:
+        """GET /v1/seals: the seals of collecting windows, what each may be put on, and how long."""
+        return json_answer({"seals": list(self._services.seals())})
 
     async def rate(self, request: web.Request, caller: Caller) -> web.Response:
         """POST …/ratings: 201 with the rating, 200 when it was here before."""
