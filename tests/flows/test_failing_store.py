@@ -170,12 +170,13 @@ class Town:
 
 
 async def everything(world: World) -> Mapping[str, Any]:
-    """Return all that is in the database, table by table."""
+    """Return all that is in the database, table by table, and the names of the files beside it."""
 
     def rows(tx: Connection) -> Mapping[str, Any]:
         return {table.name: sorted(map(repr, tx.execute(select(table)))) for table in metadata.sorted_tables}
 
-    return await world.store.read(rows)
+    blobs = world.config.folder / "blobs"
+    return {**await world.store.read(rows), "files": sorted(str(path) for path in blobs.rglob("*"))}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
