@@ -20,19 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from sqlalchemy.engine import URL, make_url
 
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK
-from gateway.sandbox.layout import Choices, Layout, Ports, lay_out
-from gateway.sandbox.neighbourhood import NotReadyError, end, free_ports, wait_until_ready
-from tests.support.few_regions import THREE, narrow
+from gateway.sandbox.layout import Layout
+from gateway.sandbox.neighbourhood import NotReadyError, end, wait_until_ready
+from tests.support.replicas import lay_out_replicas, secrets_of, submits
 
 PLACES = ("foshan", "guangdong")
 """Authorities that the drill runs: one pushes files first and calls back, one takes signed XML and is polled."""
 STEPS = ("claimed", "sending", "answered", "settling", "settled")
 """The named steps of a delivery at which a gateway dies; `arrived` is a sixth, which only the authority sees."""
 ARRIVED = "arrived"
-PASSWORD = "PEARL_STORE_PASSWORD"  # noqa: S105 - the variable's name
 DELIVERY = {
     "lease_seconds": 2.5, "first_delay_seconds": 0.1, "longest_delay_seconds": 1, "breaker_seconds": 0.5,
     "attempts": 200,
@@ -177,9 +175,8 @@ class Town:
 @asynccontextmanager
 async def town(name: str, folder: Path, store_url: str, replicas: int, chance: random.Random) -> AsyncIterator[Town]:
     """Lay out a town, run its authorities, and end every process on the way out. Gateways are not started yet."""
-    layouts = _layouts(folder, store_url, replicas)
-    secrets = {PASSWORD: str(make_url(store_url).password or "none")}
-    made = Town(name, [Gateway(layout, secrets) for layout in layouts], {}, chance)
+    layouts = lay_out_replicas(folder, store_url, replicas, delivery=DELIVERY, limits=LIMITS)
+    made = Town(name, [Gateway(layout, secrets_of(store_url)) for layout in layouts], {}, chance)
     runners: list[web.AppRunner] = []
     apps: dict[str, web.Application] = {}
     try:
@@ -219,38 +216,6 @@ def _authority(layout: Layout, place: str, around: Town) -> web.Application:
     return app
 
 
-def submits(request: web.Request) -> bool:
-    """Recognise the message that carries a case, in either region's protocol."""
-    return request.path.endswith("/cases") or "SubmitCase" in request.headers.get("SOAPAction", "")
-
-
 def books_of(app: web.Application) -> Mapping[str, Any]:
     """Return what an authority has in its books."""
     return {book: app[NOTEBOOK].entries(book) for book in ("cases", "arrivals", "events", "messages")}
-
-
-def _layouts(folder: Path, store_url: str, replicas: int) -> list[Layout]:
-    """Lay out one folder a process. Replicas share store, keys, blobs and authorities; only their ports differ."""
-    first = free_ports(THREE)  # few regions: gateways come back sooner
-    bare = make_url(store_url)
-    secret = None if bare.password is None else f"env:{PASSWORD}"
-    address = URL.create(bare.drivername, bare.username, None, bare.host, bare.port, bare.database, bare.query)
-    choices = Choices(
-        store_url=address.render_as_string(), store_password=secret, pace=0.05, delivery=DELIVERY, limits=LIMITS
-    )
-    layouts = [lay_out(folder, first, choices)]
-    for number in range(1, replicas):
-        own = free_ports([])
-        replica = _sharing(folder, folder / f"replica-{number}")
-        layouts.append(lay_out(replica, Ports(own.public, own.admin, first.authorities), choices))
-    for layout in layouts:
-        narrow(layout.folder, THREE)
-    return layouts
-
-
-def _sharing(source: Path, target: Path) -> Path:
-    target.mkdir()
-    for shared in ("keys", "blobs"):
-        (source / shared).mkdir(exist_ok=True)
-        (target / shared).symlink_to(source / shared)
-    return target

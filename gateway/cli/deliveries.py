@@ -5,13 +5,12 @@ Owns: arguments, and what is printed. Leaves to `gateway.submissions.dead_letter
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import orjson
@@ -19,27 +18,20 @@ from sqlalchemy import Connection
 
 from gateway.app import followed_events, utc_now
 from gateway.cli.refusals import refusals_in_words
+from gateway.cli.stored import config_option, in_store, json_option, reason_option
 from gateway.config import Config
 from gateway.data import load_data, read_config
 from gateway.domain.item import Item, Office
 from gateway.errors import FieldProblem, InvalidRequest, NotFound
 from gateway.items.blocks import refuse_blocked
-from gateway.opening import archive_systems, opened_store, own_keys
+from gateway.opening import archive_systems, own_keys
 from gateway.submissions import conflicts as kept
 from gateway.submissions import dead_letters, queue
 from gateway.submissions.archive_push import ArchiveDue
 from gateway.submissions.conflicts import Conflicts
 from gateway.submissions.dead_letters import DeadLetters, Order
-from gateway.waiting import new_event_loop
 
-T = TypeVar("T")
-_config = click.option(
-    "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), default="pearl.toml", show_default=True,
-    help="The configuration file.",
-)  # fmt: skip
-_reason = click.option("--reason", required=True, help="Why; it becomes evidence.")
 _limit = click.option("--limit", default=100, show_default=True, help="How many, oldest first.")
-_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
 @click.group()
@@ -48,13 +40,13 @@ def deliveries() -> None:
 
 
 @deliveries.command("list")
-@_config
+@config_option
 @_limit
-@_json
+@json_option
 @refusals_in_words
 def list_(config: Path, limit: int, as_json: bool) -> None:
     """List the deliveries that are not settled, and the regions in maintenance."""
-    rows, paused = _run(config, lambda tx: (queue.unsettled(tx, limit), dead_letters.pauses(tx)))
+    rows, paused = in_store(read_config(config), lambda tx: (queue.unsettled(tx, limit), dead_letters.pauses(tx)))
     if not as_json:
         for one in paused:
             click.echo(f"{one['region']} is in maintenance since {one['since']:%Y-%m-%d %H:%M} UTC: {one['reason']}")
@@ -68,49 +60,49 @@ def _line(row: dict[str, str]) -> str:
 
 
 @deliveries.command("retry")
-@_config
+@config_option
 @click.argument("names", nargs=-1, required=True)
-@_reason
+@reason_option
 @refusals_in_words
 def retry(config: Path, names: tuple[str, ...], reason: str) -> None:
     """Try dead deliveries again, by case or message. Each region is asked first whether it has it."""
     order = _order(reason)
-    _run(config, lambda tx: dead_letters.retry(tx, list(names), order))
+    in_store(read_config(config), lambda tx: dead_letters.retry(tx, list(names), order))
     click.echo(f"{len(names)} will be tried again.")
 
 
 @deliveries.command("settle")
-@_config
+@config_option
 @click.argument("name")
 @click.option("--number", help="The region's own number of the case, as its operators told you.")
-@_reason
+@reason_option
 @refusals_in_words
 def settle(config: Path, name: str, number: str | None, reason: str) -> None:
     """Note that the region has a case or message after all, because its operators said so."""
     read, order = read_config(config), _order(reason)
     desk = _desk(read)
-    _run(config, lambda tx: desk.settle(tx, name, number, order))
+    in_store(read_config(config), lambda tx: desk.settle(tx, name, number, order))
     click.echo(f"{name} counts as delivered.")
 
 
 @deliveries.command("give-back")
-@_config
+@config_option
 @click.argument("name")
-@_reason
+@reason_option
 @refusals_in_words
 def give_back(config: Path, name: str, reason: str) -> None:
     """Deliver no more: return the case to who filed it, or drop the message."""
     read, order = read_config(config), _order(reason)
     desk = _desk(read)
-    _run(config, lambda tx: desk.give_back(tx, name, order))
+    in_store(read_config(config), lambda tx: desk.give_back(tx, name, order))
     click.echo(f"{name} will not be delivered.")
 
 
 @deliveries.command("reassign")
-@_config
+@config_option
 @click.argument("case")
 @click.argument("region")
-@_reason
+@reason_option
 @refusals_in_words
 def reassign(config: Path, case: str, region: str, reason: str) -> None:
     """Send a case that its region certainly does not have to another office with power over the item."""
@@ -123,7 +115,7 @@ def reassign(config: Path, case: str, region: str, reason: str) -> None:
         refuse_blocked(tx, code, region)
         desk.reassign(tx, case, _known(office, region), order)
 
-    _run(config, unit)
+    in_store(read_config(config), unit)
     click.echo(f"{case} goes to {region}.")
 
 
@@ -141,28 +133,28 @@ def _known(office: Office | None, region: str) -> Office:
 
 
 @deliveries.command("pause")
-@_config
+@config_option
 @click.argument("region")
-@_reason
+@reason_option
 @refusals_in_words
 def pause(config: Path, region: str, reason: str) -> None:
     """Put a region in maintenance: nothing is delivered to it; what is under way finishes, what comes in waits."""
     if region not in read_config(config).regions:
         raise NotFound(f"Region {region} is not enabled.")
     order = _order(reason)
-    _run(config, lambda tx: dead_letters.pause(tx, region, order))
+    in_store(read_config(config), lambda tx: dead_letters.pause(tx, region, order))
     click.echo(f"{region} is in maintenance.")
 
 
 @deliveries.command("resume")
-@_config
+@config_option
 @click.argument("region")
-@_reason
+@reason_option
 @refusals_in_words
 def resume(config: Path, region: str, reason: str) -> None:
     """End a region's maintenance."""
     order = _order(reason)
-    _run(config, lambda tx: dead_letters.resume(tx, region, order))
+    in_store(read_config(config), lambda tx: dead_letters.resume(tx, region, order))
     click.echo(f"{region} is served again.")
 
 
@@ -175,24 +167,24 @@ def conflicts() -> None:
 
 
 @conflicts.command("list")
-@_config
+@config_option
 @_limit
-@_json
+@json_option
 @refusals_in_words
 def list_conflicts(config: Path, limit: int, as_json: bool) -> None:
     """List what waits for a person, oldest first."""
-    rows = _run(config, lambda tx: kept.waiting(tx, limit))
+    rows = in_store(read_config(config), lambda tx: kept.waiting(tx, limit))
     _print(rows, as_json, lambda r: f"{r['id']}  {r['region']:<10} {r['submission_id']:<29} {r['reason']}")
 
 
 @conflicts.command("show")
-@_config
+@config_option
 @click.argument("conflict")
 @refusals_in_words
 def show_conflict(config: Path, conflict: str) -> None:
     """Show what the region said. It may name people."""
     queue_of = Conflicts(own_keys(read_config(config))[0])
-    raw = _run(config, lambda tx: queue_of.show(tx, conflict))
+    raw = in_store(read_config(config), lambda tx: queue_of.show(tx, conflict))
     try:
         click.echo(orjson.dumps(orjson.loads(raw), option=orjson.OPT_INDENT_2))
     except orjson.JSONDecodeError:
@@ -200,15 +192,18 @@ def show_conflict(config: Path, conflict: str) -> None:
 
 
 @conflicts.command("resolve")
-@_config
+@config_option
 @click.argument("conflict")
-@_reason
+@reason_option
 @refusals_in_words
 def resolve_conflict(config: Path, conflict: str, reason: str) -> None:
     """Note that a conflict was dealt with, and how."""
     queue_of = Conflicts(own_keys(read_config(config))[0])
     order = _order(reason)
-    _run(config, lambda tx: queue_of.resolve(tx, conflict, by=order.operator, words=order.reason, now=order.now))
+    in_store(
+        read_config(config),
+        lambda tx: queue_of.resolve(tx, conflict, by=order.operator, words=order.reason, now=order.now),
+    )
     click.echo(f"{conflict} is dealt with.")
 
 
@@ -226,17 +221,6 @@ def _desk(config: Config) -> DeadLetters:
 
 def _order(reason: str) -> Order:
     return Order(getpass.getuser(), reason, utc_now())
-
-
-def _run(config: Path, unit: Callable[[Connection], T]) -> T:
-    """Run one transaction in the store of this configuration."""
-
-    async def once() -> T:
-        async with opened_store(read_config(config)) as store:
-            return await store.write(unit)
-
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(once())
 
 
 def _print(rows: list[dict[str, Any]], as_json: bool, line: Callable[[dict[str, str]], str]) -> None:

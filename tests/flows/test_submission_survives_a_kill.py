@@ -21,17 +21,14 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from sqlalchemy.engine import URL, make_url
 
-from gateway.sandbox.layout import Choices, Layout, Ports, lay_out
-from gateway.sandbox.neighbourhood import end, free_ports, wait_until_ready
+from gateway.sandbox.layout import Layout
+from gateway.sandbox.neighbourhood import end, wait_until_ready
 from gateway.sandbox.tour import SUBMISSION, agency_token, upload_slip
-from tests.support.few_regions import THREE, narrow
+from tests.support.replicas import lay_out_replicas, secrets_of, submits
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-PASSWORD = "PEARL_STORE_PASSWORD"
-"""The variable that holds the database's password, if it has one."""
 CASES = 5
 PATIENCE = 60.0
 DELIVERY = {"lease_seconds": 2.5, "first_delay_seconds": 0.1, "longest_delay_seconds": 1}
@@ -47,7 +44,7 @@ class Group:
 
     def __init__(self, layouts: list[Layout], step: str, store_url: str) -> None:
         self.layouts = layouts
-        self._secrets = {PASSWORD: str(make_url(store_url).password or "none")}
+        self._secrets = secrets_of(store_url)
         self.processes: list[asyncio.subprocess.Process] = []
         self._step = step
         self._token = layouts[0].folder / "died"
@@ -96,7 +93,7 @@ async def authority(layout: Layout, region: str, watch: Handler | None = None) -
 
         @web.middleware
         async def watched(request: web.Request, handler: Handler) -> web.StreamResponse:
-            if _submits(request):
+            if submits(request):
                 await watch(request)
             return await handler(request)
 
@@ -108,38 +105,6 @@ async def authority(layout: Layout, region: str, watch: Handler | None = None) -
         yield app
     finally:
         await runner.cleanup()
-
-
-def _submits(request: web.Request) -> bool:
-    """Recognise the message that carries a case, in either region's protocol."""
-    return request.path.endswith("/cases") or "SubmitCase" in request.headers.get("SOAPAction", "")
-
-
-def _layouts(folder: Path, store_url: str, replicas: int) -> list[Layout]:
-    """Lay out one folder a process. Replicas share store, keys, blobs and authorities; only their ports differ."""
-    first = free_ports(THREE)  # few regions: the processes start sooner
-    bare = make_url(store_url)
-    secret = None if bare.password is None else f"env:{PASSWORD}"
-    address = URL.create(bare.drivername, bare.username, None, bare.host, bare.port, bare.database, bare.query)
-    choices = Choices(
-        store_url=address.render_as_string(), store_password=secret, pace=0.05, delivery=DELIVERY, limits=LIMITS
-    )
-    layouts = [lay_out(folder, first, choices)]
-    for number in range(1, replicas):
-        own = free_ports([])
-        replica = _sharing(folder, folder / f"replica-{number}")
-        layouts.append(lay_out(replica, Ports(own.public, own.admin, first.authorities), choices))
-    for layout in layouts:
-        narrow(layout.folder, THREE)
-    return layouts
-
-
-def _sharing(source: Path, target: Path) -> Path:
-    target.mkdir()
-    for shared in ("keys", "blobs"):
-        (source / shared).mkdir(exist_ok=True)
-        (target / shared).symlink_to(source / shared)
-    return target
 
 
 class Agency:
@@ -207,7 +172,7 @@ def house(request: pytest.FixtureRequest) -> tuple[str, int, str]:
 async def test_submission_survives_a_kill(step: str, house: tuple[str, int, str], tmp_path: Path) -> None:
     """A power cut at this step loses no case and sends none twice."""
     url, replicas, region = house
-    layouts = _layouts(tmp_path, url, replicas)
+    layouts = lay_out_replicas(tmp_path, url, replicas, delivery=DELIVERY, limits=LIMITS)
     group = Group(layouts, step, url)
     killed = asyncio.Event()
 
