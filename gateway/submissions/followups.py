@@ -17,11 +17,10 @@ from sqlalchemy import Connection, select
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
-from gateway.domain.identifiers import case_number_problem
 from gateway.domain.item import Item
 from gateway.domain.mandate import Party, Use
 from gateway.edge import Edge, Short
-from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotFound, NotOffered, NotPermitted
+from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotOffered, NotPermitted
 from gateway.evidence import record
 from gateway.evidence.record import refusal, who_is
 from gateway.identity.mandates import Mandates
@@ -32,7 +31,7 @@ from gateway.storage import Store
 from gateway.storage.tables import submissions
 from gateway.submissions.application import PartyNamed
 from gateway.submissions.checks import agent_problems
-from gateway.submissions.materials import owner_of
+from gateway.submissions.owned import require_owner
 from gateway.submissions.parcels import open_body
 
 
@@ -59,6 +58,45 @@ class Mine:
         return str(self.row["id"])
 
     @property
+    def region(self) -> str:
+        """The region that handles it."""
+        return str(self.row["handling_region"])
+
+    @property
+    def applicant(self) -> Party:
+        """The applicant, as the rules of mandates read one."""
+        known = self.body["applicant"]
+        return Party(known["document"]["type"], known["document"]["number"], known["name"])
+
+
+class Followups:
+    """Says who may say something more of a case. Lent to the services that take it."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        items: Mapping[str, Item],
+        regions: Mapping[str, Region],
+        grants: Grants,
+        mandates: Mandates,
+        sealer: Sealer,
+        clock: Clock,
+    ) -> None:
+        self.store = store
+        self.items = items
+        self.sealer = sealer
+        self.clock = clock
+        self._regions = regions
+        self._grants = grants
+        self._mandates = mandates
+
+    def find(self, tx: Connection, caller: Caller, submission_id: str) -> Mine:
+        """Return a case of this caller. Raises NotFound, also for a case of somebody else."""
+        require_owner(tx, self.sealer, caller, submission_id)
+        row = tx.execute(select(submissions).where(submissions.c.id == submission_id)).mappings().one()
+        return Mine(dict(row), open_body(self.sealer, submission_id, row["body"]))
+
     def region(self) -> str:
         """The region that handles it."""
         return str(self.row["handling_region"])

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, select
 
 from gateway.crypto.at_rest import References, Sealer
-from gateway.domain.caller import Acting
+from gateway.domain.caller import Acting, Caller
 from gateway.domain.identity import Assurance
 from gateway.errors import Conflict, InvalidRequest, NotFound, NotOffered, NotPermitted
 from gateway.storage import Store
@@ -145,15 +145,24 @@ async def test_an_agent_withdraws_only_by_a_live_mandate_and_undoes_nothing_with
     assert (await desk.state(case), await desk.delivery(case)) == ("COLLECTED", "pending")
 
 
-async def test_a_system_that_acts_for_another_person_withdraws_nothing(desk: Desk) -> None:
+def acting_for(number: str) -> Caller:
+    """Return a system with the token of the person who has this document."""
+    claims = {"document": {"type": "CN_RIC", "number": number}}
+    person = SimpleNamespace(assurance=Assurance.A2, claims=SimpleNamespace(reveal=lambda: claims))
+    return replace(CALLER, acting=Acting(cast("Any", person), "subject", "grant"))
+
+
+async def test_a_system_that_acts_for_a_person_ends_that_persons_cases_alone(desk: Desk) -> None:
+    """And as the applicant: whoever signed on cannot speak as somebody's agent without being that agent."""
     case = (await desk.file()).submission_id
-    person = SimpleNamespace(assurance=Assurance.A2, claims=SimpleNamespace(reveal=dict))
-    caller = replace(CALLER, acting=Acting(cast("Any", person), "subject", "grant"))
+    with pytest.raises(NotFound):
+        await desk.withdrawals.withdraw(acting_for("440106198806150019"), case, withdrawal())
+    mine = acting_for("11010519491231002X")
+    agent = {"name": "黄文员", "document": {"type": "CN_RIC", "number": "440106198806150019"}}
     with pytest.raises(InvalidRequest) as refused:
-        await desk.withdrawals.withdraw(caller, case, withdrawal())
+        await desk.withdrawals.withdraw(mine, case, withdrawal(agent=agent, mandate="MD1"))
     assert [problem.code for problem in refused.value.problems] == ["another_person"]
-    with pytest.raises(NotFound):  # nor does it see the case
-        await desk.cases.show(caller, case)
+    assert (await desk.withdrawals.withdraw(mine, case, withdrawal())).state == "WITHDRAWN"
 
 
 async def test_a_grant_that_was_taken_away_covers_no_withdrawal(
