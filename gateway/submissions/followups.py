@@ -97,49 +97,6 @@ class Followups:
         row = tx.execute(select(submissions).where(submissions.c.id == submission_id)).mappings().one()
         return Mine(dict(row), open_body(self.sealer, submission_id, row["body"]))
 
-    def region(self) -> str:
-        """The region that handles it."""
-        return str(self.row["handling_region"])
-
-    @property
-    def applicant(self) -> Party:
-        """The applicant, as the rules of mandates read one."""
-        known = self.body["applicant"]
-        return Party(known["document"]["type"], known["document"]["number"], known["name"])
-
-
-class Followups:
-    """Says who may say something more of a case. Lent to the services that take it."""
-
-    def __init__(
-        self,
-        *,
-        store: Store,
-        items: Mapping[str, Item],
-        regions: Mapping[str, Region],
-        grants: Grants,
-        mandates: Mandates,
-        sealer: Sealer,
-        clock: Clock,
-    ) -> None:
-        self.store = store
-        self.items = items
-        self.sealer = sealer
-        self.clock = clock
-        self._regions = regions
-        self._grants = grants
-        self._mandates = mandates
-
-    def find(self, tx: Connection, caller: Caller, submission_id: str) -> Mine:
-        """Return a case of this caller. Raises NotFound, also for a case of somebody else."""
-        c = submissions.c
-        query = select(submissions).where(c.id == submission_id, c.client_id == owner_of(caller))
-        is_number = case_number_problem(submission_id) is None  # PostgreSQL is asked for no text that it cannot hold
-        row = tx.execute(query).mappings().one_or_none() if is_number else None
-        if row is None:
-            raise NotFound("There is no such submission of yours.", code="submission.not_found")
-        return Mine(dict(row), open_body(self.sealer, submission_id, row["body"]))
-
     def region(self, mine: Mine) -> Region:
         """Return the region that handles the case. Raises NotOffered when it is enabled no more."""
         region = self._regions.get(mine.region)
