@@ -25,6 +25,8 @@ CONNECTIONS = 12
 """Connections of one replica, at most."""
 AGAIN = {"40001", "40P01"}
 """SQLSTATE of serialisation failure and deadlock: the transaction did nothing, so it may be repeated."""
+_TAKEN = "23505"
+"""SQLSTATE of a row that is there already."""
 TRIES = 5
 _AWAY = {"08", "25", "28", "3D", "53", "55", "57", "58"}
 """SQLSTATE classes of a server that cannot serve now: connection, read-only after a failover, a password or a database
@@ -68,14 +70,18 @@ class PostgresStore:
     async def write(self, unit: Unit[T]) -> T:
         """Run the unit in a transaction, again after a deadlock or a serialisation failure.
 
-        Raises InvalidRequest for a value that PostgreSQL cannot hold, besides what every store raises.
+        Once, too, after a row that was not there when the unit looked and was when it wrote: it sees it then. On SQLite
+        nobody comes between. Raises InvalidRequest for a value that PostgreSQL cannot hold, besides what every store
+        raises.
         """
+        again = {*AGAIN, _TAKEN}
         for _ in range(TRIES):
             try:
                 return await self._run(self._engine, unit)
             except DBAPIError as error:
-                if _sqlstate(error) not in AGAIN:
+                if _sqlstate(error) not in again:
                     raise
+                again -= {_sqlstate(error)} - AGAIN
         raise Unavailable("The gateway's store is too busy.", detail=f"deadlock or the like, {TRIES} times")
 
     async def read(self, unit: Unit[T]) -> T:

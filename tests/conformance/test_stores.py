@@ -625,6 +625,15 @@ async def test_what_lost_a_race_inside_the_database_is_run_again(sqlstate: str, 
     assert await shared.read(held) == ["run 3"]
 
 
+async def test_a_unit_that_meets_a_row_which_was_not_there_when_it_looked_looks_once_more(shared: Store) -> None:
+    """On SQLite nobody comes between a look and a write. What is there at the second look too is a bug."""
+    runs: list[int] = []
+    await shared.write(failing("23505", 1, runs))
+    assert await shared.read(held) == ["run 2"]
+    with pytest.raises(DBAPIError):
+        await shared.write(failing("23505", 100, []))
+
+
 async def test_a_race_that_is_lost_every_time_is_given_up(shared: Store) -> None:
     runs: list[int] = []
     with pytest.raises(Unavailable):
