@@ -10,11 +10,14 @@ import json
 from pathlib import Path
 
 import click
+from sqlalchemy import Connection
 
 from gateway.app import utc_now
 from gateway.cli.refusals import refusals_in_words
 from gateway.cli.stored import config_option, in_store, json_option, reason_option
 from gateway.data import read_config
+from gateway.errors import NotFound
+from gateway.identity.registry import names
 from gateway.opening import own_keys
 from gateway.submissions import webhooks as kept
 from gateway.submissions.webhooks import Minted, Webhooks
@@ -52,7 +55,13 @@ def list_(config: Path, as_json: bool) -> None:
 def add(config: Path, client: str, url: str, reason: str) -> None:
     """Push a client's events to an address, from now on. Prints the secret, once."""
     desk, by, now = _desk(config), getpass.getuser(), utc_now()
-    _show(in_store(read_config(config), lambda tx: desk.add(tx, client, url, by=by, reason=reason, now=now)))
+
+    def unit(tx: Connection) -> Minted:
+        if client.partition("/")[0] not in names(tx):  # a window's own cases are those of `client/window`
+            raise NotFound(f"There is no client {client}. `pearl clients list` shows them.")
+        return desk.add(tx, client, url, by=by, reason=reason, now=now)
+
+    _show(in_store(read_config(config), unit))
 
 
 @webhooks.command("rotate")
