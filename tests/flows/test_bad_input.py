@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from adapters.guangdong import sandbox_signature
 from adapters.hongkong import sandbox_wire
+from gateway.domain.identifiers import case_number
 from gateway.storage.tables import event_conflicts, evidence, feed_cursors, submissions
 from tests.flows.flow_support import (
     AGENCY,
@@ -697,7 +699,8 @@ async def test_a_callback_above_the_limit_is_not_read_to_its_end(world: World) -
 @PUSHING
 async def test_an_event_for_a_case_that_nobody_knows_is_kept_for_a_person(world: World, region: str) -> None:
     """It is genuine, so it is acknowledged; it fits nothing, so it is a conflict."""
-    name = f"KY-{os.urandom(4).hex()}"
+    sequence = int.from_bytes(os.urandom(2), "big")
+    name = case_number(origin="440100", handling="440600", day=date(2020, 1, 1), sequence=sequence)
     answer = await deliver(world, SENDERS[region](world, event(region, name)))
     assert answer.status == 200
     (kept,) = await world.rows(event_conflicts, submission_id=name)
