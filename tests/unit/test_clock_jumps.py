@@ -78,7 +78,9 @@ async def test_a_worker_whose_clock_is_set_ahead_sends_nothing_beside_itself(hou
             return bool(row["state"] == "delivered")
 
         await house.until(delivery_id, delivered)
-    assert [word.split()[0] for word in house.peer.heard] == ["submit", "ask"]
+    words = [word.split()[0] for word in house.peer.heard]
+    assert words[0] == "submit"
+    assert set(words[1:]) == {"ask"}, "asked, perhaps twice where the machine is slow, and never sent again"
 
 
 async def test_what_a_dead_worker_held_is_not_taken_early_and_never_without_a_question(

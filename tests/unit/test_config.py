@@ -12,7 +12,7 @@ from gateway.config import Config, load_config, parse, read_secret
 from gateway.errors import StartRefused
 
 PASSWORD = "hunter2"
-UPLOAD = 32 * 1024 * 1024
+UPLOAD = 16 * 1024**3
 
 Write = Callable[[str], Path]
 
