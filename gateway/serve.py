@@ -45,6 +45,7 @@ async def serve(
     observe: StepObserver = unobserved,
 ) -> None:
     """Serve until a signal says stop. `ready` is called once both listeners accept."""
+    _bound_memory()
     stop, reread = asyncio.Event(), asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
@@ -87,6 +88,21 @@ async def _site(runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext
     await runner.setup()
     await web.TCPSite(runner, host, port, ssl_context=tls).start()
     return int(runner.addresses[0][1])
+
+
+_ARENA_MAX, _MMAP_THRESHOLD = -8, -3
+"""Parameters of mallopt(3)."""
+
+
+def _bound_memory() -> None:
+    """Have large blocks go back to the system as soon as they are freed, and threads share what they free.
+
+    The C library would keep both for later: tens of megabytes once a large file has passed through several threads.
+    """
+    tune = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it; musl has nothing to tune
+    if tune is not None:
+        tune(_ARENA_MAX, 2)
+        tune(_MMAP_THRESHOLD, 256 << 10)
 
 
 def _settle_memory() -> None:

@@ -67,7 +67,7 @@ _WAITING: Mapping[str, Mapping[str, str]] = {
     "deliveries": {"state": "'pending'", "due": "t.created_at", "settled_at": "NULL", "attempt": "0"},
 }
 _ITS_OWN: Mapping[str, Mapping[str, str]] = {
-    "submissions": {"id": _CASE, "client_reference": _CASE, "body": "substr(t.body, 1, 512)"},
+    "submissions": {"id": _CASE, "client_reference": _CASE, "body": "substr(t.body, 1, 64)"},
     "deliveries": {"id": f"'DL' || {_CASE}", "submission_id": _CASE},
     "submission_events": {"submission_id": _CASE, "position": "n.i * 10 + t.seq + 1000000000"},
     "case_clocks": {"submission_id": _CASE},
@@ -77,7 +77,7 @@ _ITS_OWN: Mapping[str, Mapping[str, str]] = {
 def multiply(tx: Connection, case: str, first: int, last: int, *, finished: bool) -> None:
     """Write cases like this one, numbered from `first` to `last`; finished ones, or ones that wait for delivery.
 
-    A body is cut to 512 bytes: nothing here reads it. Finished cases have no clocks: nobody looks at those any more.
+    A body is cut to 64 bytes: nothing here reads it. Finished cases have no clocks: nobody looks at those any more.
     """
     if tx.dialect.name == "postgresql":
         tx.execute(text("SET LOCAL session_replication_role = replica"))  # the foreign keys are right by construction

@@ -30,7 +30,7 @@ from gateway.storage import Store, open_store
 from gateway.storage.tables import deliveries, delivery_pauses, submissions
 
 CONNECTIONS = 16
-SECONDS = 2.5
+SECONDS = 2.0
 PATIENCE = 30.0
 """Seconds after which a queue that does not move is a failure."""
 QUEUED = 100_000
