@@ -87,6 +87,20 @@ def multiply(tx: Connection, case: str, first: int, last: int, *, finished: bool
         tx.execute(text(_multiplied(table, key, changed)), {"first": first, "last": last, "case": case})
 
 
+def drop_indexes(tx: Connection) -> None:
+    """Drop what is no constraint, before very many cases are written."""
+    for table in (submissions, deliveries, submission_events):
+        for index in table.indexes:
+            index.drop(tx)
+
+
+def make_indexes(tx: Connection) -> None:
+    """Make them anew."""
+    for table in (submissions, deliveries, submission_events):
+        for index in table.indexes:
+            index.create(tx)
+
+
 def _multiplied(table: Table, key: str, changed: Mapping[str, str]) -> str:
     names = [column.name for column in table.columns]
     values = [changed.get(name, f't."{name}"') for name in names]
