@@ -166,7 +166,7 @@ def _commit_group(connection: Connection, group: Sequence[_Work]) -> Sequence[_O
     """Run units in one transaction, and return what became of each once the disk has it."""
     outcomes: list[_Outcome] = []
     try:
-        with _begun(connection):
+        with _begun(connection, "BEGIN IMMEDIATE"):
             for unit, done in group:
                 outcomes.append(_run_apart(connection, unit, done))
     except Exception as error:  # noqa: BLE001 - nothing was committed: every unit of the group must hear of it
@@ -251,14 +251,17 @@ def _configure(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begun(connection: Connection) -> RootTransaction:
-    """Begin a transaction. Only the writer thread writes, so a plain BEGIN never waits; readers get their snapshot.
+def _begun(connection: Connection, begin: str = "BEGIN") -> RootTransaction:
+    """Begin a transaction: readers get their snapshot, the writer the right to write.
+
+    The writer takes that right at once. Taken later, for the first statement that writes, it would be refused without
+    waiting when a command line has written since the group's first statement that reads.
 
     No listener does it, because SQLAlchemy runs every statement of an engine with listeners by a longer way.
     """
     transaction = connection.begin()
     try:
-        _driver(connection).execute("BEGIN")
+        _driver(connection).execute(begin)
     except sqlite3.Error:
         transaction.close()
         raise

@@ -13,6 +13,7 @@ import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -516,6 +517,22 @@ async def gate(sqlite_store: Store) -> Gate:
     closed = Gate(sqlite_store)
     await closed.close()
     return closed
+
+
+async def test_a_command_line_that_writes_meanwhile_fails_no_unit(sqlite_url: str) -> None:
+    """`pearl deliveries pause` and its like write into the file of a gateway that serves."""
+
+    def read_then_write(tx: Connection, value: str) -> None:
+        held(tx)
+        _put(tx, value)
+
+    serving, command_line = await open_store(sqlite_url), await open_store(sqlite_url)
+    names = [f"unit {n}" for n in range(60)]
+    stores = (serving, command_line)
+    await asyncio.gather(*(stores[n % 2].write(partial(read_then_write, value=name)) for n, name in enumerate(names)))
+    assert sorted(await serving.read(held)) == sorted(names)
+    await command_line.close()
+    await serving.close()
 
 
 async def test_units_of_one_group_stand_and_fall_apart(sqlite_store: Store, gate: Gate) -> None:
