@@ -31,7 +31,7 @@ from tests.support.databases import PostgresServer, postgres_server
 ROUNDS = 3
 SETTLED, ATTEMPTED = 960, 160
 """Deliveries in one round."""
-LONG = {"PostgreSQL": SETTLED, "SQLite": 5000}
+LONG = {"PostgreSQL": 1500, "SQLite": 5000}
 LOOKS = 5
 """Rounds of about a second, and how many, where a tenth more or less is the question."""
 GROWN = 1_000_000
