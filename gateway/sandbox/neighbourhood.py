@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,21 +78,29 @@ def free_ports(regions: Sequence[str] | None = None) -> Ports:
 async def authorities(
     settings: Sequence[AuthoritySettings], ports: Ports, host: str = "127.0.0.1"
 ) -> AsyncIterator[None]:
-    """Run every simulated authority as a real HTTP server on loopback."""
-    runners = [await _start(one, host, ports.authorities[one.region]) for one in settings]
-    try:
-        yield
-    finally:
-        await asyncio.gather(*(runner.cleanup() for runner in runners))
+    """Run every simulated authority as a real HTTP server on loopback.
+
+    All listen before the first is built: whoever calls one meanwhile waits, and is not refused.
+    """
+    with ExitStack() as sockets:
+        doors = [
+            sockets.enter_context(socket.create_server((host, ports.authorities[one.region]), backlog=128))
+            for one in settings
+        ]
+        runners = [await _start(one, door) for one, door in zip(settings, doors, strict=True)]
+        try:
+            yield
+        finally:
+            await asyncio.gather(*(runner.cleanup() for runner in runners))
 
 
-async def _start(settings: AuthoritySettings, host: str, port: int) -> web.AppRunner:
+async def _start(settings: AuthoritySettings, door: socket.socket) -> web.AppRunner:
     module = importlib.import_module(f"adapters.{settings.region}.sandbox")
     app: web.Application = module.build_authority(settings)
     # No access log: one region's protocol carries secrets in query strings.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
+    await web.SockSite(runner, door).start()
     return runner
 
 
@@ -154,5 +162,11 @@ async def end(process: asyncio.subprocess.Process) -> None:
 async def start(folder: Path, ports: Ports, choices: Choices) -> AsyncIterator[Neighbourhood]:
     """Run the whole neighbourhood in a folder."""
     layout = lay_out(folder, ports, choices)
-    async with authorities(layout.authorities, ports), gateway_process(layout) as process:
-        yield Neighbourhood(layout, process)
+    async with AsyncExitStack() as down:
+        try:
+            async with asyncio.TaskGroup() as starting:  # the gateway needs seconds, and a core of its own
+                starting.create_task(down.enter_async_context(authorities(layout.authorities, ports)))
+                gateway = starting.create_task(down.enter_async_context(gateway_process(layout)))
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from failed
+        yield Neighbourhood(layout, gateway.result())
