@@ -455,9 +455,10 @@ class World:
         return Refusal(answer.status, problem, new[0])
 
     async def timeline(self, submission_id: str) -> list[dict[str, Any]]:
-        """Return the recorded events of a case in order."""
+        """Return the recorded events of a case in order, without their places in the stream, which come later."""
         rows = await self.rows(submission_events, submission_id=submission_id)
-        return sorted(rows, key=lambda row: int(row["seq"]))
+        told = [{name: value for name, value in row.items() if name != "position"} for row in rows]
+        return sorted(told, key=lambda row: int(row["seq"]))
 
 
 def personal_fields(applicant: Mapping[str, Any], form: Mapping[str, str]) -> list[str]:

@@ -16,12 +16,12 @@ from tests.flows.flow_support import World
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def polled(world: World, until: str) -> list[Mapping[str, Any]]:
-    """Poll as an agency would, until a case of this state came."""
+async def polled(world: World, case: str) -> list[Mapping[str, Any]]:
+    """Poll as an agency would, until this case is completed."""
     events: list[Mapping[str, Any]] = []
     cursor = ""
     async with asyncio.timeout(20):
-        while not any(event["case_state"] == until for event in events):
+        while not any(event["submission_id"] == case and event["case_state"] == "COMPLETED" for event in events):
             answer = await world.ask("GET", f"/v1/events?wait=2&limit=2&after={cursor}")
             assert answer.status == 200
             events += answer.json()["events"]
@@ -31,7 +31,7 @@ async def polled(world: World, until: str) -> list[Mapping[str, Any]]:
 
 async def test_an_agency_follows_its_case_without_asking_for_it(world: World) -> None:
     case = await world.file("foshan")
-    mine = [event for event in await polled(world, "COMPLETED") if event["submission_id"] == case]
+    mine = [event for event in await polled(world, case) if event["submission_id"] == case]
     assert [event["seq"] for event in mine] == list(range(1, len(mine) + 1))
     shown = (await world.case(case))["timeline"]
     assert [event["hash"] for event in mine] == [entry["hash"] for entry in shown][: len(mine)]
@@ -39,8 +39,7 @@ async def test_an_agency_follows_its_case_without_asking_for_it(world: World) ->
 
 
 async def test_events_as_they_come_are_the_events_that_are_polled(world: World) -> None:
-    await world.file("foshan")
-    wanted = await polled(world, "COMPLETED")
+    wanted = await polled(world, await world.file("foshan"))
     headers = {"Authorization": f"Bearer {await world.token()}", "Accept": "text/event-stream"}
     came: list[Mapping[str, Any]] = []
     async with aiohttp.ClientSession() as session, session.get(world.url + "/v1/events", headers=headers) as answer:

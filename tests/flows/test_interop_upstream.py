@@ -118,6 +118,7 @@ async def opened_macau(macau: Program, layout: Layout) -> str:
     point(
         layout, "macau", base_url=issuer, issuer=issuer, client_id="pearl", authorization_endpoint="/auth",
         token_endpoint="/token", userinfo_endpoint="/me", jwks_uri="/jwks", end_session_endpoint="/session/end",
+        exchange_base_url=issuer, exchange_issuer=issuer, exchange_client_id="pearl",  # not what is tried here
     )  # fmt: skip
     return issuer
 
