@@ -105,7 +105,10 @@ def _fills_the_disk(tx: Connection) -> None:
 
 def _may_only_read(tx: Connection) -> None:
     tx.exec_driver_sql("PRAGMA query_only=ON").close()
-    tx.execute(nonces.delete())  # what a unit only reads would go through
+    try:
+        tx.execute(nonces.delete())  # what a unit only reads would go through
+    finally:  # a connection that may only read could not even begin to mend it
+        tx.exec_driver_sql("PRAGMA query_only=OFF").close()
 
 
 def _cannot_open(tx: Connection) -> None:
@@ -129,7 +132,6 @@ FAULTS: Mapping[str, Fault] = {
 
 
 def _mended(tx: Connection) -> None:
-    tx.exec_driver_sql("PRAGMA query_only=OFF").close()
     tx.exec_driver_sql("PRAGMA max_page_count=1073741823").close()
 
 
