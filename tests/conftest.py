@@ -28,6 +28,20 @@ def pytest_configure() -> None:
     settings.load_profile("pearl")
 
 
+SLOWEST = (
+    "tests/flows/test_drill.py",
+    "tests/flows/test_submission_survives_a_kill.py",
+    "tests/flows/test_mappings_live.py",
+    "tests/flows/test_shutdown.py",
+    "tests/browser/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: one process that does it alone at the end keeps the others waiting."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SLOWEST))
+
+
 @pytest.fixture
 def clock() -> ManualClock:
     """Return time that stands still."""

@@ -33,7 +33,9 @@ from gateway.waiting import wait
 log = structlog.get_logger("inbox")
 
 UNREADABLE = UnreadableCallback.code
-_FEED_LEASE = timedelta(seconds=60)
+_FEED_LEASE = timedelta(seconds=10)
+"""How long a feed waits for a replica that died. Whoever holds it writes a page only while the cursor is as it was, so
+that two who read the same one record it once."""
 _PAGES_AT_ONCE = 50
 """A feed is read this many pages in a row at most before other work gets its turn."""
 
