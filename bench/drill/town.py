@@ -103,8 +103,9 @@ class Town:
         steps = list(STEPS)
         self.chance.shuffle(steps)
         while not over.is_set():
-            step = steps.pop() if steps else self.chance.choice(STEPS)
-            process = await gateway.launch(step, self.chance.randint(1, 25))
+            early = bool(steps)  # each step once, soon; then anywhere, later
+            step = steps.pop() if early else self.chance.choice(STEPS)
+            process = await gateway.launch(step, self.chance.randint(1, 3 if early else 25))
             dying, ending = asyncio.create_task(process.wait()), asyncio.create_task(over.wait())
             coming = asyncio.create_task(gateway.coming_up(process))
             done, pending = await asyncio.wait({dying, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -112,6 +113,7 @@ class Town:
                 task.cancel()
             if dying in done:
                 self._buried(gateway, dying.result())
+                steps += [step] if gateway.killed and early else []  # it did not come to that step
 
     def _buried(self, gateway: Gateway, code: int) -> None:
         """Count a death. One that nobody ordered ends the drill."""
