@@ -7,20 +7,16 @@ here answers such a question.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import orjson
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from gateway.edge import Edge, Short, parse_json
-from gateway.errors import GatewayError, InvalidRequest
 from gateway.mapping.library import Change, InUse
 from gateway.versions import Versions
-from gateway.web.problems import document, status_of
+from gateway.web.ops.answers import answer, body_of, explained
 
 
 class Operator(Edge):
@@ -33,41 +29,24 @@ def routes(versions: Versions) -> list[web.RouteDef]:
     """Return the routes."""
 
     async def show(_request: web.Request) -> web.Response:
-        return _json(_shown(versions))
+        return answer(_shown(versions))
 
     async def reload(request: web.Request) -> web.Response:
-        return _json(_changed(versions, await versions.reload(await _who(request))))
+        return answer(_changed(versions, await versions.reload(await _who(request))))
 
     async def rollback(request: web.Request) -> web.Response:
-        return _json(_changed(versions, await versions.rollback(await _who(request))))
+        return answer(_changed(versions, await versions.rollback(await _who(request))))
 
     return [
         web.get("/ops/mappings", show),
-        web.post("/ops/mappings/reload", _explained(reload)),
-        web.post("/ops/mappings/rollback", _explained(rollback)),
+        web.post("/ops/mappings/reload", explained(reload, everything=True)),
+        web.post("/ops/mappings/rollback", explained(rollback, everything=True)),
     ]
-
-
-def _explained(handler: Handler) -> Handler:
-    """Answer a refusal with a problem document that lists everything that is wrong, however much it is."""
-
-    async def explained(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except GatewayError as error:
-            whole = document(error, secrets.token_hex(8))
-            if error.problems:
-                whole["problems"] = [asdict(problem) for problem in error.problems]
-            return _json(whole, status=status_of(error), content_type="application/problem+json")
-
-    return explained
 
 
 async def _who(request: web.Request) -> Mapping[str, str]:
     """Return who asks, for the evidence. Raises InvalidRequest for what a web page could have sent."""
-    if request.content_type != "application/json":
-        raise InvalidRequest("Send Content-Type: application/json.", code="request.media_type")
-    asked = parse_json(Operator, await request.read() or b"{}")
+    asked = parse_json(Operator, await body_of(request))
     return {"operator": asked.operator} if asked.operator else {"listener": "admin"}
 
 
@@ -91,8 +70,3 @@ def _in_use(used: InUse) -> dict[str, Any]:
 
 def _changed(versions: Versions, changes: Sequence[Change]) -> dict[str, Any]:
     return {"changes": [asdict(change) for change in changes], **_shown(versions)}
-
-
-def _json(body: Mapping[str, Any], *, status: int = 200, content_type: str = "application/json") -> web.Response:
-    headers = {"Cache-Control": "no-store"}
-    return web.Response(body=orjson.dumps(body), status=status, content_type=content_type, headers=headers)
