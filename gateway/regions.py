@@ -128,6 +128,10 @@ class Region:
         """Return the mapping pack of a message, for an exchange that needs no other. Raises NotOffered."""
         return self.packs.now().need(message)
 
+    def takes(self, kind: str) -> bool:
+        """Say whether its wire carries this kind of message about a case."""
+        return self.adapter.messages is not None and kind in self.adapter.messages.kinds
+
 
 class ReadSets(Protocol):
     """Reads the packs of regions (region → folder), as `gateway.mapping.library.read_sets` does."""

@@ -27,9 +27,8 @@ from gateway.storage import Store
 from gateway.submissions.application import utc_text
 from gateway.submissions.events import EventLog
 from gateway.submissions.materials import owner_of
-from gateway.submissions.messages import Message, Queued, enqueue
+from gateway.submissions.messages import Message, Queued, enqueue, try_out
 from gateway.submissions.owned import number_there, owned, said_digest
-from gateway.submissions.ratings import takes
 
 MADE = "complaint.made"
 """The fact that somebody complained of a case."""
@@ -91,8 +90,7 @@ class Complaints:
         region = self._taking(str(case["handling_region"]))
         said = complaint.model_dump(mode="json", exclude={"reference"}, exclude_none=True)
         body = {**said, "made_at": utc_text(now)}
-        tried = {**body, "id": "CM" + 32 * "0", "submission_id": submission_id, "number": number}
-        region.packs.now().need("complaint").to_region(tried)  # what its format cannot say is refused to the caller
+        try_out(region.packs.now(), "complaint", submission_id, number, body)
         message = Message(
             submission_id, owner_of(caller), region.id, "complaint", complaint.reference, said_digest(said), body
         )
@@ -104,7 +102,7 @@ class Complaints:
 
     def _taking(self, region_id: str) -> Region:
         region = self._regions.get(region_id)
-        if region is None or not takes(region, "complaint"):
+        if region is None or not region.takes("complaint"):
             text = f"Region {region_id} takes no complaints from here; it has channels of its own."
             raise NotOffered(text, region=region_id)
         return region

@@ -120,8 +120,7 @@ class Followups:
     def require_wire(self, mine: Mine, kind: str, where: str) -> Region:
         """Return the region, if its wire carries such messages. Raises NotOffered (`submission.on_paper`)."""
         region = self.region(mine)
-        messages = region.adapter.messages
-        if messages is None or kind not in messages.kinds:
+        if not region.takes(kind):
             text = f"Region {region.id} takes a {kind} on paper only: {where}, with the region's number of the case."
             raise NotOffered(text, code="submission.on_paper", region=region.id)
         return region

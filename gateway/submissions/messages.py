@@ -17,14 +17,13 @@ from sqlalchemy import Connection, func, select
 
 from gateway.crypto.at_rest import Sealer
 from gateway.errors import Conflict, FieldProblem
+from gateway.mapping.library import PackSet
 from gateway.storage.tables import case_messages, deliveries, submission_materials
 from gateway.submissions import queue
 from gateway.submissions.parcels import seal_message
 
 MOST = 100
 """Messages about one case."""
-ON_ITS_WAY = "message.queued"
-"""The fact that a message about the case was taken and is to be delivered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,14 @@ class Queued:
 
     message_id: str
     replayed: bool
+
+
+def try_out(packs: PackSet, kind: str, submission_id: str, number: str | None, body: Mapping[str, Any]) -> None:
+    """Convert a message once under a well-formed id: what the region's format cannot say is refused now, to the caller.
+
+    Raises MappingFailed.
+    """
+    packs.need(kind).to_region({**body, "id": "CM" + "0" * 32, "submission_id": submission_id, "number": number})
 
 
 def enqueue(tx: Connection, sealer: Sealer, message: Message, now: datetime) -> Queued:

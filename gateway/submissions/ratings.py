@@ -33,7 +33,7 @@ from gateway.storage.tables import OPEN_CORRECTION, deliveries, ratings
 from gateway.submissions.application import utc_text
 from gateway.submissions.events import EventLog
 from gateway.submissions.materials import owner_of
-from gateway.submissions.messages import Message, enqueue
+from gateway.submissions.messages import Message, enqueue, try_out
 from gateway.submissions.owned import number_there, owned, said_digest
 from gateway.telemetry import Metrics
 
@@ -224,12 +224,11 @@ class Ratings:
     ) -> str | None:
         """Queue the rating of the authority for its region, where that takes ratings; return the message's id."""
         region = self._regions.get(str(case["handling_region"]))
-        if given.role != HANDLING or region is None or not takes(region, "rating"):
+        if given.role != HANDLING or region is None or not region.takes("rating"):
             return None
         body = {**_body(given), "item": {"code": case["item_code"]}, "role": given.role, "score": given.score}
         body = {name: value for name, value in {**body, "rated_at": utc_text(now)}.items() if value is not None}
-        tried = {**body, "id": "CM" + 32 * "0", "submission_id": case["id"], "number": number}
-        region.packs.now().need("rating").to_region(tried)  # what its format cannot say is refused to the caller
+        try_out(region.packs.now(), "rating", case["id"], number, body)
         digest = said_digest(given.model_dump(mode="json"))
         message = Message(case["id"], owner_of(caller), region.id, "rating", given.reference, digest, body)
         return enqueue(tx, self._sealer, message, now).message_id
@@ -245,12 +244,6 @@ class Ratings:
 
     def _view(self, tx: Connection, submission_id: str, role: str) -> RatingView:
         return next(view for view in ratings_shown(tx, self._sealer, submission_id) if view.role == role)
-
-
-def takes(region: Region, kind: str) -> bool:
-    """Say whether a region's wire carries this kind of message about a case."""
-    messages = region.adapter.messages
-    return messages is not None and kind in messages.kinds
 
 
 def ratings_shown(tx: Connection, sealer: Sealer, submission_id: str) -> list[RatingView]:

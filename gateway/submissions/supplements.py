@@ -36,7 +36,7 @@ from gateway.submissions.events import EventLog
 from gateway.submissions.followups import Followups, Mine, Said, by_mandate, refuse
 from gateway.submissions.intake import not_too_large, unusable
 from gateway.submissions.materials import Blob, Materials, owner_of
-from gateway.submissions.messages import Message, Queued, enqueue, said_before
+from gateway.submissions.messages import Message, Queued, enqueue, said_before, try_out
 from gateway.submissions.owned import said_digest
 from gateway.submissions.story import locked, tell
 from gateway.submissions.wanted import HANDED_IN, Asked, what_is_asked
@@ -209,10 +209,9 @@ class Supplements:
         return replace(grounds, consent=replace(grounds.consent, id="CNS" + secrets.token_hex(12)))
 
     async def _try(self, checked: _Checked) -> None:
-        """Convert it once under a well-formed number: what the region's format cannot say is refused now."""
+        """Convert it once, with the mappings that the case is pinned to."""
         packs = await self._pinned(checked.region, checked.mine.row["mapping_version"])
-        body = {**_body(checked, complete=False), "id": "CM" + "0" * 32, "number": "0"}
-        packs.need(KIND).to_region({**body, "submission_id": checked.mine.id})
+        try_out(packs, KIND, checked.mine.id, "0", _body(checked, complete=False))
 
     # --- writing -----------------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from gateway.evidence import Exchange, record
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.storage.tables import clients, submission_events, webhooks
+from gateway.submissions.retry import RetryPolicy
 from gateway.submissions.stream import Page, Stream, position_of
 from gateway.telemetry import Metrics
 from gateway.waiting import wait
@@ -45,6 +46,8 @@ log = structlog.get_logger("webhooks")
 KIND = "case.event"
 FIRST, LONGEST = timedelta(seconds=1), timedelta(hours=1)
 """The wait after the first failure, which doubles, and the longest."""
+_BACK_OFF = RetryPolicy(attempts=1, first=FIRST, longest=LONGEST)
+"""Only its waits are used: how often is not counted here, but for how long."""
 GIVEN_UP = timedelta(days=5)
 """A webhook that took nothing for so long is disabled; the events stay in the stream."""
 BOTH_SIGN = timedelta(hours=24)
@@ -165,7 +168,7 @@ class WebhookWorker:
             "failures": failures,
             "failing_since": since,
             "last_code": code,
-            "due": now + _delay(failures) if failed else now,
+            "due": now + _BACK_OFF.delay(failures, random.random) if failed else now,
             "owner": None,
             "lease_until": None,
             **({"disabled_at": now} if given_up else {}),
@@ -211,11 +214,6 @@ def signed(keys: Sequence[bytes], message_id: str, at: datetime, body: bytes) ->
         "webhook-timestamp": stamp,
         "webhook-signature": " ".join(f"v1,{mark}" for mark in marks),
     }
-
-
-def _delay(failures: int) -> timedelta:
-    doubled: timedelta = min(FIRST * 2 ** min(failures - 1, 20), LONGEST)
-    return doubled * (0.5 + random.random() / 2)  # noqa: S311 - spreads the load, keeps no secret
 
 
 # --- keeping them --------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from types import SimpleNamespace
 from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
@@ -13,7 +12,7 @@ from sqlalchemy import Connection, select, update
 
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.caller import Caller
-from gateway.domain.region import Zone
+from gateway.domain.region import RegionNames, Zone, place_of
 from gateway.domain.submission import State
 from gateway.domain.working_days import Calendars, WorkingDays
 from gateway.mapping.library import PackSet
@@ -59,8 +58,9 @@ class Messages:
 def region_that(**capabilities: Any) -> Region:
     """Return the handling region with these capabilities and mappings that change nothing."""
     packs = cast("Any", {name: SamePack() for name in ("submission", "event", "rating", "complaint")})
-    found = SimpleNamespace(id=REGION, packs=PackSet.of(REGION, packs), adapter=Adapter(**capabilities))
-    return cast("Region", found)
+    limits = cast("Any", None)  # nothing is called here
+    names, place = RegionNames("佛山市", "佛山市", "Foshan", "Foshan"), place_of("440600")
+    return Region(REGION, place, names, limits, {}, {}, Adapter(**capabilities), PackSet.of(REGION, packs))
 
 
 @dataclass
