@@ -16,13 +16,9 @@ import click
 
 from gateway.cli.asking import asked
 from gateway.cli.refusals import refusals_in_words
+from gateway.cli.stored import config_option, json_option
 from gateway.data import load_data, read_config
 
-_config = click.option(
-    "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), default="pearl.toml", show_default=True,
-    help="The configuration file.",
-)  # fmt: skip
-_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
 _region = click.argument("region")
 _code = click.argument("code")
 
@@ -33,10 +29,10 @@ def items() -> None:
 
 
 @items.command("list")
-@_config
+@config_option
 @click.option("--live", is_flag=True, help="What the regions publish, as the running gateway knows it.")
 @click.option("--state", "states", multiple=True, help="With --live: only these states, such as changed or new.")
-@_json
+@json_option
 @refusals_in_words
 def list_(config: Path, live: bool, states: tuple[str, ...], as_json: bool) -> None:
     """List the items and where they are handled."""
@@ -55,10 +51,10 @@ def list_(config: Path, live: bool, states: tuple[str, ...], as_json: bool) -> N
 
 
 @items.command("show")
-@_config
+@config_option
 @_region
 @_code
-@_json
+@json_option
 @refusals_in_words
 def show(config: Path, region: str, code: str, as_json: bool) -> None:
     """Show what a region publishes of an item, and what was approved of it."""
@@ -67,10 +63,10 @@ def show(config: Path, region: str, code: str, as_json: bool) -> None:
 
 
 @items.command("diff")
-@_config
+@config_option
 @_region
 @_code
-@_json
+@json_option
 @refusals_in_words
 def diff(config: Path, region: str, code: str, as_json: bool) -> None:
     """Show what changed in an item since it was approved; with ! what stops it."""
@@ -79,12 +75,12 @@ def diff(config: Path, region: str, code: str, as_json: bool) -> None:
 
 
 @items.command("approve")
-@_config
+@config_option
 @_region
 @_code
 @click.option("--hash", "seen", required=True, help="Of the version that you have looked at; `diff` says it.")
 @click.option("--reason", required=True, help="Why; it becomes evidence.")
-@_json
+@json_option
 @refusals_in_words
 def approve(config: Path, region: str, code: str, seen: str, reason: str, as_json: bool) -> None:
     """Approve what a region publishes of an item; the office takes it again."""
@@ -93,9 +89,9 @@ def approve(config: Path, region: str, code: str, seen: str, reason: str, as_jso
 
 
 @items.command("pull")
-@_config
+@config_option
 @_region
-@_json
+@json_option
 @refusals_in_words
 def pull(config: Path, region: str, as_json: bool) -> None:
     """Ask a region now what it publishes."""

@@ -14,17 +14,13 @@ import click
 
 from gateway.cli.asking import asked
 from gateway.cli.refusals import refusals_in_words
+from gateway.cli.stored import config_option
 
 _SHORT = 12
 
-_config = click.option(
-    "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), default="pearl.toml", show_default=True,
-    help="The configuration file.",
-)  # fmt: skip
-
 
 @click.command("list")
-@_config
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @refusals_in_words
 def list_(config: Path, as_json: bool) -> None:
@@ -34,7 +30,7 @@ def list_(config: Path, as_json: bool) -> None:
 
 
 @click.command("reload")
-@_config
+@config_option
 @refusals_in_words
 def reload_(config: Path) -> None:
     """Have the running gateway take the mapping files as they are now; when anything is wrong, nothing changes."""
@@ -42,7 +38,7 @@ def reload_(config: Path) -> None:
 
 
 @click.command("rollback")
-@_config
+@config_option
 @refusals_in_words
 def rollback(config: Path) -> None:
     """Have the running gateway go back to the mappings before the last change. The files stay as they are."""

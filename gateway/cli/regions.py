@@ -15,14 +15,9 @@ import click
 
 from gateway.cli.asking import asked
 from gateway.cli.refusals import refusals_in_words
+from gateway.cli.stored import config_option, reason_option
 from gateway.data import read_config
 from gateway.regions import read_manifests
-
-_config = click.option(
-    "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), default="pearl.toml", show_default=True,
-    help="The configuration file.",
-)  # fmt: skip
-_reason = click.option("--reason", required=True, help="Why; it becomes evidence.")
 
 
 @click.group()
@@ -31,7 +26,7 @@ def regions() -> None:
 
 
 @regions.command("list")
-@_config
+@config_option
 @click.option("--live", is_flag=True, help="Also ask the running gateway whether people can sign on there.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @refusals_in_words
@@ -52,9 +47,9 @@ def list_(config: Path, live: bool, as_json: bool) -> None:
 
 
 @regions.command("close")
-@_config
+@config_option
 @click.argument("region")
-@_reason
+@reason_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be cut off.")
 @refusals_in_words
 def close(config: Path, region: str, reason: str, dry_run: bool) -> None:
@@ -67,9 +62,9 @@ def close(config: Path, region: str, reason: str, dry_run: bool) -> None:
 
 
 @regions.command("open")
-@_config
+@config_option
 @click.argument("region")
-@_reason
+@reason_option
 @refusals_in_words
 def open_(config: Path, region: str, reason: str) -> None:
     """Open a region's sign-on again. What was cut off stays so."""
