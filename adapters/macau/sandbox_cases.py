@@ -10,40 +10,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Set
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, model_validator
 from stdnum.cn import uscc
 from stdnum.iso7064 import mod_11_2
 
 from gateway.sandbox.exchange_authority import CaseSaid, File, MessageSaid, Traits
+from gateway.sandbox.exchange_documents import Model, read, wrong
 from gateway.sandbox.exchange_wire import Document, Refusal
 
 _MACAU = timezone(timedelta(hours=8))
 
 
-class Model(BaseModel):
-    """A document, or an object in one."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, alias_generator=to_camel)
-
-
-M = TypeVar("M", bound=Model)
-
-
-def read(kind: type[M], document: Document) -> M:
-    """Return the document. Raises Refusal that lists every error at once."""
-    try:
-        return kind.model_validate(document)
-    except ValidationError as problems:
-        errors = [{"field": ".".join(map(str, each["loc"])), "reason": each["msg"]} for each in problems.errors()]
-        raise Refusal(422, "REFUSED", "o documento não está conforme", errors) from None
-
-
-def _wrong(reason: str) -> PydanticCustomError:
-    return PydanticCustomError("wrong", "{reason}", {"reason": reason})
+WORDS = "o documento não está conforme"
+"""What a refused document is told."""
 
 
 def _shown(pattern: str) -> Callable[[str], str]:
@@ -51,7 +32,7 @@ def _shown(pattern: str) -> Callable[[str], str]:
         try:
             datetime.strptime(text, pattern)  # noqa: DTZ007 - only whether there is such a day or time
         except ValueError:
-            raise _wrong("is no day or time in the form that is written here") from None
+            raise wrong("is no day or time in the form that is written here") from None
         return text
 
     return check
@@ -117,10 +98,10 @@ class Applicant(Model):
     @model_validator(mode="after")
     def _document(self) -> Applicant:
         if (self.type == "COLECTIVA") != (self.doc_type in _OF_ORGANISATIONS):
-            raise _wrong("docType does not fit the kind of applicant")
+            raise wrong("docType does not fit the kind of applicant")
         fits = _NUMBERS.get(self.doc_type)
         if not (fits(self.doc_no) if fits else re.fullmatch(r"[A-Z0-9()/-]{4,30}", self.doc_no)):
-            raise _wrong("docNo is not a number of its type")
+            raise wrong("docNo is not a number of its type")
         return self
 
 
@@ -160,7 +141,7 @@ class Case(Model):
 
 
 def _read_case(document: Document, items: Set[str]) -> CaseSaid:
-    case = read(Case, document)
+    case = read(Case, document, WORDS)
     if case.service.code not in items:
         errors = [{"field": "service.code", "reason": "não é um serviço daqui"}]
         raise Refusal(422, "REFUSED", "serviço desconhecido", errors)
@@ -197,7 +178,7 @@ class Supplement(Message):
 
     submitted_at: Moment
     origin: Counter | None = None
-    form_data: Form = {}
+    form_data: Form = Field(default_factory=dict)
     attachments: Attachments
     complete: bool
 
@@ -219,18 +200,18 @@ class Complaint(Message):
 
 
 def _supplement(document: Document) -> MessageSaid:
-    said = read(Supplement, document)
+    said = read(Supplement, document, WORDS)
     files = _files(said.attachments)
     return MessageSaid(said.message_no, said.request_no, said.protocol, files, complete=said.complete)
 
 
 def _withdrawal(document: Document) -> MessageSaid:
-    said = read(Withdrawal, document)
+    said = read(Withdrawal, document, WORDS)
     return MessageSaid(said.message_no, said.request_no, said.protocol)
 
 
 def _complaint(document: Document) -> MessageSaid:
-    said = read(Complaint, document)
+    said = read(Complaint, document, WORDS)
     return MessageSaid(said.message_no, said.request_no, said.protocol)
 
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from adapters.macau.sandbox_cases import Model, Short, Text, read
+from adapters.macau.sandbox_cases import WORDS, Short, Text
+from gateway.sandbox.exchange_documents import Model, read
 from gateway.sandbox.exchange_wire import Asked, Document, Door
 
 CONSENT = "CNS"
@@ -75,7 +76,7 @@ class Matching:
 
     async def answer(self, asked: Asked) -> Document:
         """Answer a batch, one result for each query, in their order."""
-        batch = read(Batch, await self._door.document(asked))
+        batch = read(Batch, await self._door.document(asked), WORDS)
         return {"results": [{"status": self._status(query)} for query in batch.queries]}
 
     def _status(self, query: Query) -> str:

@@ -10,52 +10,32 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Set
 from datetime import date
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, model_validator
 from stdnum.cn import uscc
 from stdnum.iso7064 import mod_11_2
 
 from gateway.sandbox.exchange_authority import CaseSaid, File, MessageSaid
+from gateway.sandbox.exchange_documents import Model, read, wrong
 from gateway.sandbox.exchange_wire import Document, Refusal
 
-
-class Model(BaseModel):
-    """A document, or an object in one."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, alias_generator=to_camel)
-
-
-M = TypeVar("M", bound=Model)
-
-
-def read(kind: type[M], document: Document) -> M:
-    """Return the document. Raises Refusal that lists every error at once."""
-    try:
-        return kind.model_validate(document)
-    except ValidationError as problems:
-        errors = [{"field": ".".join(map(str, each["loc"])), "reason": each["msg"]} for each in problems.errors()]
-        raise Refusal(422, "REFUSED", "the document is not as agreed", errors) from None
-
-
-def _wrong(reason: str) -> PydanticCustomError:
-    return PydanticCustomError("wrong", "{reason}", {"reason": reason})
+WORDS = "the document is not as agreed"
+"""What a refused document is told."""
 
 
 def _attribute(text: str) -> str:
     """A `key=value` text; a birthday and a sex have their form."""
     name, mark, value = text.partition("=")
     if not name or not mark:
-        raise _wrong("is not key=value")
+        raise wrong("is not key=value")
     if name == "birthday" and value != "-1":
         try:
             date.fromisoformat(value)
         except ValueError:
-            raise _wrong("is no day") from None
+            raise wrong("is no day") from None
     if name == "sex" and value not in ("1", "2", "-1"):
-        raise _wrong("is no code of GB/T 2261.1")
+        raise wrong("is no code of GB/T 2261.1")
     return text
 
 
@@ -119,7 +99,7 @@ class Person(Model):
     @model_validator(mode="after")
     def _number(self) -> Person:
         if not number_fits(self.certificate_type, self.certificate_number):
-            raise _wrong("certificateNumber is not a number of its type")
+            raise wrong("certificateNumber is not a number of its type")
         return self
 
 
@@ -134,7 +114,7 @@ class Enterprise(Model):
     @model_validator(mode="after")
     def _number(self) -> Enterprise:
         if not number_fits(self.org_code_type, self.org_code):
-            raise _wrong("orgCode is not a number of its type")
+            raise wrong("orgCode is not a number of its type")
         return self
 
 
@@ -144,14 +124,14 @@ class Applicant(Model):
     applicant_type: Literal["1", "2", "3"]
     person: Person | None = None
     enterprise: Enterprise | None = None
-    attributes: Attributes = []
+    attributes: Attributes = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _one(self) -> Applicant:
         if (self.applicant_type == "1") != (self.person is not None) or (self.person is None) == (
             self.enterprise is None
         ):
-            raise _wrong("person or enterprise, as applicantType says")
+            raise wrong("person or enterprise, as applicantType says")
         return self
 
     @property
@@ -187,12 +167,12 @@ class Case(Model):
     form_data: Form
     material_names: str | None = None
     material_list: Materials
-    attributes: Attributes = []
+    attributes: Attributes = Field(default_factory=list)
 
 
 def read_case(document: Document, items: Set[str]) -> CaseSaid:
     """Read a case. Raises Refusal."""
-    case = read(Case, document)
+    case = read(Case, document, WORDS)
     if (case.item.item_code or case.item.task_handle_item) not in items:
         errors = [{"field": "item.itemCode", "reason": "is not an item that is handled here"}]
         raise Refusal(422, "REFUSED", "the item is unknown", errors)
@@ -224,7 +204,7 @@ class Supplement(Model):
     project_no: Short
     supplement_time: Moment
     source: Origin | None = None
-    form_data: Form = {}
+    form_data: Form = Field(default_factory=dict)
     material_list: Materials
     all_supplied: bool
 
@@ -249,7 +229,7 @@ class Rating(Model):
     item_code: Short
     assess_role: Literal["collecting", "handling"]
     satisfaction: int = Field(ge=1, le=5)
-    eval_detail: list[Short] = []
+    eval_detail: list[Short] = Field(default_factory=list)
     writing_evaluation: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     assess_channel: Literal["pc", "mobile", "qr", "hall", "sms", "kiosk", "hotline"]
     assess_time: Moment
@@ -268,23 +248,23 @@ class Complaint(Model):
 
 
 def _supplement(document: Document) -> MessageSaid:
-    said = read(Supplement, document)
+    said = read(Supplement, document, WORDS)
     files = _files(said.material_list)
     return MessageSaid(said.supplement_no, said.source_no, said.project_no, files, complete=said.all_supplied)
 
 
 def _withdrawal(document: Document) -> MessageSaid:
-    said = read(Withdrawal, document)
+    said = read(Withdrawal, document, WORDS)
     return MessageSaid(said.withdraw_no, said.source_no, said.project_no)
 
 
 def _rating(document: Document) -> MessageSaid:
-    said = read(Rating, document)
+    said = read(Rating, document, WORDS)
     return MessageSaid(said.assess_no, said.source_no, said.project_no, role=said.assess_role)
 
 
 def _complaint(document: Document) -> MessageSaid:
-    said = read(Complaint, document)
+    said = read(Complaint, document, WORDS)
     return MessageSaid(said.complaint_no, said.source_no, said.project_no)
 
 
@@ -334,7 +314,7 @@ class Query(Model):
     holder: Holder
     use_cause: Annotated[str, Field(max_length=200)]
     business: Business
-    attributes: Attributes = []
+    attributes: Attributes = Field(default_factory=list)
 
     def is_whole(self) -> bool:
         """Say whether everything that must be named is named."""

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from adapters.shenzhen.sandbox_messages import Batch, Query, read
+from adapters.shenzhen.sandbox_messages import WORDS, Batch, Query
+from gateway.sandbox.exchange_documents import read
 from gateway.sandbox.exchange_wire import Asked, Document, Door, Refusal
 
 _BEIJING = timezone(timedelta(hours=8))
@@ -41,7 +42,7 @@ class Register:
 
     async def answer(self, asked: Asked) -> Document:
         """Answer a batch, one result for each query, in their order."""
-        batch = read(Batch, await self._door.document(asked))
+        batch = read(Batch, await self._door.document(asked), WORDS)
         return {"results": [self._result(query) for query in batch.queries]}
 
     def _result(self, query: Query) -> Document:
