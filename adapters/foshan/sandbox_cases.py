@@ -107,7 +107,7 @@ class Cases:
         try:
             while self.plan(case_no).next:
                 if self.plan(case_no).taken:
-                    await asyncio.sleep(self.pace)
+                    await asyncio.sleep(self.pace)  # the authority's own pace between two steps
                 self._take(case_no)
         finally:
             self.busy.discard(case_no)

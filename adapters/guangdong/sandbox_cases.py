@@ -87,7 +87,7 @@ class Courier:
             for number in range(1, self.plan(wwbh).taken + 1):
                 await self._deliver(self.notebook.get("events", self._event_id(wwbh, number)))
             while self.plan(wwbh).next:
-                await asyncio.sleep(self.pace)
+                await asyncio.sleep(self.pace)  # the authority's own pace between two steps
                 await self._deliver(self._enter(wwbh))
         finally:
             self.busy.discard(wwbh)
@@ -119,7 +119,7 @@ class Courier:
             return
         while not _is_closed(entry):
             if entry["sendings"]:
-                await asyncio.sleep(self.pace / USUAL_PACE)
+                await asyncio.sleep(self.pace / USUAL_PACE)  # between two sendings of one event
             entry["acknowledged"] = await self._send(entry["event"])
             entry["sendings"] += 1
             self._write(entry)

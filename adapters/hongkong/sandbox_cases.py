@@ -157,7 +157,7 @@ class Cases:
             for number in range(1, self.plan(ref_no).taken + 1):
                 await self._push(self._event_id(ref_no, number))
             while self.plan(ref_no).next:
-                await asyncio.sleep(self._pace)
+                await asyncio.sleep(self._pace)  # the authority's own pace between two steps
                 await self._push(self._write_event(ref_no))
         finally:
             self._busy.discard(ref_no)

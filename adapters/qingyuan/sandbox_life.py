@@ -137,7 +137,7 @@ class Cases:
             await self._until_pulled(lambda: self._pull_case(case), lambda: self._needs_no_pull(case))
             while self.plan(case).next:
                 if self.plan(case).done:
-                    await asyncio.sleep(self.pace)
+                    await asyncio.sleep(self.pace)  # the authority's own pace between two steps
                 if step := self.plan(case).next:  # a withdrawal may have come meanwhile
                     self._take(case, step)
         finally:
@@ -244,10 +244,10 @@ class Cases:
         pause = max(self.pace, 0.01)
         while not is_over():
             if self.wrong.due("late_pull"):
-                await asyncio.sleep(self.wrong.seconds)
+                await asyncio.sleep(self.wrong.seconds)  # the fault that was asked for
             if await self._tried(pull):
                 return
-            await asyncio.sleep(pause)
+            await asyncio.sleep(pause)  # the machine comes when it likes
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _tried(self, pull: Callable[[], Awaitable[None]]) -> bool:

@@ -137,10 +137,10 @@ class Served:
         async with asyncio.timeout(PATIENCE):
             while await self.store.read(_delivered) == before:
                 await asyncio.sleep(0.02)  # another process does it, and tells nobody
-            await asyncio.sleep(SECONDS)
+            await asyncio.sleep(SECONDS)  # for so long it is measured
             await self.store.write(_pause)
             while await self.store.read(_under_way):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # what is under way ends by itself
         return await self.store.read(lambda tx: _rate_after(tx, before))
 
     async def handed_over_barely(self) -> float:
@@ -215,7 +215,7 @@ async def queued_memory(layout: Layout, store: Store) -> float:
         for _ in range(10):
             async with session.get(f"{layout.ports.admin_url}/metrics") as answer:
                 expect(answer.status == 200, await answer.read())
-            await asyncio.sleep(DELIVERY["poll_seconds"])
+            await asyncio.sleep(DELIVERY["poll_seconds"])  # the worker looks once more meanwhile
         return megabytes(process.pid)
 
 

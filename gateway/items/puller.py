@@ -179,7 +179,7 @@ class Puller:
             elif _is_newer(entry, entries.get(entry.code)):
                 entries[entry.code] = entry
             if number % _AT_A_TIME == 0:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # others have their turn
         return entries, unreadable
 
     # --- units -----------------------------------------------------------------------------------------------------

@@ -254,7 +254,7 @@ class PullCertificates:
             told = await self._client.ask("getLicenseData", question)
             if told.code != NOT_YET:
                 break
-            await asyncio.sleep(self._client.pause)
+            await asyncio.sleep(self._client.pause)  # the answer is polled for, until the time-out
         if told.code != DONE or told.content.tag != "ZZJG":
             reason = "does not know the question that it took" if told.code == NOT_THERE else "gave another answer"
             raise self._client.wire.uncertain(reason, f"code {told.code}")

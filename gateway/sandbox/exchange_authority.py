@@ -145,7 +145,7 @@ class Cases:
         async with self.locks.setdefault(case_id, asyncio.Lock()):
             await self._push_what_is_left(case_id)
             while self.plan(case_id).next:
-                await asyncio.sleep(self.pace)
+                await asyncio.sleep(self.pace)  # the authority's own pace between two steps
                 await self._step(case_id)
 
     async def _step(self, case_id: str) -> None:
@@ -171,7 +171,7 @@ class Cases:
         twice = self.wrong.due("duplicate_callback")
         while not _settled(entry):
             if entry["sendings"]:
-                await asyncio.sleep(self.pace / USUAL_PACE)
+                await asyncio.sleep(self.pace / USUAL_PACE)  # between two sendings of one event
             entry["acknowledged"] = await self.courier.send(body.encode())
             entry["sendings"] += 1
             self.notebook.put("events", event_id, entry)

@@ -97,7 +97,7 @@ class Cases:
         try:
             while self._plan(number).next:
                 if self._plan(number).taken:
-                    await asyncio.sleep(self.pace)
+                    await asyncio.sleep(self.pace)  # the authority's own pace between two steps
                 if step := self._plan(number).next:  # it may have been withdrawn meanwhile
                     self._take(number, step)
         finally:

@@ -365,7 +365,7 @@ async def test_one_replica_at_a_time_asks_and_one_that_was_too_slow_writes_nothi
     fake.gate = asyncio.Event()
     slow = asyncio.create_task(one.puller.pull(REGION))
     while fake.asked < 2:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the other task has its turn
         await asyncio.sleep(0.001)  # the lease is written in another thread
     with pytest.raises(Conflict) as refused:
         await other.puller.pull(REGION)

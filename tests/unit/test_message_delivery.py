@@ -138,7 +138,7 @@ class Desk:
                     if met(states):
                         return states
                     self.clock.advance(1)  # back-off passes
-                    await asyncio.sleep(0.005)
+                    await asyncio.sleep(0.005)  # a worker at work tells nobody
         finally:
             worker.stop()
             await task

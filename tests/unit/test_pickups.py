@@ -601,7 +601,7 @@ async def test_a_machine_that_hangs_up_is_no_defect_of_ours(replica: Replica, ma
 
         async with asyncio.timeout(10):
             while await reasons() != {"leaving", "interrupted"}:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # the stream is cut off beside us, and tells nobody
 
 
 async def test_an_answer_over_http_has_its_type_and_nobody_keeps_it(replica: Replica, machine: Machine) -> None:

@@ -172,7 +172,7 @@ async def seen(look: Callable[[], Awaitable[T]], met: Callable[[T], bool]) -> T:
     """Look until it is as wanted: what works by itself tells nobody when it is done."""
     async with asyncio.timeout(10):
         while not met(found := await look()):
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # the authority tells nobody
     return found
 
 

@@ -134,7 +134,7 @@ async def test_nobody_waits_for_events_of_a_process_that_ends(sqlite_store: Stor
     places = asyncio.create_task(stream.run(stopping))
     async with asyncio.timeout(10):
         waiting = asyncio.create_task(stream.await_page("agency", "", 5, 60))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the reader begins to wait
         stopping.set()
         await places
         assert (await waiting).events == []
