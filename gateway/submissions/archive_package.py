@@ -176,7 +176,7 @@ def verify(path: Path, keys: KeySet) -> Verdict:
     try:
         with zipfile.ZipFile(path) as archive:
             checking.check(archive)
-    except (_Wrong, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (_Wrong, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:  # zipfile's
         checking.problems.append(str(error) or type(error).__name__)
     except (LookupError, TypeError, ValueError, AttributeError) as error:  # an entry of another shape than ours
         checking.problems.append(f"holds something of another form ({type(error).__name__})")

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.crypto.at_rest import Sealer
 from gateway.errors import Unavailable
-from gateway.storage.blobs import FRAME, Blobs, open_blob_store
+from gateway.storage.blobs import FRAME, Blobs
 
 
 async def whole(stream: AsyncIterator[bytes]) -> bytes:
@@ -20,16 +19,6 @@ async def whole(stream: AsyncIterator[bytes]) -> bytes:
 def names(folder: Path) -> list[str]:
     """Return what lies in a folder."""
     return sorted(path.name for path in folder.iterdir())
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "blobs"
-
-
-@pytest.fixture
-def blobs(folder: Path, sealer: Sealer) -> Blobs:
-    return Blobs(open_blob_store("blobs", folder.parent), sealer)
 
 
 # --- blobs ---------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from gateway.crypto.at_rest import Sealer
 from gateway.domain.submission import State
 from gateway.errors import Conflict, InvalidRequest, Unavailable
 from gateway.storage import Store
-from gateway.storage.blobs import Blobs, open_blob_store
+from gateway.storage.blobs import Blobs
 from gateway.storage.tables import blobs as blob_table
 from gateway.storage.tables import evidence, submissions
 from gateway.submissions import disposal as disposing
@@ -29,26 +29,6 @@ from tests.support.uploads import AGENCY, LIMIT, PDF, append, breaking, files_in
 
 TERMS = Terms(unfinished=timedelta(hours=24), orphan=timedelta(hours=72), retention=timedelta(days=30))
 DAY = 86400
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "blobs"
-
-
-@pytest.fixture
-def blobs(folder: Path, sealer: Sealer) -> Blobs:
-    return Blobs(open_blob_store("blobs", folder.parent), sealer)
-
-
-@pytest.fixture
-def uploads(sqlite_store: Store, blobs: Blobs, sealer: Sealer, clock: ManualClock) -> Uploads:
-    return uploads_over(sqlite_store, blobs, sealer, clock)
-
-
-@pytest.fixture
-def materials(sqlite_store: Store, blobs: Blobs, sealer: Sealer) -> Materials:
-    return Materials(sqlite_store, blobs, sealer, LIMIT)
 
 
 def disposal_over(store: Store, blobs: Blobs, clock: ManualClock) -> Disposal:

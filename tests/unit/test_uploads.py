@@ -50,26 +50,6 @@ from tests.unit.protocol_support import kit
 PDF_FILE = Wish("身份证.pdf", "application/pdf")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "blobs"
-
-
-@pytest.fixture
-def blobs(folder: Path, sealer: Sealer) -> Blobs:
-    return Blobs(open_blob_store("blobs", folder.parent), sealer)
-
-
-@pytest.fixture
-def uploads(sqlite_store: Store, blobs: Blobs, sealer: Sealer, clock: ManualClock) -> Uploads:
-    return uploads_over(sqlite_store, blobs, sealer, clock)
-
-
-@pytest.fixture
-def materials(sqlite_store: Store, blobs: Blobs, sealer: Sealer) -> Materials:
-    return Materials(sqlite_store, blobs, sealer, LIMIT)
-
-
 async def nothing_is_left(store: Store, folder: Path) -> bool:
     count = await store.read(lambda tx: tx.execute(select(func.count()).select_from(blob_table)).scalar_one())
     return count == 0 and not files_in(folder)

@@ -66,6 +66,7 @@ def read_directory(tail: bytes, size: int) -> Directory:
             found = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
             begin = archive.start_dir
     except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, UnicodeDecodeError, OverflowError):
+        # all that zipfile raises over bytes that are no archive
         raise broken("archive_unreadable") from None
     _check_directory(found, begin, size)
     return Directory(found, begin)
