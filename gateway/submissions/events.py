@@ -118,7 +118,7 @@ class EventLog:
     def begin(self, row: Mapping[str, Any], now: datetime, detail: Mapping[str, Any]) -> Beginning:
         """Return event number 1 of a case that is about to be written, and the case's row as it stands after it."""
         case = {**row, "last_seq": 0, "head": ""}
-        entry = Entry(STEP, State(row["state"]), GATEWAY, None, now, salted(detail))
+        entry = _with_salt(Entry(STEP, State(row["state"]), GATEWAY, None, now, detail))
         said = self._said(case, entry)
         story = told_first(case, self.sealer, said)
         event, moved = _linked(case, entry, said.sealed, story.standing.state, story.standing.effects[said.key], now)
@@ -137,9 +137,6 @@ class EventLog:
         """
         if state in HANDLING_ONLY:
             raise ValueError(f"{state} is for the handling region to say")
-        self._ours(tx, submission_id, state, now, detail)
-
-    def _ours(self, tx: Connection, submission_id: str, state: State, now: datetime, detail: Mapping[str, Any]) -> None:
         self._step(tx, _found(tx, submission_id), Entry(STEP, state, GATEWAY, None, now, detail), now)
 
     def note(
@@ -156,7 +153,7 @@ class EventLog:
         """Write where a case stands that only its parts move (多地联办). Followers hear of the parts, not of it."""
         case = _found(tx, submission_id)
         if case["state"] != state:
-            self._write(tx, case, Entry(DERIVED, state, GATEWAY, None, now, salted({})), state, "moved", now)
+            self._write(tx, case, Entry(DERIVED, state, GATEWAY, None, now, {}), state, "moved", now)
 
     # --- a region's steps --------------------------------------------------------------------------------------
 
@@ -191,8 +188,7 @@ class EventLog:
         at, event_id = _moment(event["occurred_at"]), str(event["event_id"])
         if is_unknown(word):  # it leaves the case where it is
             state = State(case["state"])
-            entry = Entry(UNKNOWN, state, region, event_id, at, detail)
-            self._write(tx, case, entry, state, "unknown", now)
+            self._write(tx, case, Entry(UNKNOWN, state, region, event_id, at, detail), state, "unknown", now)
             self.conflicts.keep(tx, region, event, "its state is a code that nobody here knows", now)
             return Arrival("unknown", state)
         told = RESUMED if word == RESUMED else ""
@@ -226,11 +222,11 @@ class EventLog:
 
     def _step(self, tx: Connection, case: Case, entry: Entry, now: datetime) -> Story:
         """Write a step, move the case to where all that was said leads, and tell the followers."""
-        entry = replace(entry, detail=salted(entry.detail))
+        entry = _with_salt(entry)
         said = self._said(case, entry)
         story, noted = tell(tx, case, self.sealer, said)
         standing = story.standing
-        self._write(tx, case, entry, standing.state, standing.effects[said.key], now, said.sealed)
+        self._append(tx, case, entry, said.sealed, standing.state, standing.effects[said.key], now)
         self._revise(tx, case, story, noted, now)
         for follower in self.followers:
             follower(tx, story, now)
@@ -272,22 +268,27 @@ class EventLog:
         self, tx: Connection, case: Case, kind: str, now: datetime, detail: Mapping[str, Any], word: str = ""
     ) -> int:
         state = State(case["state"])
-        entry = Entry(kind, state, GATEWAY, None, now, salted(detail), word)
-        self._write(tx, case, entry, state, "fact", now)
+        self._write(tx, case, Entry(kind, state, GATEWAY, None, now, detail, word), state, "fact", now)
         return int(case["last_seq"])
 
-    def _write(
-        self, tx: Connection, case: Case, entry: Entry, state: State, effect: str, now: datetime, sealed: bytes = b""
-    ) -> None:
-        """Write one event, numbered and linked, and the case's row with it. `case` follows.
+    def _write(self, tx: Connection, case: Case, entry: Entry, state: State, effect: str, now: datetime) -> None:
+        """Write one event that is no step: nothing has to be reckoned before."""
+        entry = _with_salt(entry)
+        sealed = seal_detail(self.sealer, case["id"], case["last_seq"] + 1, entry.detail)
+        self._append(tx, case, entry, sealed, state, effect, now)
 
-        `sealed` is what the event says, when it was sealed already.
-        """
-        sealed = sealed or seal_detail(self.sealer, case["id"], case["last_seq"] + 1, entry.detail)
+    def _append(
+        self, tx: Connection, case: Case, entry: Entry, sealed: bytes, state: State, effect: str, now: datetime
+    ) -> None:
+        """Write one event, numbered and linked, and the case's row with it. `case` follows."""
         event, moved = _linked(case, entry, sealed, state, effect, now)
         tx.execute(_APPEND, event)
         tx.execute(_MOVE, {**moved, "of_case": case["id"]})
         case.update(moved)
+
+
+def _with_salt(entry: Entry) -> Entry:
+    return replace(entry, detail=salted(entry.detail))
 
 
 def _linked(

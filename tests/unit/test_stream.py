@@ -146,8 +146,9 @@ async def test_a_reader_can_check_that_nothing_was_changed_left_out_or_put_in(
     """By the recipe of docs/api.md alone, without our code."""
     [case] = await open_cases(sqlite_store, sealer, clock)
     log, stream = EventLog(sealer), Stream(sqlite_store, sealer)
-    for n, word in enumerate(["RECEIVED", "ACCEPTED", "DECIDED"]):
+    for n, word in enumerate(["RECEIVED", "unknown:7", "ACCEPTED", "DECIDED"]):
         await sqlite_store.write(heard(log, case, f"e{n}", word, clock, reason="张三"))
+    await sqlite_store.write(lambda tx: log.note(tx, case, "clock.overdue", clock(), {"clock": "decision"}))
     await stream.place()
     page = await stream.page("agency", "")
     head = page.events[0]["hash"]
