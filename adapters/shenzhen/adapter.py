@@ -1,4 +1,4 @@
-"""Our side of the city of Shenzhen (深圳市): cases, messages about them, events, certificates, items; no sign-on.
+"""Our side of the city of Shenzhen (深圳市): cases, messages, events, results, certificates, items; no sign-on.
 
 Owns: what the city calls our number of a case and the key of an item, and which messages it takes. Leaves to
 `gateway.protocols.signed_rest` and `signed_rest_services` the wire. The contract is README.md beside this file.
@@ -13,6 +13,7 @@ from gateway.protocols.signed_rest_services import (
     RestCatalogue,
     RestCertificates,
     RestMessages,
+    RestResults,
     RestSubmissions,
 )
 
@@ -23,6 +24,7 @@ def open_adapter(kit: Kit) -> Adapter:
     return Adapter(
         submissions=RestSubmissions(client, "sourceNo"),
         messages=RestMessages(client, frozenset(MESSAGE_KINDS)),
+        results=RestResults(client),
         callbacks=RestCallbacks(webhook_keys(kit), f"/callbacks/{kit.region}/events", listed=True),
         certificates=RestCertificates(client),
         catalogue=RestCatalogue(client, "taskCode"),

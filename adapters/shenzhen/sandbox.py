@@ -99,6 +99,7 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
         wrapped=True,
         listed=True,
         messages=MESSAGES,
+        results=True,
     )
     door = mount(app, settings, traits, clock)
     register = Register(settings.certificates, settings.items, door)

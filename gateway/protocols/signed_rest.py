@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,7 +32,7 @@ from yarl import URL
 
 from gateway.crypto.jose import UnreadableToken, UnverifiedToken, instant, verified_claims
 from gateway.errors import FieldProblem, RegionRefused
-from gateway.ports import Kit, Material, RegionDocument
+from gateway.ports import Kit, Material, RegionDocument, ResultDocument
 from gateway.protocols.oidc import ClientProof, open_proof
 from gateway.protocols.wire import (
     Answer,
@@ -139,8 +139,11 @@ class Credentials:
         header = {"alg": "ES256", "typ": _REQUEST, "kid": self.key.thumbprint()}
         return request_id, jwt.encode(header, claims, self.key, algorithms=["ES256"])
 
-    def verify(self, answer: Answer, request_id: str) -> None:
-        """Refuse an answer that is not the exchange's, not to this request, or out of time. Raises UnreadableToken."""
+    def verify(self, answer: Answer, request_id: str, digest: str) -> None:
+        """Refuse an answer that is not the exchange's, not to this request, or out of time. Raises UnreadableToken.
+
+        `digest` is that of its body, as it came or, of a file that is still to come, as it must be.
+        """
         signature = answer.headers.get(HEADER.lower(), "")
         try:
             claims = verified_claims(signature, self.peers, algorithms={"ES256"}, types={_ANSWER})
@@ -149,7 +152,7 @@ class Credentials:
         said = instant(claims, "iat")
         if claims.get("rid") != request_id:
             raise UnreadableToken("the answer is for another request")
-        if claims.get("status") != answer.status or claims.get("sha256") != hashlib.sha256(answer.body).hexdigest():
+        if claims.get("status") != answer.status or claims.get("sha256") != digest:
             raise UnreadableToken("the signature is over another answer")
         if said is None or abs(self.kit.clock() - said) > TOLERANCE:
             raise UnreadableToken("the answer is out of time")
@@ -179,6 +182,12 @@ class _Content:
         return self.material.sha256 if self.material else hashlib.sha256(self.body).hexdigest()
 
 
+_Got = tuple[Answer, AsyncGenerator[bytes, None] | None]
+"""An answer, and the bytes of the file when it is one."""
+_Send = Callable[[Mapping[str, str], str], Awaitable[_Got]]
+"""Sends once, under these headers and this id of the request."""
+
+
 class RestClient:
     """Sends one signed message at a time and returns its verified answer."""
 
@@ -199,6 +208,25 @@ class RestClient:
         """Ask a question. `understood` are the codes of a no that the caller can tell apart. Raises RegionError."""
         answer = await self._exchange("GET", self.wire.url(path, query), _Content(), {})
         return self._judge(answer, understood, None)
+
+    async def fetch(self, path: str, document: ResultDocument) -> AsyncGenerator[bytes, None]:
+        """Ask for a file, and return its bytes as they come. Raises RegionError.
+
+        The signature stands before the file and names its digest, so that none of its bytes is taken for another's.
+        """
+        url = self.wire.url(path)
+
+        async def get(headers: Mapping[str, str], request_id: str) -> _Got:
+            def is_file(head: Answer) -> bool:
+                return head.status == 200 and bool(self._verified(head, request_id, document.sha256))
+
+            return await self.wire.download(url, headers=headers, size=document.size, is_file=is_file)
+
+        answer, content = await self._under_token("GET", url, _Content(), get)
+        if content is None:
+            self._judge(answer, (), None)
+            raise self.wire.uncertain("gave an unexpected answer", f"HTTP {answer.status}")
+        return content
 
     async def tell(self, path: str, document: RegionDocument, key: str = "") -> Reply:
         """Hand a document over; `key` is the idempotency key, under which it is taken once. Raises RegionError."""
@@ -237,15 +265,24 @@ class RestClient:
             raise RegionRefused(text, problems=[problem], region=self.wire.region)
 
     async def _exchange(self, method: str, url: URL, content: _Content, headers: Mapping[str, str]) -> Answer:
-        """Make one exchange under a token; once more under a new one when the exchange does not take the old one."""
+        """Make one exchange under a token."""
+
+        async def send(signed: Mapping[str, str], _request_id: str) -> _Got:
+            return await self._send(method, url, content, {**headers, **signed}), None
+
+        return (await self._under_token(method, url, content, send))[0]
+
+    async def _under_token(self, method: str, url: URL, content: _Content, send: _Send) -> _Got:
+        """Send under a token; once more under a new one when the exchange does not take the old one."""
         for last in (False, True):
             with nothing_taken_yet(self.wire.region):
                 token = await self._token.current()
             request_id, signature = self._credentials.sign(method, self._target(url), content.digest)
-            known = {**headers, "Authorization": f"Bearer {token}", HEADER: signature}
-            answer = await self._send(method, url, content, known)
+            answer, file = await send({"Authorization": f"Bearer {token}", HEADER: signature}, request_id)
+            if file is not None:
+                return answer, file
             if not _token_refused(answer):
-                return self._verified(answer, request_id)
+                return self._verified(answer, request_id, hashlib.sha256(answer.body).hexdigest()), None
             self._token.drop(token)
             if last:
                 break
@@ -263,9 +300,9 @@ class RestClient:
             return await self.wire.exchange(method, url, headers=known, body=content.body or None)
         return await self.wire.stream(method, url, headers=known, content=file.open(), size=file.size)
 
-    def _verified(self, answer: Answer, request_id: str) -> Answer:
+    def _verified(self, answer: Answer, request_id: str, digest: str) -> Answer:
         try:
-            self._credentials.verify(answer, request_id)
+            self._credentials.verify(answer, request_id, digest)
         except UnreadableToken as wrong:
             detail = f"HTTP {answer.status}: {wrong}"
             raise self.wire.uncertain("sent an answer that cannot be trusted", detail) from None

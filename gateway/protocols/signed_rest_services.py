@@ -1,4 +1,4 @@
-"""What is said over the signed REST exchange: cases and their files, messages about cases, events, certificates, items.
+"""What is said over the signed REST exchange: cases, their files, messages, events and results, certificates, items.
 
 Owns: the addresses of each, and binding an answer to the case that it is about. Leaves to `signed_rest` tokens,
 signatures and outcomes; to mapping packs what stands in a document. Source: docs/signed-rest.md.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +24,7 @@ from gateway.ports import (
     CertificateReply,
     Material,
     RegionDocument,
+    ResultDocument,
     SubmissionOrder,
 )
 from gateway.protocols.signed_rest import TOLERANCE, RestClient
@@ -56,6 +57,8 @@ SEGMENTS: Mapping[str, str] = {
 _SIGNED = ("webhook-id", "webhook-timestamp", "webhook-signature")
 _SENDING = re.compile(r"[A-Za-z0-9._:-]{8,128}")
 _MOST_SIGNATURES = 4
+_CODE = re.compile(r"[0-9A-Za-z._-]{1,64}", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def _case(submission_id: str) -> str:
@@ -189,6 +192,49 @@ def _verifies(key: Ed25519PublicKey, signature: str, message: bytes) -> bool:
     except (InvalidSignature, binascii.Error, ValueError):
         return False
     return True
+
+
+# --- results -----------------------------------------------------------------------------------------------------
+
+
+class RestResults:
+    """Documents that came out of a case (办理结果), under the region's own number of it."""
+
+    def __init__(self, client: RestClient) -> None:
+        self._client = client
+
+    async def list(self, number: str) -> Sequence[ResultDocument]:
+        """Return what the authority has for this case. Raises RegionError."""
+        document = (await self._client.ask(_results(number))).document
+        rows = document.get("documents")
+        if document.get("number") != number or not isinstance(rows, list):
+            raise self._unreadable("number or documents")
+        return [self._document(row) for row in rows]
+
+    async def open(self, number: str, document: ResultDocument) -> AsyncGenerator[bytes, None]:
+        """Begin to fetch one document. Raises RegionError."""
+        return await self._client.fetch(f"{_results(number)}/{quote(document.code, safe='')}", document)
+
+    def _document(self, row: Any) -> ResultDocument:
+        known: Mapping[str, Any] = row if isinstance(row, dict) else {}
+        code, name, media, size, digest = (known.get(key) for key in ("code", "name", "type", "size", "sha256"))
+        right = (
+            isinstance(code, str) and _CODE.fullmatch(code),
+            isinstance(name, str) and name,
+            isinstance(media, str) and media,
+            isinstance(size, int) and not isinstance(size, bool) and size > 0,
+            isinstance(digest, str) and _DIGEST.fullmatch(digest),
+        )
+        if not all(right):
+            raise self._unreadable("an entry of documents")
+        return ResultDocument(str(code), str(name)[:200], str(media), int(str(size)), str(digest))
+
+    def _unreadable(self, detail: str) -> Exception:
+        return self._client.wire.uncertain("sent a list of documents that cannot be read", detail)
+
+
+def _results(number: str) -> str:
+    return f"/v1/results/{quote(number, safe='')}"
 
 
 # --- certificates ------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -257,24 +257,36 @@ class Wire:
         return self._not_overloaded(answer)
 
     async def download(
-        self, url: URL, *, headers: Mapping[str, str], size: int
+        self,
+        url: URL,
+        *,
+        headers: Mapping[str, str],
+        size: int,
+        method: str = "GET",
+        body: bytes | None = None,
+        is_file: Callable[[Answer], bool] = lambda head: head.status == 200,
     ) -> tuple[Answer, AsyncGenerator[bytes, None] | None]:
-        """Ask for a file of `size` bytes: its head, and its bytes as they come where the answer is 200.
+        """Ask for a file of `size` bytes: its head, and its bytes as they come where `is_file` says so of the head.
 
-        Any other answer is read in full. It may take longer than other exchanges, as `stream` may. Raises as
-        `exchange`, and RegionUncertain where other bytes come than announced.
+        Any other answer is read in full; what `is_file` raises ends the exchange. It may take longer than other
+        exchanges, as `stream` may. Raises as `exchange`, and RegionUncertain where other bytes come than announced.
         """
         lasting = _lasting(self._timeout, size / SLOWEST_UPLOAD)
         sent = {"Accept-Encoding": "identity", **headers}
+        request = self._session.request(method, url, headers=sent, data=body, timeout=lasting, allow_redirects=False)
         with region_errors(self.region):
-            response = await self._session.get(url, headers=sent, timeout=lasting, allow_redirects=False)
-        received = {name.lower(): value for name, value in response.headers.items()}
-        if response.status == 200:
-            return Answer(200, received, b""), self._pieces(response, size)
+            response = await request
+        head = Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, b"")
+        try:
+            if is_file(head):
+                return head, self._pieces(response, size)
+        except GatewayError:
+            response.close()
+            raise
         async with response:
             with region_errors(self.region):
-                body = await self._bounded(response.content)
-        return self._not_overloaded(Answer(response.status, received, body)), None
+                read = await self._bounded(response.content)
+        return self._not_overloaded(replace(head, body=read)), None
 
     async def _pieces(self, response: aiohttp.ClientResponse, size: int) -> AsyncGenerator[bytes, None]:
         left = size

@@ -18,6 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.sandbox import decision
 from gateway.sandbox.authority import (
     MISBEHAVIOUR,
     NOTEBOOK,
@@ -35,6 +36,7 @@ from gateway.sandbox.exchange_wire import (
     Courier,
     Document,
     Door,
+    Paper,
     Party,
     Refusal,
     read_keys,
@@ -92,6 +94,7 @@ class Traits:
     `read_case` is given the codes of the items that there are. `receipt` is made of a case's page; `event` of the page,
     the step, the event's id and its time. `numbers` are made of a running number; `number` must be among them.
     `wrapped`, `listed`: documents, and events in a callback, stand under `data`. `questions`: it can be asked.
+    `results`: it hands the documents of decided cases out.
     """
 
     region: str
@@ -103,6 +106,7 @@ class Traits:
     listed: bool
     messages: Mapping[str, Callable[[Document], MessageSaid]] = field(default_factory=dict)
     questions: bool = True
+    results: bool = False
 
 
 # --- cases that live ---------------------------------------------------------------------------------------------
@@ -311,6 +315,37 @@ class Desk:
 
         return show
 
+    # --- documents of decided cases ---
+
+    async def list_results(self, asked: Asked) -> Document:
+        """Name the documents of a case: one decision when there is one."""
+        number = asked.request.match_info["number"]
+        body = decision.decision(number)
+        row = {
+            "code": decision.CODE,
+            "name": decision.NAME,
+            "type": decision.MEDIA_TYPE,
+            "size": len(body),
+            "sha256": hashlib.sha256(body).hexdigest(),
+        }
+        return {"number": number, "documents": [row] if self._is_decided(number) else []}
+
+    async def hand_out(self, asked: Asked) -> Paper:
+        """Hand one document out, the right one or what it was told to."""
+        number, wrong = asked.request.match_info["number"], self.door.wrong
+        if not self._is_decided(number) or asked.request.match_info["code"] != decision.CODE:
+            raise Refusal(404, "NO_SUCH_RESULT")
+        if wrong.due("result_gone"):
+            raise Refusal(410, "GONE", "the document is kept no longer")
+        body = decision.decision(number)
+        return Paper(body, decision.MEDIA_TYPE, decision.altered(body) if wrong.due("other_bytes") else body)
+
+    def _is_decided(self, number: str) -> bool:
+        pages = [page for page in self.notebook.entries("cases").values() if page["number"] == number]
+        if not pages:
+            raise Refusal(404, "NO_SUCH_CASE")
+        return not decision.DECIDED.isdisjoint(Plan.read(pages[0]["plan"]).done)
+
 
 def _digest(document: Document) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
@@ -326,7 +361,7 @@ def mount(app: web.Application, settings: AuthoritySettings, traits: Traits, clo
     authority signs people on under other names. Raises KeyError or ValueError.
     """
     wrong, notebook = app[MISBEHAVIOUR], app[NOTEBOOK]
-    wrong.known = {**wrong.known, **MODES, **ORDERS}
+    wrong.known = {**wrong.known, **MODES, **ORDERS, **(decision.MODES if traits.results else {})}
     keys = read_keys(settings)
     named = {**settings.secrets}
     party = Party(*(named.get(f"exchange_{name}", named[name]).decode() for name in ("client_id", "issuer")))
@@ -357,4 +392,7 @@ def _routes(door: Door, desk: Desk, traits: Traits) -> list[web.RouteDef]:
         routes += [web.get(case, door.to(desk.show_case))]
         routes += [web.get(f"{case}/materials/{{digest}}", door.to(desk.show_file))]
         routes += [web.get(f"{case}/{s}/{{message}}", door.to(desk.show_message(s))) for s in traits.messages]
+    if traits.results:
+        routes += [web.get("/v1/results/{number}", door.to(desk.list_results))]
+        routes += [web.get("/v1/results/{number}/{code}", door.to(desk.hand_out))]
     return routes

@@ -180,7 +180,16 @@ class Asked:
         return b"".join([piece async for piece in self.pieces(LARGEST_BODY)])
 
 
-Work = Callable[[Asked], Awaitable[Document]]
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """An answer that is a file: `body` is signed, and `sent` goes out. Who is honest sends what was signed."""
+
+    body: bytes
+    media_type: str
+    sent: bytes
+
+
+Work = Callable[[Asked], Awaitable[Document | Paper]]
 
 
 @dataclass(slots=True)
@@ -249,8 +258,10 @@ class Door:
             if not self._knows(request):
                 return web.Response(status=401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
             try:
-                document = await work(self._verified(request))
-                status, document = 200, {"data": document} if self.wrapped else document
+                done = await work(self._verified(request))
+                if isinstance(done, Paper):
+                    return self._signed(request, 200, done)
+                status, document = 200, {"data": done} if self.wrapped else done
             except Refusal as refusal:
                 status, document = refusal.status, refusal.document
             except (web.RequestPayloadError, aiohttp.ClientError):
@@ -279,17 +290,19 @@ class Door:
 
     def _answer(self, request: web.Request, status: int, document: Document) -> web.Response:
         body = json.dumps(document, ensure_ascii=False).encode()
+        return self._signed(request, status, Paper(body, "application/json", body))
+
+    def _signed(self, request: web.Request, status: int, paper: Paper) -> web.Response:
         claims = {
             "rid": "0" * 32 if self.wrong.due("other_request") else _request_id(request),
             "iat": int(self.clock()) - (3600 if self.wrong.due("hour_back") else 0),
             "status": status,
-            "sha256": hashlib.sha256(body).hexdigest(),
+            "sha256": hashlib.sha256(paper.body).hexdigest(),
         }
         key = ec.generate_private_key(ec.SECP256R1()) if self.wrong.due("wrong_signature") else self.keys.own
         headers = {} if self.wrong.due("unsigned") else {HEADER: signed(key, "exchange-answer+jwt", claims)}
-        if self.wrong.due("altered_answer"):
-            body += b" "
-        return web.Response(body=body, status=status, headers=headers, content_type="application/json")
+        sent = paper.sent + (b" " if self.wrong.due("altered_answer") else b"")
+        return web.Response(body=sent, status=status, headers=headers, content_type=paper.media_type)
 
     async def document(self, asked: Asked) -> Document:
         """Return the document that a request holds. Raises Refusal."""

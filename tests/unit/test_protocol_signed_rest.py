@@ -36,7 +36,7 @@ from gateway.errors import (
     StartRefused,
     Unavailable,
 )
-from gateway.ports import Adapter, Callback, CaseMessage, Material
+from gateway.ports import Adapter, Callback, CaseMessage, Material, ResultDocument
 from gateway.protocols.signed_rest import ASKED_FOR, LARGEST_MATERIAL, open_client
 from gateway.protocols.signed_rest_services import ITEMS_A_PAGE, RestMessages, RestSubmissions
 from tests.unit.protocol_support import NOW, Seen, far_side, kit, material, order
@@ -121,7 +121,8 @@ class Exchange:
         return web.json_response(given)
 
     def signed(self, seen: Seen, status: int, document: Any) -> web.Response:
-        body = orjson.dumps({"data": document} if status == 200 else document)
+        told = {"data": document} if status == 200 else document
+        body = document if isinstance(document, bytes) else orjson.dumps(told)
         asked = claims_of(seen.headers[HEADER], "signing")
         digest = hashlib.sha256(body).hexdigest()
         claims = {"rid": asked["jti"], "iat": int(NOW.timestamp()), "status": status, "sha256": digest}
@@ -505,6 +506,103 @@ async def test_an_exchange_without_questions_gets_every_file_again() -> None:
         client = open_client(lent, wrapped=True, asks=False)
         assert await RestSubmissions(client, "sourceNo").submit(order(CASE, file)) == RECEIPT
     assert [seen.method for seen in exchange.seen] == ["PUT", "POST"]
+
+
+# --- documents of a decision ---------------------------------------------------------------------------------------
+
+DECISION = b"%PDF-1.4 decision"
+LISTED: dict[str, Any] = {
+    "code": "D1", "name": "决定书.pdf", "type": "application/pdf", "size": len(DECISION),
+    "sha256": hashlib.sha256(DECISION).hexdigest(),
+}  # fmt: skip
+DOCUMENT = ResultDocument("D1", "决定书.pdf", "application/pdf", len(DECISION), LISTED["sha256"])
+
+
+async def listing(*rows: Any, number: str = "44/1") -> Any:
+    exchange = Exchange({"/v1/results/44%2F1": (200, {"number": number, "documents": list(rows)})})
+    async with shenzhen(exchange) as adapter:
+        assert adapter.results is not None
+        return await adapter.results.list("44/1")
+
+
+async def fetched(exchange: Exchange) -> bytes:
+    async with shenzhen(exchange) as adapter:
+        assert adapter.results is not None
+        return b"".join([piece async for piece in await adapter.results.open("44", DOCUMENT)])
+
+
+def handing(status: int, content: Any, **how: Any) -> Exchange:
+    return Exchange({"/v1/results/44/D1": (status, content)}, **how)
+
+
+async def test_documents_are_listed_with_the_digest_that_they_must_have() -> None:
+    assert await listing(LISTED) == [DOCUMENT]
+    assert await listing() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"code": "../x"}, {"code": ""}, {"name": None}, {"size": "5"}, {"size": 0}, {"size": True}, {"sha256": "zz"},
+     {"type": 7}],
+)  # fmt: skip
+async def test_a_list_of_documents_that_cannot_be_read_is_no_list(change: Mapping[str, Any]) -> None:
+    with pytest.raises(RegionUncertain):
+        await listing({**LISTED, **change})
+
+
+async def test_a_list_of_another_case_is_no_list() -> None:
+    with pytest.raises(RegionUncertain):
+        await listing(LISTED, number="45")
+
+
+async def test_a_document_comes_whole_and_under_the_signature_of_the_exchange() -> None:
+    """Also when the token was forgotten meanwhile: the first answer is no document, and nothing of it is used."""
+    assert await fetched(handing(200, DECISION)) == DECISION
+    assert await fetched(handing(200, DECISION, forgets=1)) == DECISION
+
+
+@pytest.mark.parametrize(
+    "exchange",
+    [
+        pytest.param(handing(200, DECISION, unsigned=True), id="not signed"),
+        pytest.param(handing(200, DECISION, signer="stranger"), id="signed by a stranger"),
+        pytest.param(handing(200, DECISION[:-1] + b"X"), id="another document, signed as such"),
+        pytest.param(handing(200, DECISION, alter=lambda body: body + b"X"), id="too long"),
+        pytest.param(handing(200, DECISION, alter=lambda body: body[:-1]), id="too short"),
+        pytest.param(handing(500, {"code": "INTERNAL"}), id="a fault"),
+        pytest.param(handing(404, {"code": "NO_SUCH_RESULT"}, unsigned=True), id="a no of something on the way"),
+    ],
+)
+async def test_what_is_not_the_listed_document_is_not_handed_on(exchange: Exchange) -> None:
+    with pytest.raises(RegionUncertain):
+        await fetched(exchange)
+    assert len(exchange.seen) == 1, "the exchange was not asked, or twice"
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, "NO_SUCH_RESULT"), (410, "GONE")])
+async def test_a_document_that_is_not_there_or_no_longer_is_a_definite_no(status: int, code: str) -> None:
+    """The reason says which of the two it is."""
+    with pytest.raises(RegionRefused, match=code):
+        await fetched(handing(status, {"code": code}))
+
+
+async def test_a_document_that_does_not_come_in_time_is_fetched_another_time() -> None:
+    exchange, never = Exchange(), asyncio.Event()
+
+    async def slow(seen: Seen) -> web.Response:
+        if seen.path.startswith("/v1/results/"):
+            await never.wait()
+        return exchange.answer(seen)
+
+    async with (
+        far_side(slow) as (_, base),
+        kit(base, region="shenzhen", settings=SETTINGS, secrets=secrets(), seconds=0.1) as lent,
+    ):
+        results = open_adapter(lent).results
+        assert results is not None
+        with pytest.raises(RegionUncertain, match="did not answer in time"):
+            await results.open("44", DOCUMENT)
+        never.set()
 
 
 # --- certificates and items --------------------------------------------------------------------------------------
