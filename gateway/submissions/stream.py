@@ -91,21 +91,25 @@ class Stream:
         """Return a client's events after a cursor ("" or "0" is the beginning). Raises InvalidRequest."""
         after = position_of(cursor)
         read = partial(self._read, client_id=client_id, after=after, limit=min(max(limit, 1), MOST))
-        return await self._store.read(read)
+        page = await self._store.read(read)
+        if after and not page.events:
+            await self._store.read(partial(check_reached, after=after))
+        return page
 
     async def await_page(self, client_id: str, cursor: str, limit: int, seconds: float) -> Page:
         """Return a client's events after a cursor as soon as there are any, an empty page after so many seconds.
 
-        When the process ends, an empty page comes at once.
+        When the process ends, an empty page comes at once. Raises InvalidRequest.
         """
         deadline = asyncio.get_running_loop().time() + seconds
+        read = partial(self._read, client_id=client_id, after=position_of(cursor), limit=min(max(limit, 1), MOST))
+        placed, page = self._placed, await self.page(client_id, cursor, limit)
         while True:
-            placed = self._placed
-            page = await self.page(client_id, cursor, limit)
             left = deadline - asyncio.get_running_loop().time()
             if page.events or left <= 0 or self.is_over:
                 return page
             await wait(placed, min(left, LOOK_SECONDS))  # another replica's places wake nobody here
+            placed, page = self._placed, await self._store.read(read)
 
     def _read(self, tx: Connection, *, client_id: str, after: int, limit: int) -> Page:
         c = submission_events.c
@@ -124,6 +128,21 @@ def position_of(cursor: str) -> int:
         problem = FieldProblem("after", "is no cursor of this stream; begin with none", "cursor")
         raise InvalidRequest("The cursor cannot be read.", problems=[problem])
     return int(cursor)
+
+
+class CursorAhead(InvalidRequest):
+    """A cursor that stands behind the last event of the stream: what happened meanwhile would never be told."""
+
+    code = "events.cursor_ahead"
+    title = "The stream has not come as far as this cursor"
+
+
+def check_reached(tx: Connection, after: int) -> None:
+    """Refuse a place in the stream that no event has yet. Raises CursorAhead."""
+    head = tx.execute(select(stream_heads.c.position).where(stream_heads.c.name == EVENTS)).scalar() or 0
+    if after > head:
+        problem = FieldProblem("after", f"is {after}; the last event so far has the cursor {head}", "cursor_ahead")
+        raise CursorAhead("Go on with a cursor that this stream gave you.", problems=[problem])
 
 
 def told(sealer: Sealer, row: Mapping[str, Any]) -> dict[str, Any]:

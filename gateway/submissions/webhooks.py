@@ -31,13 +31,13 @@ from sqlalchemy import Connection, and_, exists, func, or_, select, update
 from yarl import URL
 
 from gateway.crypto.at_rest import Sealer
-from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotFound
+from gateway.errors import Conflict, FieldProblem, GatewayError, InvalidRequest, NotFound
 from gateway.evidence import Exchange, record
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.storage.tables import clients, submission_events, webhooks
 from gateway.submissions.retry import RetryPolicy
-from gateway.submissions.stream import Page, Stream, position_of
+from gateway.submissions.stream import Page, Stream, check_reached, position_of
 from gateway.telemetry import Metrics
 from gateway.waiting import wait
 
@@ -234,8 +234,12 @@ class Webhooks:
         self._sealer = sealer
 
     def add(self, tx: Connection, client_id: str, url: str, *, by: str, reason: str, now: datetime) -> Minted:
-        """Add one, which gets what happens from now on. Raises InvalidRequest for an address that is none."""
+        """Add one, which gets what happens from now on.
+
+        Raises InvalidRequest for an address that is none, Conflict for one to which this client's events go already.
+        """
         check_address(url)
+        _check_new(tx, client_id, url)
         webhook_id, key = "WH" + secrets.token_hex(12), secrets.token_bytes(32)
         last = select(func.max(submission_events.c.position))
         row = {
@@ -278,6 +282,7 @@ class Webhooks:
 def replay(tx: Connection, webhook_id: str, client_id: str, cursor: str, who: Mapping[str, str], now: datetime) -> None:
     """Push again what came after a cursor. Raises NotFound for a webhook of somebody else, InvalidRequest."""
     after = position_of(cursor)
+    check_reached(tx, after)
     c = webhooks.c
     mine = and_(c.id == webhook_id, c.client_id == client_id)
     again = {"position": after, "due": now, "owner": None, "lease_until": None, "failures": 0, "failing_since": None}
@@ -325,6 +330,15 @@ def check_address(text: str) -> None:
         return
     problem = FieldProblem("url", "must be https://… without a user name; http only for this machine", "url")
     raise InvalidRequest("The address is not one that events may be pushed to.", problems=[problem])
+
+
+def _check_new(tx: Connection, client_id: str, url: str) -> None:
+    """Refuse a second webhook to one address: every event would come there twice. Raises Conflict."""
+    for row in listed(tx, client_id):
+        if URL(row["url"]) == URL(url):
+            order = "enable` pushes there again" if row["disabled_at"] else "rotate` gives it a new secret"
+            text = f"Webhook {row['id']} of {client_id} has this address already; `pearl webhooks {order}."
+            raise Conflict(text, code="webhook.same_address")
 
 
 def _is_here(host: str) -> bool:

@@ -166,3 +166,18 @@ async def test_a_reader_can_check_that_nothing_was_changed_left_out_or_put_in(
 async def test_a_cursor_that_is_none_is_refused(sqlite_store: Store, sealer: Sealer, cursor: str) -> None:
     with pytest.raises(InvalidRequest):
         await Stream(sqlite_store, sealer).page("agency", cursor)
+
+
+@pytest.mark.parametrize("after", ["3", "999999999999999999"])
+async def test_a_cursor_that_the_stream_has_not_come_to_is_refused_and_told_where_it_is(
+    sqlite_store: Store, sealer: Sealer, clock: ManualClock, after: str
+) -> None:
+    """As after a restored backup: a reader would wait there, and hear nothing of what happens until then."""
+    await open_cases(sqlite_store, sealer, clock, 2)
+    stream = Stream(sqlite_store, sealer)
+    await stream.place()
+    with pytest.raises(InvalidRequest) as refused:
+        await stream.await_page("agency", after, 10, 30)
+    assert refused.value.stable_code == "events.cursor_ahead"
+    assert refused.value.problems[0].reason.endswith("the last event so far has the cursor 2")
+    assert (await stream.page("another", "2")).events == [], "the head is that of all, whoever asks"

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import select, update
 
 from gateway.crypto.at_rest import Sealer
-from gateway.errors import InvalidRequest, NotFound
+from gateway.errors import Conflict, InvalidRequest, NotFound
 from gateway.storage import Store
 from gateway.storage.tables import clients, evidence
 from gateway.submissions import webhooks
@@ -190,6 +190,33 @@ async def test_an_agency_has_the_events_after_a_cursor_pushed_again(desk: Desk) 
     assert desk.agency.numbers() == [1, 2, 3, 2, 3]
     with pytest.raises(NotFound):
         await desk.store.write(lambda tx: webhooks.replay(tx, minted.webhook_id, "another", "", {}, desk.clock()))
+
+
+async def test_a_replay_to_a_place_that_the_stream_has_not_come_to_silences_nothing(desk: Desk) -> None:
+    minted = await desk.open()
+    ahead = (minted.webhook_id, "agency", "4", {"client": "agency"}, desk.clock())
+    with pytest.raises(InvalidRequest) as refused:
+        await desk.store.write(lambda tx: webhooks.replay(tx, *ahead))
+    assert refused.value.stable_code == "events.cursor_ahead"
+    await desk.work()
+    assert desk.agency.numbers() == [1, 2, 3]
+
+
+async def test_an_address_gets_every_event_of_an_agency_once_and_not_by_two_webhooks(desk: Desk) -> None:
+    """The refusal names the first, and how it is had to push again when it was disabled."""
+    minted = await desk.open()
+    url = (await desk.row())["url"]
+
+    async def add(client: str) -> Minted:
+        return await desk.store.write(lambda tx: desk.desk.add(tx, client, url, **WHY, now=desk.clock()))
+
+    with pytest.raises(Conflict, match=f"{minted.webhook_id}.*rotate") as refused:
+        await add("agency")
+    assert refused.value.stable_code == "webhook.same_address"
+    await desk.store.write(lambda tx: desk.desk.switch(tx, minted.webhook_id, on=False, **WHY, now=desk.clock()))
+    with pytest.raises(Conflict, match=f"{minted.webhook_id}.*enable"):
+        await add("agency")
+    await add("agency/window")
 
 
 async def test_two_workers_do_not_push_to_one_address_at_once(desk: Desk) -> None:
