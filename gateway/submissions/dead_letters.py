@@ -206,10 +206,21 @@ def _end(tx: Connection, dead: Mapping[str, Any], state: str, now: datetime) -> 
 
 
 def pause(tx: Connection, region: str, order: Order) -> None:
-    """Deliver nothing to a region until it is resumed; what is under way finishes."""
+    """Deliver nothing to a region until it is resumed; what is under way finishes.
+
+    Raises Conflict when it is in maintenance already: since when, by whom and why; then nothing was written.
+    """
     row = {"region": region, "reason": order.reason, "paused_by": order.operator, "since": order.now}
-    tx.execute(insert_into(tx, delivery_pauses).values(row).on_conflict_do_nothing())
+    paused = insert_into(tx, delivery_pauses).values(row).on_conflict_do_nothing()
+    if tx.execute(paused).rowcount == 0:
+        raise _paused_already(tx, region)
     _note(tx, "delivery.pause", {"region": region}, order)
+
+
+def _paused_already(tx: Connection, region: str) -> Conflict:
+    since = next((one for one in pauses(tx) if one["region"] == region), None)
+    told = f" since {since['since']:%Y-%m-%d %H:%M} UTC, by {since['paused_by']}: {since['reason']}" if since else ""
+    return Conflict(f"Region {region} is in maintenance already{told}.", code="delivery.paused_already")
 
 
 def resume(tx: Connection, region: str, order: Order) -> None:

@@ -222,8 +222,11 @@ async def test_a_message_that_is_dropped_leaves_the_case_where_it_is(desk: Desk)
 
 async def test_a_region_is_put_in_maintenance_once_and_served_again(desk: Desk) -> None:
     await desk.open(state="pending", due=desk.clock())
-    for _ in range(2):
-        await desk.store.write(lambda tx: dead_letters.pause(tx, REGION, desk.order("new machine")))
+    await desk.store.write(lambda tx: dead_letters.pause(tx, REGION, desk.order("new machine")))
+    with pytest.raises(Conflict, match=r"since .* by op-1: new machine") as refused:
+        await desk.store.write(lambda tx: dead_letters.pause(tx, REGION, desk.order("another reason")))
+    assert refused.value.stable_code == "delivery.paused_already"
+    assert (await desk.evidence()).action == "delivery.pause", "what changes nothing is no evidence"
     [paused] = await desk.store.read(dead_letters.pauses)
     assert (paused["region"], paused["reason"], paused["paused_by"]) == (REGION, "new machine", "op-1")
     assert await desk.store.read(lambda tx: queue.is_paused(tx, REGION))
