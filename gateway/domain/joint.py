@@ -1,6 +1,7 @@
 """A case that several offices handle together (多地联办): where it stands by where its parts stand. Pure, no I/O.
 
-Owns: the state of the whole by its parts, and which parts must wait for which. Leaves to `gateway.submissions.joint`:
+Owns: the state of the whole by its parts, which parts must wait for which, and what a part is called among the
+references of its agency. Leaves to `gateway.submissions.joint`:
 parts as cases of their own, and keeping the whole.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from gateway.domain.identifiers import case_number_problem
 from gateway.domain.item import Item
 from gateway.domain.submission import ENDS, State
 
@@ -52,6 +54,17 @@ def state_of(parts: Iterable[PartStanding]) -> State:
     if found is None:
         raise ValueError("a case has at least one part")
     return found
+
+
+def part_reference(whole: str, position: int) -> str:
+    """Return the reference of a part, in the place of a caller's own: number of the whole, and position from 1."""
+    return f"{whole}/{position}"
+
+
+def is_part_reference(text: str) -> bool:
+    """Say whether a text is the reference that some part has, or may have one day."""
+    whole, slash, position = text.rpartition("/")
+    return bool(slash) and position.isdecimal() and case_number_problem(whole) is None
 
 
 def waits_for(item: Item | None, code: str) -> frozenset[str]:

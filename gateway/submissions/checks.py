@@ -16,6 +16,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.identifiers import DOCUMENT_TYPES, document_problem
 from gateway.domain.identity import Assurance
 from gateway.domain.item import Item, Office
+from gateway.domain.joint import is_part_reference
 from gateway.domain.region import place_of
 from gateway.errors import FieldProblem
 from gateway.submissions.application import Application, PartyNamed
@@ -62,6 +63,14 @@ def _of_schema(path: str, kind: Any) -> Iterator[FieldProblem]:
             yield FieldProblem(f"form.{path}", "must have 1 to 500 characters", "length")
         case other:
             yield FieldProblem(f"form.{path}" if path else "form", f"breaks the item's schema ({other})", other)
+
+
+def reference_problems(application: Application) -> Iterator[FieldProblem]:
+    """Check that a caller's own reference can be no part's: parts have theirs in the same space of names."""
+    if is_part_reference(application.reference):
+        yield FieldProblem(
+            "reference", "has the form of a part's (a case number, / and a number); choose another", "reserved"
+        )
 
 
 def applicant_problems(application: Application, today: date) -> Iterator[FieldProblem]:

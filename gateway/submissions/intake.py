@@ -250,6 +250,7 @@ class Intake:
         now: datetime,
     ) -> None:
         problems = [
+            *checks.reference_problems(application),
             *checks.applicant_problems(application, local_day(now)),
             *checks.agent_problems(application, local_day(now)),
             *checks.acting_problems(caller, application),

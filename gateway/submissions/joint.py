@@ -17,7 +17,7 @@ from sqlalchemy import Connection, insert, select, update
 from gateway.domain.caller import Caller
 from gateway.domain.identity import Assurance
 from gateway.domain.item import Item
-from gateway.domain.joint import MODE, PartStanding, released, state_of, waits_for
+from gateway.domain.joint import MODE, PartStanding, part_reference, released, state_of, waits_for
 from gateway.domain.submission import ENDS, State
 from gateway.errors import Conflict, FieldProblem, InvalidRequest
 from gateway.storage.tables import consents, deliveries, submissions
@@ -93,7 +93,7 @@ class JointIntake(Intake):
         self._begun(tx, whole, number, beginning)
         for position, (wanted, part) in enumerate(zip(whole.application.parts, parts, strict=True)):
             self._write_part(tx, part, {
-                "client_reference": f"{number}/{position + 1}", "parent_id": number, "part_code": wanted.part or "",
+                "client_reference": part_reference(number, position + 1), "parent_id": number, "part_code": wanted.part or "",
                 "released_at": None if waits_for(part.item, wanted.part or "") else part.received_at,
             }, kept)  # fmt: skip
         return Receipt(number, State.COLLECTED, whole.received_at, replayed=False)

@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.item import Item, Office, Part
-from gateway.domain.joint import DONE, PartStanding, released, state_of, waits_for
+from gateway.domain.joint import DONE, PartStanding, is_part_reference, released, state_of, waits_for
 from gateway.domain.submission import ENDS, State
 from gateway.errors import Conflict, InvalidRequest
 from gateway.storage import Store
@@ -22,7 +22,7 @@ from gateway.storage.tables import blobs, consents, deliveries, submission_mater
 from gateway.submissions import queue
 from gateway.submissions.cases import CaseView
 from gateway.submissions.withdrawals import Return
-from tests.support.cases import REGION
+from tests.support.cases import REGION, number
 from tests.support.clock import ManualClock
 from tests.support.followups import ASKED, Desk, region, withdrawal
 from tests.support.intake import CALLER
@@ -118,6 +118,22 @@ def test_a_part_goes_when_those_before_it_are_done_and_never_when_one_was_refuse
     assert waits_for(IN_TURN, "REGISTER") == {"CHECK"}
     for state, go in ((State.DECIDED, None), (State.COMPLETED, True), (State.NOT_ACCEPTED, False)):
         assert released(IN_TURN, {"CHECK": [state]}, "REGISTER") is go
+
+
+async def test_no_agency_can_take_the_name_of_a_part(desk: Desk) -> None:
+    """The first part of a whole that is filed tomorrow could not be written beside it."""
+    whole = number(1, desk.clock())
+    for position in (1, 12):
+        with pytest.raises(InvalidRequest) as refused:
+            await desk.file(f"{whole}/{position}")
+        assert [(problem.field, problem.code) for problem in refused.value.problems] == [("reference", "reserved")]
+    for free in (f"{whole}/a", f"{whole}/", whole, "2026/1"):
+        await desk.file(free)
+    receipt = await desk.file("joint", parts=SIDE_BY_SIDE)
+    c = submissions.c
+    named = select(c.client_reference).where(c.parent_id == receipt.submission_id)
+    references = await desk.store.read(lambda tx: tx.execute(named).scalars().all())
+    assert len(references) == len([text for text in references if is_part_reference(text)]) == 2
 
 
 # --- filing --------------------------------------------------------------------------------------------------------
