@@ -174,8 +174,8 @@ class EventLog:
     def _refuse(
         self, tx: Connection, region: str, event: Mapping[str, Any], problem: str, earlier: _Step | None, now: datetime
     ) -> Arrival:
-        """Keep for a person, once, what cannot stand in a timeline; what took another's id stands beside that one."""
-        name = digest_of(event) if earlier else str(event["event_id"])
+        """Keep for a person, once, what cannot stand in a timeline; what has no id of its own, by its digest."""
+        name = digest_of(event) if earlier or not event["event_id"] else str(event["event_id"])
         if is_kept(tx, region, name):
             return Arrival("duplicate")
         self.conflicts.keep(tx, region, event, problem, now, name)
@@ -254,14 +254,13 @@ class EventLog:
     def _set_aside(self, tx: Connection, case: Case, story: Story, key: str, now: datetime) -> None:
         reason = story.standing.reasons[key]
         report = story.report(key)
-        said = {"event_id": key, "submission_id": case["id"], "number": "", **story.detail(key)}
+        said = {"event_id": _name(story, key), "submission_id": case["id"], "number": "", **story.detail(key)}
         event = {**said, "occurred_at": report.at.isoformat()}
-        self.conflicts.keep(tx, report.source, event, reason, now, _name(case, report))
+        self.conflicts.keep(tx, report.source, event, reason, now)
         self._fact(tx, case, SET_ASIDE, now, {"seq": story.seq(key), "reason": reason})
 
     def _reinstate(self, tx: Connection, case: Case, story: Story, key: str, now: datetime) -> None:
-        report = story.report(key)
-        self.conflicts.explained(tx, report.source, _name(case, report), now)
+        self.conflicts.explained(tx, story.report(key).source, _name(story, key), now)
         self._fact(tx, case, REINSTATED, now, {"seq": story.seq(key)})
 
     def _fact(
@@ -320,9 +319,9 @@ def _found(tx: Connection, submission_id: str) -> Case:
     return case
 
 
-def _name(case: Case, report: Report) -> str:
-    """Return what a report is called among those that wait for a person. The key of our own is one of its case."""
-    return f"{case['id']}{report.key}" if report.source == GATEWAY else report.key
+def _name(story: Story, key: str) -> str:
+    """Return what a report is called among those that wait for a person: ours by its case and its number there."""
+    return f"{story.case['id']}#{story.seq(key)}" if story.report(key).source == GATEWAY else key
 
 
 _Step = tuple[str, str]
@@ -354,6 +353,8 @@ def _misfit(event: Mapping[str, Any], earlier: _Step | None, now: datetime) -> s
         return "is dated in the future"
     if earlier:
         return f"its id was used before, for {earlier[1]} of {earlier[0]}"
+    if not event["event_id"]:
+        return "has no id"
     long = [name for name in ("event_id", "number", "short_number") if len(str(event.get(name) or "")) > LONGEST_NUMBER]
     return f"longer than {LONGEST_NUMBER} characters: {', '.join(long)}" if long else None
 

@@ -23,6 +23,7 @@ from sqlalchemy import Connection, bindparam, select
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.submission import Report, Standing, State, stand
 from gateway.storage.tables import submission_events, submissions
+from gateway.submissions.conflicts import LONGEST_NUMBER
 
 STEP, UNKNOWN = "step", "unknown"
 """Kinds of events: a step of the case's life; a step whose state nobody here knows. Others are facts beside it."""
@@ -152,8 +153,8 @@ def retold(sealer: Sealer, tx: Connection, submission_id: str) -> Story | None:
 
 
 def own_key(seq: int) -> str:
-    """Return the key of a step of ours, which has no id of a region."""
-    return f"#{seq}"
+    """Return the key of a step of ours, which has no id of a region: longer than any id, so that it is none of one."""
+    return f"#{seq}".ljust(LONGEST_NUMBER + 1)
 
 
 # --- what an event says, and its link ------------------------------------------------------------------------------
