@@ -9,9 +9,11 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from gateway import errors
 from gateway.errors import FieldProblem, GatewayError
+from gateway.web.ops.answers import explained
 from gateway.web.problems import MOST_PROBLEMS, STATUS, document, of_framework, problem_response, status_of
 
 INTERNAL = {errors.GatewayError, errors.CallerError, errors.RegionError, errors.StartRefused}
@@ -131,3 +133,12 @@ def test_what_the_framework_refuses_has_our_form_and_its_status(answer: web.HTTP
     assert (response.status, body["status"], body["code"]) == (answer.status, answer.status, code)
     assert body["where"] == "caller"
     assert response.headers.get("Allow") == answer.headers.get("Allow")
+
+
+@pytest.mark.parametrize("error", [errors.Unavailable("Later."), errors.RegionBusy("Later.")])
+async def test_operators_too_are_told_when_to_try_again(error: errors.GatewayError) -> None:
+    async def refuses(_request: web.Request) -> web.StreamResponse:
+        raise error
+
+    refusal = await explained(refuses)(make_mocked_request("GET", "/ops/regions"))
+    assert (refusal.status, refusal.headers["Retry-After"]) == (503, "5")

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.errors import GatewayError, InvalidRequest
-from gateway.web.problems import document, status_of
+from gateway.web.problems import document, status_of, when_again
 
 
 def explained(handler: Handler, *, everything: bool = False) -> Handler:
@@ -29,7 +29,9 @@ def explained(handler: Handler, *, everything: bool = False) -> Handler:
             body = document(error, secrets.token_hex(8))
             if everything and error.problems:
                 body["problems"] = [asdict(problem) for problem in error.problems]
-            return answer(body, status=status_of(error), content_type="application/problem+json")
+            refusal = answer(body, status=status_of(error), content_type="application/problem+json")
+            refusal.headers.update({**error.headers, **when_again(error)})
+            return refusal
 
     return answered
 
