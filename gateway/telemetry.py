@@ -91,6 +91,9 @@ class Metrics:
             "pearl_status_events_total", "Status events from regions by what became of them.",
             ["region", "outcome"], registry=registry,
         )  # fmt: skip
+        self._conflicts = Gauge(
+            "pearl_event_conflicts", "What regions reported and waits for a person.", ["region"], registry=registry
+        )
         self._pickups = Counter(
             "pearl_pickups_total", "What regions pulled, by what became of it.", ["region", "outcome"],
             registry=registry,
@@ -206,6 +209,12 @@ class Metrics:
     def event(self, region: str, outcome: str) -> None:
         """Count one status event: recorded, late, duplicate, unknown, conflict, unreadable or refused."""
         self._events.labels(region, outcome).inc()
+
+    def event_conflicts(self, counts: Mapping[str, int]) -> None:
+        """Set how much of what regions reported waits for a person; of regions that are not named, nothing."""
+        self._conflicts.clear()
+        for region, count in counts.items():
+            self._conflicts.labels(region).set(count)
 
     def pickup(self, region: str, outcome: str) -> None:
         """Count one pull: document, material, refused, or interrupted while a file was handed over."""

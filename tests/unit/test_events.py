@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
+from prometheus_client import CollectorRegistry
 from sqlalchemy import select, update
 
 from gateway.crypto.at_rest import Sealer
@@ -15,7 +18,9 @@ from gateway.domain.submission import HANDLING_ONLY, State
 from gateway.storage import Store
 from gateway.storage.tables import region_numbers, submission_events, submissions
 from gateway.submissions.events import MOST, Arrival, EventLog
-from gateway.submissions.story import LINKED, digest_of, linked, open_detail
+from gateway.submissions.story import LINKED, digest_of, linked, open_detail, retold
+from gateway.telemetry import Metrics
+from gateway.web.ops import handlers as ops
 from tests.support.cases import REGION, add_case, conflicts, number, said, state_of, timeline
 from tests.support.clock import ManualClock
 
@@ -398,3 +403,41 @@ async def test_a_region_that_reports_without_end_fills_no_timeline(desk: Desk) -
     assert (await desk.hear("e1", "RECEIVED")).outcome == "conflict"
     [kept] = await desk.conflicts()
     assert kept["reason"] == f"the case has {MOST} events already"
+
+
+async def test_a_regions_id_that_looks_like_a_number_of_ours_is_another_report(desk: Desk, sealer: Sealer) -> None:
+    """What is kept of a report, and what it is taken to be, is found by its key."""
+    await desk.open()
+    await desk.hear("#1", "RECEIVED", 1)
+    await desk.hear("#2", "ACCEPTED", 2)
+    story = await desk.store.write(partial(retold, sealer, submission_id=desk.case))
+    assert story is not None
+    steps = [(story.seq(step.key), step.source, step.state) for step in story.standing.steps]
+    assert steps == [(1, "gateway", "FORWARDED"), (2, REGION, "RECEIVED"), (3, REGION, "ACCEPTED")]
+
+
+async def test_events_without_an_id_wait_for_a_person_each(desk: Desk) -> None:
+    await desk.open()
+    for word in ("RECEIVED", "ACCEPTED", "ACCEPTED"):
+        await desk.hear("", word)
+    assert [kept["reason"] for kept in await desk.conflicts()] == ["has no id"] * 2
+
+
+async def test_a_figure_says_how_much_waits_for_a_person(desk: Desk) -> None:
+    """Counted where it is kept: the counter of events forgets at every start what nobody has looked at yet."""
+    await desk.open()
+    metrics = Metrics(CollectorRegistry())
+    health = cast("Any", SimpleNamespace(regions=()))
+    shown = ops.routes(desk.store, {}, metrics, desk.clock, lambda: True, health)[0]
+
+    async def waiting() -> float | None:
+        await shown.handler(make_mocked_request("GET", "/metrics"))
+        return metrics.registry.get_sample_value("pearl_event_conflicts", {"region": REGION})
+
+    await desk.hear("e1", "RECEIVED", region="shenzhen", case=number(9, desk.clock()))
+    await desk.hear("e2", "RECEIVED", case=number(9, desk.clock()))
+    assert await waiting() == 1
+    [mine] = [kept["id"] for kept in await desk.conflicts() if kept["region"] == REGION]
+    ended = partial(desk.log.conflicts.resolve, conflict_id=mine, by="op-1", words="asked", now=desk.clock())
+    await desk.store.write(ended)
+    assert await waiting() is None
