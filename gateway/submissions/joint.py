@@ -93,7 +93,8 @@ class JointIntake(Intake):
         self._begun(tx, whole, number, beginning)
         for position, (wanted, part) in enumerate(zip(whole.application.parts, parts, strict=True)):
             self._write_part(tx, part, {
-                "client_reference": part_reference(number, position + 1), "parent_id": number, "part_code": wanted.part or "",
+                "client_reference": part_reference(number, position + 1),
+                "parent_id": number, "part_code": wanted.part or "",
                 "released_at": None if waits_for(part.item, wanted.part or "") else part.received_at,
             }, kept)  # fmt: skip
         return Receipt(number, State.COLLECTED, whole.received_at, replayed=False)
