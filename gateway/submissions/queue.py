@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Update, and_, bindparam, case, func, or_, select, update
 
 from gateway.errors import RegionCannotBeAsked
-from gateway.storage.tables import OUTSTANDING, deliveries, delivery_pauses, submissions
+from gateway.storage.tables import OUTSTANDING, deliveries, submissions
 from gateway.submissions.turns import agencies_due, in_turn
 from gateway.versions import UNPINNED
 
@@ -68,7 +68,6 @@ _NEXT = (
     .limit(1)
 )
 """What is under way, if anything is, also when it is younger: clocks differ. Otherwise the oldest that waits."""
-_PAUSED = select(delivery_pauses.c.region).where(delivery_pauses.c.region == bindparam("at"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +106,6 @@ def claim(
     Agencies take turns, beginning behind `after`: one that has handed in a hundred thousand cases does not keep the
     others waiting. A region in maintenance gets nothing.
     """
-    if is_paused(tx, region):
-        return []
     taken: list[Claim] = []
     for share, agency in in_turn(agencies_due(tx, region, now), after, limit):
         taken += _claim_of(tx, region, agency, owner, min(share, limit - len(taken)), now, lease)
@@ -261,11 +258,3 @@ def figures(tx: Connection, now: datetime) -> dict[str, tuple[dict[str, int], fl
         waiting = 0.0 if state == "dead" or oldest is None else (now - oldest).total_seconds()
         found[region] = (counts, max(age, waiting))
     return found
-
-
-# --- maintenance ---------------------------------------------------------------------------------------------------
-
-
-def is_paused(tx: Connection, region: str) -> bool:
-    """Say whether a region is in maintenance: nothing is claimed for it, what is under way finishes."""
-    return tx.execute(_PAUSED, {"at": region}).first() is not None

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, bindparam, func, select
 
-from gateway.storage.tables import OUTSTANDING, Instant, deliveries
+from gateway.storage.tables import OUTSTANDING, Instant, deliveries, delivery_pauses
 
 
 def _next(after: ColumnElement[str] | None = None) -> ScalarSelect[str]:
@@ -26,9 +26,9 @@ def _agencies() -> Select[str]:
     agency = select(_next().label("id")).cte("agency", recursive=True)
     agency = agency.union_all(select(_next(agency.c.id)).where(agency.c.id.is_not(None)))
     waiting = select(func.min(c.due)).where(c.region == bindparam("at"), c.client_id == agency.c.id, OUTSTANDING)
-    return select(agency.c.id).where(
-        agency.c.id.is_not(None), waiting.scalar_subquery() <= bindparam("now", type_=Instant)
-    )
+    paused = select(delivery_pauses.c.region).where(delivery_pauses.c.region == bindparam("at"))
+    due = waiting.scalar_subquery() <= bindparam("now", type_=Instant)
+    return select(agency.c.id).where(agency.c.id.is_not(None), due, ~paused.exists())
 
 
 _AGENCIES = _agencies()
@@ -38,7 +38,7 @@ _AGENCIES = _agencies()
 def agencies_due(tx: Connection, region: str, now: datetime) -> list[str]:
     """Return the agencies that have a delivery due at a region, in the order of their names.
 
-    A hundred thousand rows of one agency cost as little as one.
+    A hundred thousand rows of one agency cost as little as one. A region in maintenance has none: nothing goes out.
     """
     return sorted(tx.execute(_AGENCIES, {"at": region, "now": now}).scalars())
 

@@ -36,7 +36,7 @@ from gateway.identity.dpop import JTI_SCOPE
 from gateway.identity.records import ASSERTIONS
 from gateway.storage import Store, Unit, migrations, open_store
 from gateway.storage.nonces import CLOCKS_APART, spend
-from gateway.storage.postgres import TRIES
+from gateway.storage.postgres import CONNECTIONS, TRIES
 from gateway.storage.sqlite import GROUP
 from gateway.storage.tables import (
     Instant,
@@ -699,6 +699,30 @@ async def test_connections_that_the_server_has_ended_are_replaced_unnoticed(shar
     await shared.write(put("kept"))
     assert await shared.read(held) == ["kept"]
     await ending.close()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_callers_that_give_up_keep_no_connection_and_leave_nothing(times: int, shared: Store) -> None:
+    """A client that hangs up cancels its request wherever it stands, and sometimes the clean-up too."""
+    begun: list[str] = []
+
+    def slow(tx: Connection, name: str) -> None:
+        _put(tx, name)
+        begun.append(name)
+        tx.execute(text("SELECT pg_sleep(600)"))
+
+    for batch in range(2):
+        callers = [asyncio.create_task(shared.write(partial(slow, name=f"{batch}.{n}"))) for n in range(CONNECTIONS)]
+        while len(begun) < (batch + 1) * CONNECTIONS:
+            await asyncio.sleep(0)
+        for _ in range(times):
+            for caller in callers:
+                caller.cancel()
+            await asyncio.sleep(0)
+        ended = await asyncio.gather(*callers, return_exceptions=True)
+        assert {type(one) for one in ended} == {asyncio.CancelledError}
+    await asyncio.gather(*(shared.write(put(f"kept {n}")) for n in range(CONNECTIONS)))
+    assert len(await shared.read(held)) == CONNECTIONS
 
 
 @pytest.mark.parametrize("address", ["postgresql://nobody@127.0.0.1:1/pearl", "postgresql:///pearl?host=/nowhere"])

@@ -19,6 +19,7 @@ from gateway.submissions.events import EventLog
 from gateway.submissions.messages import Message, enqueue
 from gateway.submissions.parcels import open_body, seal_body
 from gateway.submissions.story import locked
+from gateway.submissions.turns import agencies_due
 from tests.support.cases import LEASE, REGION, add_delivery, number, said, state_of
 from tests.support.clock import ManualClock
 
@@ -229,9 +230,9 @@ async def test_a_region_is_put_in_maintenance_once_and_served_again(desk: Desk) 
     assert (await desk.evidence()).action == "delivery.pause", "what changes nothing is no evidence"
     [paused] = await desk.store.read(dead_letters.pauses)
     assert (paused["region"], paused["reason"], paused["paused_by"]) == (REGION, "new machine", "op-1")
-    assert await desk.store.read(lambda tx: queue.is_paused(tx, REGION))
+    assert await desk.store.read(lambda tx: agencies_due(tx, REGION, desk.clock())) == []
     await desk.store.write(lambda tx: dead_letters.resume(tx, REGION, desk.order()))
-    assert not await desk.store.read(lambda tx: queue.is_paused(tx, REGION))
+    assert len(await desk.store.read(lambda tx: agencies_due(tx, REGION, desk.clock()))) == 1
     with pytest.raises(NotFound):
         await desk.store.write(lambda tx: dead_letters.resume(tx, REGION, desk.order()))
 
