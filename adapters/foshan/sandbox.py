@@ -31,6 +31,7 @@ from adapters.foshan.sandbox_rules import Record, Rule
 from adapters.foshan.sandbox_wire import NAMESPACE, E, FaultError, fault, filled, local, open_envelope, seal
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, Notebook, authority_app
 from gateway.sandbox.courses import ORDERS, REFUSED, Plan, ordered
+from gateway.sandbox.left_out import BOOK, LeftOut
 
 LARGEST = 16 * 1024 * 1024
 """The longest request body in bytes."""
@@ -52,7 +53,7 @@ def build_authority(settings: AuthoritySettings, clock: Clock = _utc_now) -> web
     """Return the authority; `clock` gives an aware time. Raises KeyError or ValueError for wrong secrets."""
     app = authority_app(settings, modes=ORDERS)
     cases = Cases(app[NOTEBOOK], app[MISBEHAVIOUR], settings.pace, clock)
-    desk = _Desk(app, cases, _item_codes(settings), Register(settings.certificates), clock)
+    desk = _Desk(app, cases, _items(settings), Register(settings.certificates), clock)
     mailroom = Mailroom(app, cases, clock)
 
     async def resume(app: web.Application) -> None:
@@ -85,8 +86,10 @@ def _pinned(settings: AuthoritySettings) -> x509.Certificate:
     return x509.load_pem_x509_certificate(settings.secrets["signing_cert"])
 
 
-def _item_codes(settings: AuthoritySettings) -> frozenset[str]:
-    return frozenset(json.loads(settings.secrets["item_codes"]))
+def _items(settings: AuthoritySettings) -> dict[str, Mapping[str, Any]]:
+    """Return the items that are handled here by their code; of one without a seeded row no materials are known."""
+    seeded = {item["code"]: item for item in settings.items}
+    return {code: seeded.get(code, {"material": ()}) for code in json.loads(settings.secrets["item_codes"])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,7 @@ class _Desk:
 
     app: web.Application
     cases: Cases
-    items: frozenset[str]
+    items: Mapping[str, Mapping[str, Any]]
     register: Register
     clock: Clock
 
@@ -183,14 +186,25 @@ class _Desk:
         if case["ItemCode"] not in self.items:
             raise FaultError("unknown-item", "Case/ItemCode: Foshan has no such item")
         check_uploads(self.notebook, case)
-        case_no = case["CaseNo"]
+        case_no, left_out = case["CaseNo"], self._left_out(case)
         if self.notebook.get("cases", case_no) is None:
-            self.notebook.put("cases", case_no, self._new_page(case))
+            self.notebook.put(BOOK, case_no, left_out.written())
+            self.notebook.put("cases", case_no, self._new_page(case, left_out))
             self.cases.go_on(self.app, case_no)
         self.notebook.count("arrivals", case_no)
         return self._receipt(case_no)
 
-    def _new_page(self, case: Record) -> dict[str, Any]:
+    def _left_out(self, case: Record) -> LeftOut:
+        """Return what the case does without. Raises FaultError naming every entry that the item does not allow."""
+        left_out = LeftOut(_pairs(case, "Deferred", "Promise"), _pairs(case, "Certified", "CertificateId"))
+        today = self.clock().date()
+        faults = left_out.faults(self.items[case["ItemCode"]], _given(case), self.register.rows, today)
+        problems = [f"{fault.group.title()}/Material[{fault.place + 1}]: {fault.reason}" for fault in faults]
+        if problems:
+            raise FaultError("schema", "; ".join(problems[: rules.MOST_PROBLEMS]))
+        return left_out
+
+    def _new_page(self, case: Record, left_out: LeftOut) -> dict[str, Any]:
         content = json.dumps(case, sort_keys=True, ensure_ascii=False).encode()
         return {
             "AcceptNo": f"FS{self.notebook.count('counters', 'case'):012d}",
@@ -199,7 +213,8 @@ class _Desk:
             "digest": hashlib.sha256(content).hexdigest(),
             "state": "",
             "plan": Plan(self._course(case)).written(),
-            "asked_for": [material["@code"] for material in case["Materials"]["Material"][:1]] or ["ID"],
+            "asked_for": left_out.asked_for(_given(case)),
+            "to_follow": left_out.to_follow(_given(case)),
         }
 
     def _course(self, case: Record) -> tuple[str, ...]:
@@ -224,3 +239,12 @@ class _Desk:
         status, message, rows = self.register.look_up(query)
         found = [certificate(row) for row in rows]
         return E.CertificateReply(E.Status(status), E.Message(message), *found)
+
+
+def _given(case: Record) -> list[str]:
+    return [material["@code"] for material in case["Materials"]["Material"]]
+
+
+def _pairs(case: Record, group: str, said: str) -> list[tuple[str, str]]:
+    listed = case.get(group, {"Material": []})["Material"]
+    return [(material["@code"], material[said]) for material in listed]

@@ -8,7 +8,7 @@ holds codes and digests, never people.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -67,10 +67,11 @@ _SAYS: Mapping[str, Mapping[str, Any]] = {
     "82": {"Reason": "作废", "Result": {"Code": "2", "Text": "作废办结"}},
 }
 _DUE: Mapping[str, timedelta] = {"30": timedelta(days=15), "22": timedelta(days=20), "42": timedelta(days=14)}
-_WISHES: Mapping[str, Mapping[str, str]] = {
-    "30": {"Reason": "请提供清晰的原件扫描件", "Paper": "false"},
-    "22": {"Reason": "可在承诺期限内补交"},
+_WISHES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "30": ("asked_for", {"Reason": "请提供清晰的原件扫描件", "Paper": "false"}),
+    "22": ("to_follow", {"Reason": "可在承诺期限内补交"}),
 }
+"""A `Status` → where a case has the codes of the materials that it asks for, and what it says of each."""
 _ORDER = ("Operator", "Reason", "DueOn", "Limit", "Materials", "Basis", "Remedy", "Way", "Result")
 
 
@@ -151,15 +152,16 @@ def _event(case_no: str, case: Mapping[str, Any], code: str, now: datetime) -> d
         "Status": code,
         "OccurredAt": local(now),
     }
-    said = _said(code, case.get("asked_for", ()), now)
+    said = _said(code, case, now)
     return event | {name: said[name] for name in _ORDER if name in said}
 
 
-def _said(code: str, asked_for: Sequence[str], now: datetime) -> dict[str, Any]:
-    """Return what a step says beyond its numbers. `asked_for`: the codes of materials that are missing."""
+def _said(code: str, case: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Return what a step says beyond its numbers."""
     said: dict[str, Any] = {**({} if code in _SILENT else {"Operator": _OFFICER}), **_SAYS.get(code, {})}
     if code in _DUE:
         said["DueOn"] = local(now + _DUE[code])[:10]
-    if code in _WISHES:
-        said["Materials"] = {"Material": [{"@code": each, **_WISHES[code]} for each in asked_for]}
+    where, wish = _WISHES.get(code, ("", {}))
+    if wanted := case.get(where):
+        said["Materials"] = {"Material": [{"@code": each, **wish} for each in wanted]}
     return said

@@ -33,7 +33,7 @@ class Register:
     """The certificates that Foshan issued (seed rows of other regions are not its own)."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self._rows = [row for row in rows if row["region"] == "foshan"]
+        self.rows = [row for row in rows if row["region"] == "foshan"]
 
     def look_up(self, query: Record) -> tuple[str, str, list[Mapping[str, Any]]]:
         """Return status, message and the certificates of this type whose holder fits by name, type and number."""
@@ -42,7 +42,7 @@ class Register:
             empty.append("TypeCode or TypeName")
         if empty:
             return "12", f"必填参数为空: {', '.join(empty)}", []
-        of_type = [row for row in self._rows if _is_of_type(row, query)]
+        of_type = [row for row in self.rows if _is_of_type(row, query)]
         if not of_type:
             return "13", "证照类型不存在", []
         found = [row for row in of_type if _is_held_by(row, query)]

@@ -17,6 +17,7 @@ from typing import Any
 from lxml import etree
 
 from adapters.foshan.sandbox_wire import NAMESPACE, FaultError
+from gateway.sandbox.left_out import LONGEST_IDENTIFIER, LONGEST_PROMISE
 
 Record = dict[str, Any]
 """An element as read: attributes as `@name`, children by name, the text of an element with attributes as `text`."""
@@ -265,6 +266,9 @@ _LISTED_MATERIAL = Rule(
         Rule("Digest", _HEX, attributes={"alg": _one_of("SHA-256")}),
     ),
 )
+_CODE = {"code": _text(64)}
+_DEFERRED = Rule("Material", attributes=_CODE, most=None, children=(Rule("Promise", _text(LONGEST_PROMISE)),))
+_CERTIFIED = Rule("Material", attributes=_CODE, most=None, children=(Rule("CertificateId", _text(LONGEST_IDENTIFIER)),))
 _FIELD = Rule("Field", _maybe_text(20_000), attributes={"name": _text(100)}, least=0, most=None)
 _WINDOW = Rule("Window", attributes={"id": _text(64), "operator": _text(64)}, least=0)
 
@@ -282,6 +286,8 @@ CASE = Rule(
         _APPLICANT,
         Rule("Form", children=(_FIELD,)),
         Rule("Materials", children=(_LISTED_MATERIAL,)),
+        Rule("Deferred", children=(_DEFERRED,), least=0),
+        Rule("Certified", children=(_CERTIFIED,), least=0),
     ),
 )
 MATERIAL = Rule(

@@ -66,8 +66,9 @@ def _courier(settings: AuthoritySettings, app: web.Application, clock: Clock) ->
 
 
 def _intake(settings: AuthoritySettings, app: web.Application, courier: Courier, clock: Clock) -> Intake:
-    items = frozenset(str(code) for code in json.loads(settings.secrets["item_codes"]))
-    return Intake(items, app[NOTEBOOK], courier, clock)
+    seeded = {item["code"]: item for item in settings.items}
+    items = {code: seeded.get(code, {"material": ()}) for code in json.loads(settings.secrets["item_codes"])}
+    return Intake(items, _here(settings.certificates), app[NOTEBOOK], courier, clock)
 
 
 def _here(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

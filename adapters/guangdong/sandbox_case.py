@@ -22,6 +22,8 @@ from pydantic import (
     field_validator,
 )
 
+from gateway.sandbox.left_out import LeftOut
+
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"\S")]
 Region = Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -93,6 +95,20 @@ class Material(Record):
         return value
 
 
+class Deferred(Record):
+    """A material that follows later (容缺材料), and the promise that it will."""
+
+    clbm: Text
+    cnnr: Text
+
+
+class Certified(Record):
+    """A material that an electronic certificate stands for (免证材料), by the certificate's identifier (GB/T 36904)."""
+
+    clbm: Text
+    zzbs: Text
+
+
 class Case(Record):
     """A case as it is filed. Optional fields are left out, never null."""
 
@@ -115,6 +131,19 @@ class Case(Record):
     blrgh: Text | None = None
     bdxx: list[FormField]
     clxx: list[Material]
+    rqcl: list[Deferred] = []
+    mzcl: list[Certified] = []
+
+    @property
+    def given(self) -> list[str]:
+        """The codes of the materials that are there."""
+        return [material.clbm for material in self.clxx]
+
+    @property
+    def left_out(self) -> LeftOut:
+        """What the case does without."""
+        deferred = [(one.clbm, one.cnnr) for one in self.rqcl]
+        return LeftOut(deferred, [(one.clbm, one.zzbs) for one in self.mzcl])
 
     @property
     def asks_for_refusal(self) -> bool:

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -26,6 +26,7 @@ from adapters.guangdong.sandbox_signature import Clock, signed_headers
 from adapters.guangdong.sandbox_steps import CODES, said
 from gateway.sandbox.authority import Misbehaviour, Notebook, in_background
 from gateway.sandbox.courses import REFUSED, Plan, ordered
+from gateway.sandbox.left_out import BOOK
 
 BEIJING = timezone(timedelta(hours=8))
 REPEATS = 5
@@ -34,6 +35,7 @@ REPEATS = 5
 USUAL_PACE = 0.3
 """The pace (`AuthoritySettings.pace`) at which the pause between two sendings is the README's one second."""
 
+_LISTS = {"deferred": "rqcl", "certified": "mzcl"}
 _REPLY = ("wwbh", "sblsh", "sblsh_short", "jssj")
 _log = logging.getLogger(__name__)
 
@@ -104,7 +106,7 @@ class Courier:
         case, plan = self._page(wwbh), self.plan(wwbh)
         step, plan = str(plan.next), plan.step()
         numbers = {name: case[name] for name in ("wwbh", "sblsh", "sblsh_short")}
-        told = said(step, case.get("asked_for", ()), beijing(self.clock))
+        told = said(step, case, beijing(self.clock))
         event = {"sjbh": self._event_id(wwbh, plan.taken), **numbers, **told}
         entry = self._write({"event": event, "acknowledged": False, "sendings": 0})
         self.replan(wwbh, plan, state=CODES[step])
@@ -148,9 +150,10 @@ def _is_closed(entry: dict[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Where materials and cases are handed in."""
+    """Where materials and cases are handed in. `items` are those handled here, `register` the certificates issued."""
 
-    items: Set[str]
+    items: Mapping[str, Mapping[str, Any]]
+    register: Sequence[Mapping[str, Any]]
     notebook: Notebook
     courier: Courier
     clock: Clock
@@ -175,8 +178,9 @@ class Intake:
     async def _take_case(self, request: web.Request) -> web.Response:
         body = await request.read()
         case = read_record(Case, body, self.known(request.headers.get("x-pearl-submission-id")))
-        if not isinstance(case, Case):
-            return refusal(422, "the case cannot be taken", errors=case)
+        wrong = self._wrongly_left_out(case) if isinstance(case, Case) else case
+        if wrong or not isinstance(case, Case):
+            return refusal(422, "the case cannot be taken", errors=wrong)
         entry = self.notebook.get("cases", case.wwbh)
         if entry is None:
             entry = self._open(case, body)
@@ -184,13 +188,18 @@ class Intake:
         self.notebook.count("arrivals", case.wwbh)
         return _case_reply(entry)
 
+    def _wrongly_left_out(self, case: Case) -> list[dict[str, str]]:
+        today = beijing(self.clock).date()
+        faults = case.left_out.faults(self.items[case.sxbm], case.given, self.register, today)
+        return [{"field": f"{_LISTS[fault.group]}[{fault.place}]", "reason": fault.reason} for fault in faults]
+
     async def _show_case(self, request: web.Request) -> web.Response:
         entry = self.notebook.get("cases", request.match_info["wwbh"])
         return refusal(404, "no such case here") if entry is None else _case_reply(entry)
 
     def known(self, number: str | None) -> Known:
         """Return what a record is held against; `number` is what the header says of it."""
-        return Known(self.items, self._material_size, beijing(self.clock).date(), number)
+        return Known(self.items.keys(), self._material_size, beijing(self.clock).date(), number)
 
     def _material_size(self, digest: str) -> int | None:
         size: int | None = self.notebook.get("materials", digest)
@@ -205,9 +214,11 @@ class Intake:
             "jssj": f"{now:%Y%m%d%H%M%S}",
             "state": "TAKEN",
             "plan": Plan(REFUSED if case.asks_for_refusal else ordered(self.courier.misbehaviour)).written(),
-            "asked_for": [material.clbm for material in case.clxx[:1]] or ["ID"],
+            "asked_for": case.left_out.asked_for(case.given),
+            "to_follow": case.left_out.to_follow(case.given),
             "digest": hashlib.sha256(body).hexdigest(),
         }
+        self.notebook.put(BOOK, case.wwbh, case.left_out.written())
         self.notebook.put("cases", case.wwbh, entry)
         return entry
 

@@ -6,7 +6,7 @@ hears of it. What it says is the same for every case and names nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -74,21 +74,22 @@ _DETAILS: Mapping[str, Mapping[str, Any]] = {
 _DUE: Mapping[str, timedelta] = {"BZGZ": timedelta(days=15), "SL2": timedelta(days=20), "YQBL": timedelta(days=14)}
 """A type of record → how long from now until the day that it sets."""
 
-_WISHES: Mapping[str, Callable[[str], dict[str, str]]] = {
-    "BZGZ": lambda code: {"clbm": code, "bzyq": "请提供清晰的原件扫描件", "sfzz": "0"},
-    "SL2": lambda code: {"clbm": code, "bzyq": "可在承诺期限内补交"},
+_WISHES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "BZGZ": ("asked_for", {"bzyq": "请提供清晰的原件扫描件", "sfzz": "0"}),
+    "SL2": ("to_follow", {"bzyq": "可在承诺期限内补交"}),
 }
-"""A type of record → what it says of a material that it asks for."""
+"""A type of record → where a case has the codes of the materials that it asks for, and what it says of each."""
 
 
-def said(step: str, asked_for: Sequence[str], now: datetime) -> dict[str, Any]:
-    """Return what a step says beyond the numbers of its case. `asked_for`: the codes of materials that are missing."""
+def said(step: str, case: Mapping[str, Sequence[str]], now: datetime) -> dict[str, Any]:
+    """Return what a step says beyond the numbers of its case, of which only the codes of materials are looked at."""
     code, moment = CODES[step], f"{now:%Y%m%d%H%M%S}"
     event: dict[str, Any] = {"ztdm": code, "fssj": moment, **_DETAILS.get(code, {})}
     if code in _TIMES:
         event[_TIMES[code]] = moment
     if code in _DUE:
         event["blsx"] = f"{now + _DUE[code]:%Y%m%d}"
-    if code in _WISHES:
-        event["bzclqd"] = [_WISHES[code](each) for each in asked_for]
+    where, wish = _WISHES.get(code, ("", {}))
+    if wanted := case.get(where):
+        event["bzclqd"] = [{"clbm": each, **wish} for each in wanted]
     return event

@@ -16,13 +16,15 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from aiohttp import web
 
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, Notebook, in_background
 from gateway.sandbox.courses import ORDERS
-from gateway.sandbox.province_cases import Cases, Clock, Entry
+from gateway.sandbox.left_out import BOOK, LeftOut
+from gateway.sandbox.province_cases import CHINA, Cases, Clock, Entry
 from gateway.sandbox.province_signature import (
     Signing,
     Sm2Signing,
@@ -65,6 +67,11 @@ _LOOK_UP = (
     "servicecode", "systemName", "areaCode", "areaName", "deptName", "operName", "taskCode", "taskName", "projectNo",
     "certificateTypeName", "certificateHolderName", "certificateHolderTypeCode", "certificateHolderCode", "queryCause",
 )  # fmt: skip
+_LEFT_OUT = {
+    "deferred": ("lackMaterialList", "promiseContent"),
+    "certified": ("certificateMaterialList", "certificateIdentifier"),
+}
+"""What a case does without → its list, and what an entry has beside `materialCode`."""
 _JOINED = ("materialCodes", "materialNames", "materialTypes", "materialSizes", "materialDigests")
 _MODES = {"online": "全程网办", "collect": "代收代办", "joint": "多地联办"}
 _UNITS = {"G": "工作日", "Z": "自然日"}
@@ -185,7 +192,7 @@ class Province:
         self._exchange = exchange
         self._cases = cases
         self._notebook: Notebook = desk.app[NOTEBOOK]
-        self._items = settings.items
+        self._items = {item["code"]: item for item in settings.items}
         self._register = [row for row in settings.certificates if row["region"] == settings.region]
         self._operations: Mapping[str, Mapping[str, Callable[[Entry], Entry]]] = {
             "applyExchange": self._of_cases(),
@@ -261,14 +268,25 @@ class Province:
     # --- cases
 
     def _apply(self, case: Entry) -> Entry:
-        if case["taskCode"] not in {item["code"] for item in self._items}:
+        if case["taskCode"] not in self._items:
             raise RefusedError("14", "本省不办理该事项", "taskCode")
         if not _TIME.fullmatch(case["applyTime"]) or case["areaCode"][:6] != self._exchange.area:
             raise RefusedError("12", "内容有误", "applyTime", "areaCode")
-        number, codes = case["applyNo"], self._materials(case)
-        if self._cases.open(number, case["taskCode"], codes):
+        number, codes = case["applyNo"], self._materials(case)[::-1]
+        left_out = self._left_out(case, codes)
+        if self._cases.open(number, case["taskCode"], left_out.asked_for(codes), left_out.to_follow(codes)):
+            self._notebook.put(BOOK, number, left_out.written())
             in_background(self._desk.app, self._cases.proceed(number))
         return self._receipt(number)
+
+    def _left_out(self, case: Entry, given: list[str]) -> LeftOut:
+        """Return what the case does without. Raises RefusedError naming every entry that the item does not allow."""
+        left_out = LeftOut(**{group: _pairs(case, *names) for group, names in _LEFT_OUT.items()})
+        today = datetime.fromtimestamp(self._desk.clock(), CHINA).date()
+        faults = left_out.faults(self._items[case["taskCode"]], given, self._register, today)
+        if wrong := [f"{_LEFT_OUT[fault.group][0]}[{fault.place}]" for fault in faults]:
+            raise RefusedError("12", "容缺或免证材料有误", *wrong)
+        return left_out
 
     def _materials(self, message: Entry) -> list[str]:
         """Return the codes of the materials that a message names, all of which must have arrived as it says."""
@@ -339,7 +357,7 @@ class Province:
 
     def _task_list(self, asked: Entry) -> Entry:
         cursor, limit = _numbers(asked, ITEMS)
-        found = [self._item(item) for item in self._items[cursor : cursor + limit]]
+        found = [self._item(item) for item in [*self._items.values()][cursor : cursor + limit]]
         return {"dataList": found, "cursor": str(cursor + len(found))}
 
     def _item(self, item: Mapping[str, Any]) -> Entry:
@@ -397,6 +415,14 @@ async def _received(request: web.Request, digest: str) -> int:
 def _filled(data: object, name: str) -> bool:
     value = data.get(name) if isinstance(data, dict) else None
     return isinstance(value, str) and bool(value.strip())
+
+
+def _pairs(case: Entry, listed: str, said: str) -> list[tuple[str, str]]:
+    """Return the entries of a list that may be left out. Raises RefusedError when it is no such list."""
+    rows = case.get(listed, [])
+    if not isinstance(rows, list) or not all(_filled(row, "materialCode") and _filled(row, said) for row in rows):
+        raise RefusedError("12", "内容有误", listed)
+    return [(row["materialCode"], row[said]) for row in rows]
 
 
 def _numbers(asked: Entry, most: int) -> tuple[int, int]:

@@ -56,8 +56,11 @@ class Cases:
 
     # --- taking
 
-    def open(self, number: str, task: str, materials: Sequence[str]) -> bool:
-        """Take a case unless it is there; say whether it is new."""
+    def open(self, number: str, task: str, asked_for: Sequence[str], to_follow: Sequence[str]) -> bool:
+        """Take a case unless it is there; say whether it is new.
+
+        The codes are those of what a notice would ask for, and of what may follow a tolerant acceptance.
+        """
         self.notebook.count("arrivals", number)
         if self.notebook.get("cases", number) is not None:
             return False
@@ -67,7 +70,8 @@ class Cases:
             "queryCode": f"{self.area[:2]}{count:06d}",
             "receiveTime": self.now(),
             "taskCode": task,
-            "materials": list(materials),
+            "asked_for": list(asked_for),
+            "to_follow": list(to_follow),
             "plan": Plan(ordered(self.wrong)).written(),
             "rated": [],
         }
@@ -130,20 +134,22 @@ class Cases:
             "operTime": self.now(),
             "operId": "无" if step == "RECEIVED" else f"{self.area[:2]}0001",
         }
-        return {**event, **self._more(step, case["materials"])}
+        return {**event, **self._more(step, case)}
 
-    def _more(self, step: str, materials: Sequence[str]) -> Entry:
+    def _more(self, step: str, case: Entry) -> Entry:
         """Return what a step says beside the usual."""
         last = datetime.fromtimestamp(self.clock(), CHINA) + timedelta(days=20)
-        limit, code = {"limitTime": f"{last:%Y-%m-%d}"}, materials[-1] if materials else "OTHER"
+        limit = {"limitTime": f"{last:%Y-%m-%d}"}
+        wanted = _listed(case["asked_for"], requirement="请重新提交", isPaper="否")
+        later = _listed(case["to_follow"], isPaper="否")
         said: Mapping[str, Entry] = {
             "SUPPLEMENT_NOTICE": {
                 "operResume": "材料需要补正",
-                "materialList": [{"materialCode": code, "requirement": "请重新提交", "isPaper": "否"}],
+                **wanted,
                 "lawBasis": "《中华人民共和国行政许可法》第三十二条",
                 **limit,
             },
-            "ACCEPTED_TOLERANT": {"materialList": [{"materialCode": code, "isPaper": "否"}], **limit},
+            "ACCEPTED_TOLERANT": {**later, **limit},
             "SPECIAL": {"operResume": "专家评审", "limitDay": "20", "limitType": "工作日"},
             "EXTENDED": {"operResume": "案情复杂", "limitDay": "10", "limitType": "工作日", **limit},
             "NOT_ACCEPTED": {
@@ -193,3 +199,8 @@ class Cases:
             return False
         self.notebook.put("cases", number, {**case, "rated": [*case["rated"], role]})
         return True
+
+
+def _listed(codes: Sequence[str], **said: str) -> Entry:
+    """Return a list of materials with the same said of each; nothing where there are none."""
+    return {"materialList": [{"materialCode": code, **said} for code in codes]} if codes else {}

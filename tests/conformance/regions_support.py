@@ -81,6 +81,7 @@ FILES: Mapping[str, tuple[str, str, bytes]] = {
     "M01": ("备案表", "application/pdf", b"%PDF-1.4\n% a synthetic form\n%%EOF\n"),
     "M02": ("居住证", "image/jpeg", b"\xff\xd8\xff\xe0 a synthetic picture \x00\xff\xd9"),
 }
+PROMISE = "承诺书 2026-0007：陈小明三日内补交"
 SECRET = "陈小明不再需要"
 """Words of somebody, which nothing that is said of a failure may repeat."""
 
@@ -112,6 +113,19 @@ def offering(*capabilities: str, everywhere: bool = False) -> pytest.MarkDecorat
     if not everywhere and not {"sign_on", "sign_out"} & set(capabilities):
         chosen = [name for name in chosen if name == standing_for(name)]
     return pytest.mark.parametrize("place", chosen, indirect=True)
+
+
+def carrying(message: str, *fields: str) -> pytest.MarkDecorator:
+    """Run a test at every region whose pack for a message carries any of these fields of ours; one for each profile."""
+    lost = {name: _lost(MAPPINGS / FOLDERS[name] / message) for name in MANIFESTS}
+    chosen = [name for name in sorted(lost) if set(fields) - lost[name] and name == standing_for(name)]
+    return pytest.mark.parametrize("place", chosen, indirect=True)
+
+
+def _lost(pack: Path) -> set[str]:
+    """Return the fields of ours for which a pack's format has no place at all."""
+    losses = [loss for loss in read_toml(pack / "losses.toml").get("loss", []) if not {"part", "values"} & loss.keys()]
+    return {loss["field"] for loss in losses if loss["direction"] == "ours-to-theirs"}
 
 
 def standing_for(region: str) -> str:
@@ -428,6 +442,22 @@ def application(place: Place, applicant: Mapping[str, Any] = PERSON, **changed: 
 def _described(code: str, name: str, media_type: str, content: bytes) -> dict[str, Any]:
     digest = hashlib.sha256(content).hexdigest()
     return {"code": code, "name": name, "media_type": media_type, "size": len(content), "sha256": digest}
+
+
+def left_out(place: Place) -> dict[str, Any]:
+    """Return what a case of this region's item may do without, as far as its pack carries it, with a due promise."""
+    item, lost = place.layout.authorities[0].items[0], _lost(MAPPINGS / FOLDERS[place.id] / "submission")
+    may_follow = next(material["code"] for material in item["material"] if material.get("deferrable"))
+    groups = {"deferred": [{"code": may_follow, "promise": PROMISE}], "certified": [_certified(item)]}
+    return {group: pairs for group, pairs in groups.items() if f"{group}[].code" not in lost}
+
+
+def _certified(item: Mapping[str, Any]) -> dict[str, str]:
+    """Return a material for which a certificate can stand, and a seeded certificate of its type."""
+    code, kind = next((m["code"], m["certificate_type"]) for m in item["material"] if "certificate_type" in m)
+    rows = read_toml(SEED / "certificates.toml")["certificate"]
+    identifier = next(row["identifier"] for row in rows if row["type_code"] == kind and row["state"] == "valid")
+    return {"code": code, "identifier": identifier}
 
 
 def order(place: Place, document: Mapping[str, Any]) -> SubmissionOrder:

@@ -1,7 +1,8 @@
-"""What can be said of a case after it was handed over, and what can be applied for: every region that declares either.
+"""What a case does without, what can be said of it later and comes out of it, and what can be applied for.
 
-Like `test_regions`, this suite knows no region by name: `messages` and `catalogue` in region.toml are what is held
-against it. All promises about one region share one place, so nothing here may depend on being alone in it.
+Like `test_regions`, this suite knows no region by name: `messages`, `results` and `catalogue` in region.toml, and what
+its pack `submission` carries, are what is held against it. All promises about one region share one place, so nothing
+here may depend on being alone in it.
 
 What a simulated authority must offer for this, besides its wire:
 
@@ -10,6 +11,8 @@ What a simulated authority must offer for this, besides its wire:
 - in the notebook, book `messages`: one page for each message that was taken, by our number of it, without anybody's
   words in it; and book `arrivals`: how often it came, under the same number, as for cases;
 - a complete supplement leads on to SUPPLEMENTED and in the end to COMPLETED, a withdrawal to WITHDRAWN;
+- what a case does without (`gateway.sandbox.left_out`), held against the item and kept in the book of that name; it
+  asks for no material that a certificate stands for, and after `course_tolerance` waits for what was promised;
 - with `results`: at least one document for a case that was completed, none for one that is not decided;
 - a definite no to a message about a case that it does not have, to a withdrawal after the decision, and to a second
   rating of the same role under another number.
@@ -18,9 +21,10 @@ What a simulated authority must offer for this, besides its wire:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -29,14 +33,20 @@ from gateway.errors import RegionCannotBeAsked, RegionRefused, RegionUncertain, 
 from gateway.ports import CaseMessage, CaseMessages
 from gateway.regions import Region
 from tests.conformance.regions_support import (
+    PROMISE,
     SECRET,
     Place,
+    application,
+    carrying,
     case_at,
     events_of,
     inhabited,
+    left_out,
     message,
     offering,
     opened,
+    order,
+    submit,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -91,6 +101,67 @@ async def holds(place: Place, said: CaseMessage) -> bool | None:
 def taken(place: Place, said: CaseMessage) -> bool:
     """Say whether the authority has it in its books."""
     return said.message_id in place.authority.book("messages")
+
+
+# --- what a case does without ------------------------------------------------------------------------------------
+
+
+async def filed_without(place: Place, course: str, state: str, **changed: Any) -> dict[str, Any]:
+    """File a case without some of its materials, let it come to a state; return the event that says so."""
+    place.authority.once(course)
+    sent = order(place, application(place, **{"materials": [], **left_out(place), **changed}))
+    await submit(place.region, sent)
+    return (await events_of(place, sent.submission_id, state))[-1]
+
+
+def digests(pairs: Sequence[Mapping[str, str]], said: str) -> dict[str, str]:
+    return {pair["code"]: hashlib.sha256(pair[said].encode()).hexdigest() for pair in pairs}
+
+
+@carrying("submission", "deferred[].code", "certified[].code")
+async def test_what_a_case_does_without_arrives_with_it(place: Place) -> None:
+    """The promise (容缺) and the identifier of the certificate (免证办), each as it was said."""
+    event = await filed_without(place, "course_tolerance", "ACCEPTED_TOLERANT")
+    sent, kept = left_out(place), place.authority.book("left_out")[event["submission_id"]]
+    assert kept["deferred"] == digests(sent.get("deferred", ()), "promise")
+    assert kept["certified"] == digests(sent.get("certified", ()), "identifier")
+    assert PROMISE not in str(kept)
+    waited_for = {material["code"] for material in event["materials"]}
+    assert waited_for == kept["deferred"].keys() or "deferred" not in sent
+
+
+@carrying("submission", "certified[].code", "certified[].identifier")
+async def test_nobody_asks_for_the_paper_that_a_certificate_stands_for(place: Place) -> None:
+    """Filed without any file: whatever is asked for is something else."""
+    [certified] = left_out(place)["certified"]
+    notice = await filed_without(place, "course_supplement", "SUPPLEMENT_NOTICE")
+    assert certified["code"] not in {wanted["code"] for wanted in notice.get("materials", ())}
+
+
+@carrying("submission", "deferred[].code", "deferred[].promise")
+async def test_what_the_item_does_not_let_follow_is_a_definite_no(place: Place) -> None:
+    """Whoever decides has its own list of what may follow; and the refusal repeats nobody's promise."""
+    await _is_refused(place, deferred=[{"code": "NO-SUCH-MATERIAL", "promise": PROMISE}])
+
+
+@carrying("submission", "certified[].code", "certified[].identifier")
+async def test_a_certificate_that_cannot_be_one_is_a_definite_no(place: Place) -> None:
+    """Its check character is wrong (GB/T 36904): nothing stands for the material, and it would be missing."""
+    [certified] = left_out(place)["certified"]
+    identifier = certified["identifier"]
+    assert identifier.startswith("1.2.156.3005.2."), "the others have no check character"
+    await _is_refused(
+        place, certified=[{**certified, "identifier": identifier[:-1] + ("A" if identifier[-1] != "A" else "B")}]
+    )
+
+
+async def _is_refused(place: Place, **changed: Any) -> None:
+    document = application(place, **{"materials": [], **left_out(place), **changed})
+    with pytest.raises(RegionRefused) as refused:
+        await submit(place.region, order(place, document))
+    said = f"{refused.value} {refused.value.detail} {refused.value.problems}"
+    assert not [pair for pairs in changed.values() for pair in pairs for value in [*pair.values()][1:] if value in said]
+    assert document["id"] not in place.authority.book("cases")
 
 
 # --- the documents of a decision ---------------------------------------------------------------------------------
