@@ -12,6 +12,7 @@ from gateway.protocols.notify_pull import (
     PullFeed,
     PullMessages,
     PullPickups,
+    PullResults,
     PullSubmissions,
     open_client,
 )
@@ -25,6 +26,7 @@ def open_adapter(kit: Kit) -> Adapter:
         pickups=PullPickups(client.channel, kit.region),
         feed=PullFeed(client),
         messages=PullMessages(client),
+        results=PullResults(client),
         certificates=PullCertificates(client),
         catalogue=PullCatalogue(client),
         probe=client.wire.probe,

@@ -35,11 +35,14 @@ from adapters.qingyuan.sandbox_wire import (
     nonce_of,
     open_request,
     refuse,
+    seal_file,
 )
+from gateway.sandbox import decision
 from gateway.sandbox.authority import (
     MISBEHAVIOUR,
     NOTEBOOK,
     AuthoritySettings,
+    Misbehaviour,
     Notebook,
     authority_app,
     in_background,
@@ -55,12 +58,15 @@ MODES: Mapping[str, str] = {
     "forged_pull": "seals a pull wrongly, and then tries again",
     "replayed_pull": "sends the request of an earlier pull again, and then a new one",
     "late_answer": "says of a certificate question that it is not ready yet",
+    "broken_seal": "seals a document of a decision wrongly",
+    **decision.MODES,
 }
 """Ways to misbehave that only a machine which pulls has."""
 _LOG = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
-Told = tuple[str, etree._Element]
+Told = tuple[str, etree._Element | bytes]
+"""Code and document of an answer, or the bytes of a file."""
 Work = Callable[[Record, etree._Element], Told]
 
 
@@ -79,9 +85,9 @@ def build_authority(settings: AuthoritySettings, clock: Clock = _utc_now) -> web
     codes = frozenset(json.loads(settings.secrets["item_codes"]))
     desk = _Desk(
         notebook, cases, codes, Register(notebook, settings.certificates), item_files(settings.items),
-        lambda: wrong.due("late_answer"),
+        wrong.due,
     )  # fmt: skip
-    machine = _Machine(notebook, keys, desk.operations(), clock)
+    machine = _Machine(notebook, keys, desk.operations(), clock, wrong)
 
     async def client(_app: web.Application) -> AsyncIterator[None]:
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
@@ -102,25 +108,30 @@ class _Machine:
     keys: Keys
     operations: Mapping[str, tuple[Rule, Work]]
     clock: Clock
+    wrong: Misbehaviour
 
     async def handle(self, request: web.Request) -> web.Response:
         operation, body = request.match_info["operation"], b""
         try:
             body = await _read(request)
-            told = self._answer(operation, body)
+            return self._answer(operation, body)
         except RefusalError as refusal:
             _LOG.info("refused: %s %s", refusal.code, refusal.word)
             told = refuse(self.keys, operation, nonce_of(body), refusal)
-        return web.Response(body=told, content_type="text/xml", charset="GB18030")
+        return _as_xml(told)
 
-    def _answer(self, operation: str, body: bytes) -> bytes:
+    def _answer(self, operation: str, body: bytes) -> web.Response:
         """Check, work and seal without a pause between, so that no other request comes in between."""
         try:
             rule, work = self._operation(operation)
             message = open_request(self.keys, operation, body, self.clock())
             self._use_once(message)
-            code, document = work(rules.read(message.document, rule), message.document)
-            return answer(self.keys, operation, message.nonce, code, document)
+            code, done = work(rules.read(message.document, rule), message.document)
+            if isinstance(done, bytes):
+                file = seal_file(self.keys, operation, message.nonce, done)
+                body = file[:-1] + bytes([file[-1] ^ self.wrong.due("broken_seal")])
+                return web.Response(body=body, content_type="application/octet-stream")
+            return _as_xml(answer(self.keys, operation, message.nonce, code, done))
         except RefusalError:
             raise
         except SchemaError as wrong:
@@ -139,6 +150,10 @@ class _Machine:
         if self.notebook.get("nonces", message.nonce):
             raise RefusalError("409", "replayed", "nonce: used before")
         self.notebook.put("nonces", message.nonce, 1)
+
+
+def _as_xml(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="text/xml", charset="GB18030")
 
 
 async def _read(request: web.Request) -> bytes:
@@ -161,7 +176,8 @@ class _Desk:
     items: frozenset[str]
     register: Register
     files: list[str]
-    answers_late: Callable[[], bool]
+    wrong: Callable[[str], bool]
+    """Whether to misbehave in this way now."""
 
     def operations(self) -> dict[str, tuple[Rule, Work]]:
         """Return the operations, each with the rule of its document."""
@@ -175,6 +191,8 @@ class _Desk:
             "postLicenseQuery": (rules.CERTIFICATE_QUERY, self.ask_for_certificate),
             "getLicenseData": (rules.RESULT_QUERY, self.certificate_answer),
             "getItemFile": (rules.FILE_QUERY, self.item_files),
+            "getResultList": (rules.RESULTS_QUERY, self.results),
+            "getResultFile": (rules.RESULT_FILE_QUERY, self.result_file),
         }
 
     def take_notice(self, notice: Record, _document: etree._Element) -> Told:
@@ -244,11 +262,34 @@ class _Desk:
         found = list(enumerate(self.files, start=1))[after : after + int(query["TS"])]
         return "200", _page("SXLB", "SXWJ", query["XH"], found)
 
+    def results(self, query: Record, _document: etree._Element) -> Told:
+        listed = element("JGLB", SBLSH=query["SBLSH"])
+        if self._is_decided(query["SBLSH"]):
+            body = decision.decision(query["SBLSH"])
+            digest = hashlib.sha256(body).hexdigest()
+            about = {"WJBM": decision.CODE, "WJLX": decision.MEDIA_TYPE, "WJDX": str(len(body)), "WJZY": digest}
+            etree.SubElement(listed, "JGWJ", about).text = decision.NAME
+        return "200", listed
+
+    def result_file(self, query: Record, _document: etree._Element) -> Told:
+        if not self._is_decided(query["SBLSH"]) or query["WJBM"] != decision.CODE:
+            raise RefusalError("404", "unknown-document", "WJBM: no such document of this case")
+        if self.wrong("result_gone"):
+            raise RefusalError("410", "gone", "the document is kept no longer")
+        body = decision.decision(query["SBLSH"])
+        return "200", decision.altered(body) if self.wrong("other_bytes") else body
+
+    def _is_decided(self, number: str) -> bool:
+        cases = [case for case, page in self.notebook.entries("cases").items() if page["SBLSH"] == number]
+        if not cases:
+            raise RefusalError("404", "unknown-case", "SBLSH: the machine holds no such case")
+        return not decision.DECIDED.isdisjoint(self.cases.plan(cases[0]).done)
+
     def ask_for_certificate(self, query: Record, _document: etree._Element) -> Told:
         return "200", element("CXHZ", CXBH=self.register.ask(query))
 
     def certificate_answer(self, query: Record, _document: etree._Element) -> Told:
-        if self.answers_late():
+        if self.wrong("late_answer"):
             return "202", element("CW")
         try:
             found = self.register.answer(query["CXBH"])

@@ -296,6 +296,8 @@ MESSAGE_QUERY = Rule("XXCX", children=(_WWBH, _XXBH))
 REPORT_QUERY = Rule("TZCX", children=(*_PAGE, Rule("TS", _pattern(r"[1-9]\d?|1\d\d|200"))))
 FILE_QUERY = Rule("SXCX", children=(*_PAGE, Rule("TS", _pattern(r"[1-9]|1\d|20"))))
 RESULT_QUERY = Rule("CXJG", children=(Rule("CXBH", _NUMBER),))
+RESULTS_QUERY = Rule("JGCX", children=(Rule("SBLSH", _pattern(r"\d{20}")),))
+RESULT_FILE_QUERY = Rule("JGTQ", children=(*RESULTS_QUERY.children, Rule("WJBM", _NUMBER)))
 CERTIFICATE_QUERY = Rule(
     "ZZCX",
     attributes=_VERSION,

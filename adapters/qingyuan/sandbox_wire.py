@@ -91,6 +91,12 @@ def seal(keys: Keys, bound: bytes, plain: bytes) -> tuple[str, str]:
     return b64encode(text).decode("ascii"), mac.finalize().hex()
 
 
+def seal_file(keys: Keys, operation: str, nonce: str, plain: bytes) -> bytes:
+    """Return a file as the answer to a request: vector, ciphertext, and the tag at its end."""
+    data, sign = seal(keys, lines("answer", OWN, operation, nonce, "200"), plain)
+    return b64decode(data) + bytes.fromhex(sign)
+
+
 def unseal(keys: Keys, bound: bytes, data: str, sign: str) -> bytes:
     """Return the plain bytes. Raises UnsealedError."""
     try:

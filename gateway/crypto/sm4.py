@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, modes
 from cryptography.hazmat.primitives.ciphers.algorithms import SM4
 from cryptography.hazmat.primitives.hashes import SM3, Hash
 from cryptography.hazmat.primitives.hmac import HMAC
@@ -98,6 +98,49 @@ class StreamSeal:
         """Return how many bytes vector, ciphertext and tag of so many plain bytes are together."""
         sizes = SIZES["SM4-CBC-HMAC-SM3"]
         return sizes.iv + (plain // _BLOCK + 1) * _BLOCK + sizes.tag
+
+
+class StreamOpen:
+    """Opens piece by piece what `StreamSeal` made: vector, ciphertext and, at its end, the tag.
+
+    What `update` returns is not vouched for before `finish` returned: whoever takes it in must be able to drop it.
+    The padding is looked at behind the tag. Raises ValueError for a wrong length of the key.
+    """
+
+    def __init__(self, key: bytes, bound: bytes) -> None:
+        sizes = SIZES["SM4-CBC-HMAC-SM3"]
+        _check("SM4-CBC-HMAC-SM3", key, bytes(sizes.iv))
+        self._key = key[:16]
+        self._sizes = sizes
+        self._held = bytearray()
+        self._decryptor: CipherContext | None = None
+        self._unpadder = PKCS7(128).unpadder()
+        self._mac = HMAC(key[16:], SM3())
+        self._mac.update(len(bound).to_bytes(8) + bound)
+
+    def update(self, sealed: bytes) -> bytes:
+        """Return the plain text that is complete so far and was not returned yet."""
+        self._held += sealed
+        if self._decryptor is None:
+            if len(self._held) < self._sizes.iv:
+                return b""
+            iv = self._cut(self._sizes.iv)
+            self._decryptor = Cipher(SM4(self._key), modes.CBC(iv)).decryptor()
+        text = self._cut(max(len(self._held) - self._sizes.tag, 0))
+        return self._unpadder.update(self._decryptor.update(text))
+
+    def finish(self) -> bytes:
+        """Return the end of the plain text. Raises ValueError, without saying why, for whatever was not sealed so."""
+        if self._decryptor is None or not hmac.compare_digest(self._mac.finalize(), bytes(self._held)):
+            raise ValueError("does not decrypt under this content key")
+        return self._unpadder.update(self._decryptor.finalize()) + self._unpadder.finalize()
+
+    def _cut(self, length: int) -> bytes:
+        """Take the next bytes, all of which the tag is over."""
+        text = bytes(self._held[:length])
+        del self._held[:length]
+        self._mac.update(text)
+        return text
 
 
 def unseal(suite: Suite, key: bytes, sealed: Sealed, bound: bytes) -> bytes:

@@ -1,9 +1,9 @@
 """The notify-then-pull profile: a front-end exchange machine is told a number, and fetches the case from here.
 
 Owns: the operations: notices and the question whether the machine holds one, the reports that are polled, messages
-about a case, certificate questions and their answers, files of the catalogue; and the pulls that come in. Leaves to
-`notify_pull_wire`: sealing and what a code says. To mapping packs: what stands in a document. To the core: what may
-be pulled, by which machine and for how long. Source: adapters/qingyuan/README.md.
+about a case, documents of decisions, certificate questions and their answers, files of the catalogue; and the pulls
+that come in. Leaves to `notify_pull_wire`: sealing and what a code says. To mapping packs: what stands in a document.
+To the core: what may be pulled, by which machine and for how long. Source: adapters/qingyuan/README.md.
 
 A notice that was acknowledged is a delivery: the machine holds the number and comes by itself. That it has the case it
 says later, in a report.
@@ -40,6 +40,7 @@ from gateway.ports import (
     Pickup,
     PickupAnswer,
     RegionDocument,
+    ResultDocument,
     SubmissionOrder,
 )
 from gateway.protocols.notify_pull_wire import (
@@ -66,6 +67,7 @@ __all__ = [
     "PullFeed",
     "PullMessages",
     "PullPickups",
+    "PullResults",
     "PullSubmissions",
     "open_client",
 ]
@@ -83,6 +85,7 @@ _SENT_WHOLE = {"withdrawal": "sendWithdrawal", "rating": "sendEvaluation"}
 """Kinds of messages that are sent as they are → operation."""
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_FILE_CODE = re.compile(r"[0-9A-Za-z._-]{1,64}", re.ASCII)
 
 
 # --- submissions ---------------------------------------------------------------------------------------------------
@@ -223,6 +226,38 @@ class PullCatalogue:
             return base64.b64decode("".join(text.split()), validate=True)
         except (ValueError, binascii.Error):
             raise self._client.wire.uncertain("sent a file that cannot be read", "SXWJ is not base64") from None
+
+
+# --- results -------------------------------------------------------------------------------------------------------
+
+
+class PullResults:
+    """getResultList and getResultFile: documents that came out of a case (办理结果), under the machine's number."""
+
+    def __init__(self, client: PullClient) -> None:
+        self._client = client
+
+    async def list(self, number: str) -> Sequence[ResultDocument]:
+        """Return what the machine has for this case. Raises RegionError."""
+        found = await self._client.find("getResultList", made("JGCX", SBLSH=number), "JGLB")
+        if found is None:
+            raise self._client.wire.refused("it holds no such case")
+        if text_of(found, "SBLSH") != number:
+            raise self._client.wire.uncertain("answered for another case", "SBLSH differs")
+        return [self._document(row) for row in found.findall("JGWJ")]
+
+    async def open(self, number: str, document: ResultDocument) -> AsyncGenerator[bytes, None]:
+        """Begin to fetch one document. Raises RegionError; also at the end of its bytes, when the seal is wrong."""
+        asked = made("JGTQ", SBLSH=number, WJBM=document.code)
+        return await self._client.fetch("getResultFile", asked, document.size)
+
+    def _document(self, row: etree._Element) -> ResultDocument:
+        code, media, size, digest = (row.get(name, "") for name in ("WJBM", "WJLX", "WJDX", "WJZY"))
+        name = (row.text or "").strip()
+        right = _FILE_CODE.fullmatch(code) and _DIGITS.fullmatch(size) and _SHA256.fullmatch(digest.lower())
+        if not right or not media or not name or int(size) == 0:
+            raise self._client.wire.uncertain("sent a list of documents that cannot be read", "JGWJ")
+        return ResultDocument(code, name[:200], media, int(size), digest.lower())
 
 
 # --- certificates --------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """The sealed messages of a front-end exchange machine (前置机): form fields and answers in SM4-CBC with HMAC-SM3.
 
 Owns: what a message is bound to, sealing and opening in both directions, the form and its fields, documents in GB
-18030, and sending one request with what its answer's code says of the outcome. Leaves to `notify_pull`: operations and
-documents. Source: adapters/qingyuan/README.md (SM4, GB/T 32907; SM3, GB/T 32905), with what a real connection must
-confirm.
+18030, and sending one request with what its answer's code says of the outcome, or the file that it is. Leaves to
+`notify_pull`: operations and documents. Source: adapters/qingyuan/README.md (SM4, GB/T 32907; SM3, GB/T 32905), with
+what a real connection must confirm.
 
 Both sides hold the same keys. What keeps a message from being taken for another one is what its tag is bound to: who
 sends it, the operation, and the nonce; an answer is bound to the nonce of its question.
@@ -11,18 +11,21 @@ sends it, the operation, and the nonce; an answer is bound to the nonce of its q
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
 from lxml import etree
+from yarl import URL
 
-from gateway.crypto.sm4 import SIZES, Sealed, StreamSeal, seal, sm3, unseal
+from gateway.crypto.sm4 import SIZES, Sealed, StreamOpen, StreamSeal, seal, sm3, unseal
 from gateway.errors import RegionError
 from gateway.ports import Clock, Kit
 from gateway.protocols.wire import Answer, Wire, parse_xml, quotable, refuse_start, text_secret, text_setting
@@ -34,6 +37,8 @@ FIELDS = ("appId", "timestamp", "nonce", "xmlStr", "sign")
 """The form fields of a request, each exactly once."""
 
 _SUITE: Final = "SM4-CBC-HMAC-SM3"
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+_FILE = "application/octet-stream"
 _CHARSET = "gb18030"
 _DECLARATION = '<?xml version="1.0" encoding="GB18030"?>\n'
 _DECLARED = re.compile(r"\s*<\?xml[^>]*\?>")
@@ -44,6 +49,8 @@ _CODE = re.compile(r"[0-9]{3}", re.ASCII)
 
 DONE, NOT_YET, NOT_THERE = "200", "202", "404"
 """Codes of answers that are no failure of the exchange itself."""
+_REFUSALS = ("400", NOT_THERE, "410")
+"""Codes of a definite no, where the caller does not tell 404 apart."""
 _NOT_OURS = ("401", "409")
 """Codes that an operator must look at: keys, ids or clocks do not fit. The message was certainly not taken."""
 
@@ -148,6 +155,10 @@ class Channel:
         """Return the seal of a file that answers the request with this nonce."""
         return StreamSeal(self.key, self._iv(), _of_answer(self.own_id, operation, nonce, DONE))
 
+    def opening(self, operation: str, nonce: str) -> StreamOpen:
+        """Return what opens a file of the peer's that answers our request with this nonce."""
+        return StreamOpen(self.key, _of_answer(self.peer_id, operation, nonce, DONE))
+
     def _seal(self, bound: bytes, plain: bytes) -> Sealed:
         return seal(_SUITE, self.key, self._iv(), plain, bound)
 
@@ -163,6 +174,10 @@ class Channel:
             return unseal(_SUITE, self.key, Sealed(raw[:size], raw[size:], bytes.fromhex(sign)), bound)
         except (ValueError, binascii.Error):
             raise BadMessage("the seal does not verify") from None
+
+
+def _is_file(head: Answer) -> bool:
+    return head.headers.get("content-type", "").partition(";")[0].strip().lower() == _FILE
 
 
 def _of_request(app_id: str, operation: str, timestamp: str, nonce: str) -> bytes:
@@ -233,9 +248,45 @@ class PullClient:
         sent = document if isinstance(document, bytes) else written(document)
         nonce = self.channel.nonce()
         body = self.channel.request(operation, nonce, self._clock(), sent)
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        url = self.wire.url(f"{self._path}/{operation}")
-        answer = await self.wire.exchange("POST", url, headers=headers, body=body)
+        answer = await self.wire.exchange("POST", self._url(operation), headers=_FORM, body=body)
+        return self._told(answer, operation, nonce, about or sent)
+
+    async def fetch(self, operation: str, document: etree._Element, size: int) -> AsyncGenerator[bytes, None]:
+        """Ask for a file of so many bytes, and return them as they come. Raises RegionError.
+
+        Whatever is wrong with the seal is known at its end, so that nothing may be used before all of it has come.
+        """
+        sent, nonce = written(document), self.channel.nonce()
+        answer, content = await self.wire.download(
+            self._url(operation),
+            headers=_FORM,
+            size=StreamSeal.size(size),
+            method="POST",
+            body=self.channel.request(operation, nonce, self._clock(), sent),
+            is_file=lambda head: head.status == 200 and _is_file(head),
+        )
+        if content is None:
+            told = self._told(answer, operation, nonce, sent)
+            raise self._failure(told.code, told.content, sent)
+        return self._plain(content, self.channel.opening(operation, nonce))
+
+    async def _plain(self, content: AsyncGenerator[bytes, None], opening: StreamOpen) -> AsyncGenerator[bytes, None]:
+        """Open a file as it comes, on a thread: a large one would hold up everything else."""
+        async with aclosing(content):
+            async for piece in content:
+                if plain := await asyncio.to_thread(opening.update, piece):
+                    yield plain
+        try:
+            rest = opening.finish()
+        except ValueError:
+            raise self.wire.uncertain("sent a file that cannot be trusted", "the seal does not verify") from None
+        if rest:
+            yield rest
+
+    def _url(self, operation: str) -> URL:
+        return self.wire.url(f"{self._path}/{operation}")
+
+    def _told(self, answer: Answer, operation: str, nonce: str, about: bytes) -> Told:
         try:
             code, plain = self._opened(answer, operation, nonce)
             content = document_of(plain)
@@ -243,7 +294,7 @@ class PullClient:
             detail = f"HTTP {answer.status}: {wrong}"
             raise self.wire.uncertain("sent an answer that cannot be trusted or read", detail) from None
         if code not in (DONE, NOT_YET, NOT_THERE):
-            raise self._failure(code, content, about or sent)
+            raise self._failure(code, content, about)
         return Told(code, content)
 
     def _opened(self, answer: Answer, operation: str, nonce: str) -> tuple[str, bytes]:
@@ -274,9 +325,9 @@ class PullClient:
             return self.wire.unreachable("did not accept our seal; an operator must look", detail)
         if code == "503":
             return self.wire.unreachable("did not take the message", f"code 503 {word}")
-        if code == "400":
+        if code in _REFUSALS:
             reason = ": ".join(part for part in (word, quotable(error.text, sent)) if part)
-            return self.wire.refused(reason, detail=f"code 400 {word}")
+            return self.wire.refused(reason, detail=f"code {code} {word}")
         return self.wire.uncertain("failed while it handled the message", f"code {code} {word}")
 
 

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.crypto.sm2 import DEFAULT_ID, CipherForm, N, SignatureForm, Sm2PrivateKey, Sm2PublicKey, generate
-from gateway.crypto.sm4 import SIZES, Sealed, StreamSeal, Suite, seal, sm3, unseal
+from gateway.crypto.sm4 import SIZES, Sealed, StreamOpen, StreamSeal, Suite, seal, sm3, unseal
 from gateway.crypto.sm_keys import (
     UntrustedKeyError,
     private_pem,
@@ -296,6 +296,28 @@ def test_a_stream_is_sealed_as_the_whole_would_be(pieces: list[bytes]) -> None:
     made = stream.iv + b"".join(map(stream.update, pieces)) + stream.finish()
     assert made == whole.iv + whole.text + whole.tag
     assert len(made) == StreamSeal.size(sum(map(len, pieces)))
+
+
+@given(plain=st.binary(max_size=100), step=st.integers(1, 60))
+@settings(deadline=None)
+def test_a_stream_opens_in_whatever_pieces_it_comes(plain: bytes, step: int) -> None:
+    key, whole = sealing("SM4-CBC-HMAC-SM3", plain)
+    sealed, stream = whole.iv + whole.text + whole.tag, StreamOpen(key, b"bound")
+    opened = b"".join(stream.update(sealed[begin : begin + step]) for begin in range(0, len(sealed), step))
+    assert opened + stream.finish() == plain
+
+
+def test_a_stream_that_was_altered_cut_or_meant_for_another_does_not_end_well() -> None:
+    """Its tag stands at its end: until then it looks as if it were right, and so `finish` must not be left out."""
+    key, whole = sealing("SM4-CBC-HMAC-SM3", b"a person's data, more than a block of it")
+    sealed = whole.iv + whole.text + whole.tag
+    altered = [sealed[:place] + bytes([sealed[place] ^ 1]) + sealed[place + 1 :] for place in range(len(sealed))]
+    cut = [sealed[:length] for length in range(len(sealed))]
+    for spoilt, bound in [*((each, b"bound") for each in altered + cut), (sealed + b"X", b"bound"), (sealed, b"other")]:
+        stream = StreamOpen(key, bound)
+        stream.update(spoilt)
+        with pytest.raises(ValueError, match="does not decrypt"):
+            stream.finish()
 
 
 def test_padding_is_looked_at_only_after_the_tag_was_right() -> None:

@@ -5,7 +5,9 @@ The far side seals and opens with the simulated machine's own reading of the pag
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import hashlib
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -19,7 +21,7 @@ import pytest
 from aiohttp import web
 from lxml import etree
 
-from adapters.qingyuan.sandbox_wire import Keys, answer, element, lines, open_request, request, seal, write
+from adapters.qingyuan.sandbox_wire import Keys, answer, element, lines, open_request, request, seal, seal_file, write
 from gateway.config import HOUSE
 from gateway.errors import (
     ForgedCallback,
@@ -33,13 +35,14 @@ from gateway.errors import (
     ReplayedCallback,
     StartRefused,
 )
-from gateway.ports import Callback, CaseMessage
+from gateway.ports import Callback, CaseMessage, ResultDocument
 from gateway.protocols.notify_pull import (
     PullCatalogue,
     PullCertificates,
     PullFeed,
     PullMessages,
     PullPickups,
+    PullResults,
     PullSubmissions,
     open_client,
 )
@@ -76,6 +79,7 @@ class Machine:
         self.nonces.append(message.nonce)
         scripted = self.works[operation]
         told = scripted.pop(0) if isinstance(scripted, list) else scripted
+        told = told(message.nonce) if callable(told) else told
         if isinstance(told, web.Response):
             return told
         code, document = told
@@ -352,6 +356,113 @@ async def test_a_catalogue_that_cannot_be_read_is_not_half_a_one(told: etree._El
     async with talking(getItemFile=("200", told)) as (client, _):
         with pytest.raises(RegionUncertain):
             await PullCatalogue(client).items()
+
+
+# --- documents of a decision ---------------------------------------------------------------------------------------
+
+NUMBER = "44180020231115000001"
+DECISION = b"%PDF-1.4 decision" * 9_000
+DIGEST = hashlib.sha256(DECISION).hexdigest()
+DOCUMENT = ResultDocument("JD01", "决定书.pdf", "application/pdf", len(DECISION), DIGEST)
+
+
+def listed(number: str = NUMBER, **changed: str) -> etree._Element:
+    about = {"WJBM": "JD01", "WJLX": "application/pdf", "WJDX": str(len(DECISION)), "WJZY": DIGEST.upper(), **changed}
+    name = about.pop("name", "决定书.pdf")
+    made = element("JGLB", SBLSH=number)
+    etree.SubElement(made, "JGWJ", about).text = name
+    return made
+
+
+async def fetched(told: Any) -> bytes:
+    async with talking(getResultFile=told) as (client, machine):
+        try:
+            return b"".join([piece async for piece in await PullResults(client).open(NUMBER, DOCUMENT)])
+        finally:
+            [(_, asked)] = machine.got
+            assert (asked.findtext("SBLSH"), asked.findtext("WJBM")) == (NUMBER, "JD01")
+
+
+def handing(
+    content: bytes = DECISION, *, operation: str = "getResultFile", nonce: str = "", end: bytes | None = None
+) -> Callable[[str], web.Response]:
+    """Return what seals a file for the request that comes; `end` takes the place of its last byte."""
+
+    def hand(asked: str) -> web.Response:
+        sealed = seal_file(KEYS, operation, nonce or asked, content)
+        sealed = sealed if end is None else sealed[:-1] + end
+        return web.Response(body=sealed, content_type="application/octet-stream")
+
+    return hand
+
+
+async def test_documents_are_listed_with_the_digest_that_they_must_have() -> None:
+    async with talking(getResultList=[("200", listed()), ("200", element("JGLB", SBLSH=NUMBER))]) as (client, _):
+        assert await PullResults(client).list(NUMBER) == [DOCUMENT]
+        assert await PullResults(client).list(NUMBER) == []
+
+
+@pytest.mark.parametrize(
+    "told",
+    [listed("44180020231115000002"), listed(WJBM="../x"), listed(WJBM=""), listed(WJDX="0"), listed(WJDX="-1"),
+     listed(WJZY="zz"), listed(WJLX=""), listed(name=" "), element("TZLB")],
+)  # fmt: skip
+async def test_a_list_of_documents_that_cannot_be_read_is_no_list(told: etree._Element) -> None:
+    async with talking(getResultList=("200", told)) as (client, _):
+        with pytest.raises(RegionUncertain):
+            await PullResults(client).list(NUMBER)
+
+
+async def test_a_case_that_the_machine_does_not_hold_is_a_definite_no() -> None:
+    """Not a case without documents: for good nothing would be fetched."""
+    async with talking(getResultList=("404", error("unknown-case"))) as (client, _):
+        with pytest.raises(RegionRefused):
+            await PullResults(client).list(NUMBER)
+
+
+async def test_a_document_is_opened_as_it_comes() -> None:
+    assert await fetched(handing()) == DECISION
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param(handing(end=b""), id="cut"),
+        pytest.param(handing(end=b"\0\0"), id="too long"),
+        pytest.param(handing(DECISION + b"X" * 16), id="another size"),
+        pytest.param(handing(nonce="0123456789abcdef"), id="for another request"),
+        pytest.param(handing(operation="getMaterial"), id="for another operation"),
+        pytest.param(web.Response(body=DECISION), id="not sealed"),
+        pytest.param(web.Response(text="<result/>", content_type="text/xml"), id="a page of something on the way"),
+        pytest.param(("500", error("internal")), id="a fault"),
+    ],
+)
+async def test_what_the_machine_did_not_seal_for_this_question_is_no_document(told: Any) -> None:
+    with pytest.raises(RegionUncertain):
+        await fetched(told)
+
+
+@pytest.mark.parametrize(("code", "word"), [("404", "unknown-document"), ("410", "gone")])
+async def test_a_document_that_is_not_there_or_no_longer_is_a_definite_no(code: str, word: str) -> None:
+    """The reason says which of the two it is."""
+    with pytest.raises(RegionRefused, match=word):
+        await fetched((code, error(word, "no such document")))
+
+
+async def test_a_document_that_does_not_come_in_time_is_fetched_another_time() -> None:
+    never = asyncio.Event()
+
+    async def slow(_seen: Seen) -> web.Response:
+        await never.wait()
+        return web.Response()
+
+    async with (
+        far_side(slow) as (_, url),
+        kit(url, region="qingyuan", settings=SETTINGS, secrets=SECRETS, seconds=0.1) as lent,
+    ):
+        with pytest.raises(RegionUncertain, match="did not answer in time"):
+            await PullResults(open_client(lent, "/exchange")).open(NUMBER, DOCUMENT)
+        never.set()
 
 
 # --- certificates --------------------------------------------------------------------------------------------------

@@ -341,6 +341,35 @@ async def test_a_case_waits_until_everything_that_was_asked_for_has_been_pulled(
     assert await office.until("8") == ["3", "1", "12", "0", "7", "8"]
 
 
+async def test_the_documents_of_a_decision_lie_there_once_there_is_one_and_only_then(office: Office) -> None:
+    office.order("course_supplement")
+    _, receipt = await office.announce()
+    await office.until("1")
+    number = text_of(receipt, "SBLSH")
+    code, page = await office.ask("getResultList", made("JGCX", SBLSH=number))
+    assert (code, text_of(page, "SBLSH"), page.findall("JGWJ")) == ("200", number, [])
+    asked = made("JGTQ", SBLSH=number, WJBM="JD01")
+    assert (await office.ask("getResultFile", asked))[0] == "404"
+    assert (await office.ask("getResultList", made("JGCX", SBLSH="4" * 20)))[0] == "404"
+
+
+async def test_a_document_of_a_decision_is_handed_out_sealed_as_it_was_listed(office: Office) -> None:
+    _, receipt = await office.announce()
+    await office.until("8")
+    number = text_of(receipt, "SBLSH")
+    _, page = await office.ask("getResultList", made("JGCX", SBLSH=number))
+    [row] = page.findall("JGWJ")
+    asked, nonce = made("JGTQ", SBLSH=number, WJBM=row.get("WJBM")), office.channel.nonce()
+    request = office.channel.request("getResultFile", nonce, office.clock(), written(asked))
+    opening = office.channel.opening("getResultFile", nonce)
+    document = opening.update(await office.post("getResultFile", request)) + opening.finish()
+    assert (len(document), digest(document)) == (int(row.get("WJDX")), row.get("WJZY"))
+    assert NAME.encode() not in document
+    office.order("result_gone")
+    assert (await office.ask("getResultFile", asked))[0] == "410"
+    assert (await office.ask("getResultFile", made("JGTQ", SBLSH=number, WJBM="JD02")))[0] == "404"
+
+
 async def test_a_case_that_is_withdrawn_before_it_was_pulled_is_not_pulled(office: Office) -> None:
     office.order("no_pull", -1)
     await office.announce()

@@ -141,7 +141,7 @@ class Shenzhen:
                 return 401, None
             said = jwt.decode(answer.headers[HEADER], ECKey.import_key(pems(THEIRS)[1]), algorithms=["ES256"]).claims
             assert (said["status"], said["sha256"]) == (answer.status, hashlib.sha256(content).hexdigest())
-            return answer.status, json.loads(content)
+            return answer.status, json.loads(content) if answer.content_type == "application/json" else content
 
     async def tell(self, path: str, document: dict[str, Any], key: str) -> tuple[int, Any]:
         body = json.dumps({"data": document}).encode()
@@ -417,6 +417,37 @@ async def test_a_completed_case_is_rated_once_for_each_role(shenzhen: Shenzhen) 
         said = {**rating, "assessNo": f"a-{number}", "assessRole": role}
         codes.append((await shenzhen.tell(path, said, f"a-{number}"))[0])
     assert codes == [200, 200, 409]
+
+
+# --- documents of a decision ---------------------------------------------------------------------------------------
+
+
+async def test_documents_are_there_once_the_case_is_decided_and_are_what_was_listed(shenzhen: Shenzhen) -> None:
+    """Each is signed under the digest of the list, so that nothing on the way can put another in its place."""
+    number = (await shenzhen.file())["projectNo"]
+    await shenzhen.door.until("08")
+    status, answer = await shenzhen.ask(f"/v1/results/{number}")
+    [row] = answer["data"]["documents"]
+    assert (status, answer["data"]["number"]) == (200, number)
+    path = f"/v1/results/{number}/{row['code']}"
+    status, document = await shenzhen.ask(path)
+    assert (status, len(document), hashlib.sha256(document).hexdigest()) == (200, row["size"], row["sha256"])
+    shenzhen.told("result_gone")
+    status, answer = await shenzhen.ask(path)
+    assert (status, answer["code"]) == (410, "GONE")
+    status, answer = await shenzhen.ask(f"/v1/results/{number}/JD02")
+    assert (status, answer["code"]) == (404, "NO_SUCH_RESULT")
+
+
+async def test_before_the_decision_there_are_no_documents(shenzhen: Shenzhen) -> None:
+    shenzhen.told("course_supplement")
+    number = (await shenzhen.file())["projectNo"]
+    await shenzhen.door.until("04")
+    status, answer = await shenzhen.ask(f"/v1/results/{number}")
+    assert (status, answer["data"]["documents"]) == (200, [])
+    assert (await shenzhen.ask(f"/v1/results/{number}/JD01"))[0] == 404
+    status, answer = await shenzhen.ask("/v1/results/4403")
+    assert (status, answer["code"]) == (404, "NO_SUCH_CASE")
 
 
 # --- certificates and items --------------------------------------------------------------------------------------
