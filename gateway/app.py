@@ -55,13 +55,15 @@ from gateway.opening import (
     own_keys,
     prepare_store,
     registered_clients,
+    warn_of_files,
 )
 from gateway.patient_clock import PatientClock
 from gateway.ports import Clock
 from gateway.regions import Region, following, read_again
 from gateway.storage import Store
-from gateway.storage.blobs import Blobs, open_blob_store
+from gateway.storage.blobs import Blobs
 from gateway.storage.noticing import NoticingStore
+from gateway.storage.places import open_blob_store
 from gateway.submissions.archive import Archive
 from gateway.submissions.archive_push import ARCHIVE, ArchiveDue, ArchivePush
 from gateway.submissions.attempt import Attempts, StepObserver, unobserved
@@ -172,6 +174,7 @@ async def build_app(
         await versions.keep()
 
         blobs = Blobs(open_blob_store(config.store.blobs, config.folder), sealer)
+        await warn_of_files(blobs)
         materials = Materials(store, blobs, sealer, config.limits.case_bytes)
         uploads = Uploads(store=store, blobs=blobs, sealer=sealer, clock=clock, limits=_upload_limits(config))
         patient = PatientClock(clock, time.monotonic)
@@ -325,7 +328,7 @@ async def build_app(
             routes.admin(
                 store=store, lines=lines, metrics=metrics, clock=clock, accepting=lambda: not stopping.is_set(),
                 versions=versions, switches=identity.switches, health=identity.health, approvals=approvals,
-                puller=puller, refused=noticing.trouble,
+                puller=puller, refused=noticing.trouble, files=blobs.trouble,
             )
         )  # fmt: skip
 

@@ -5,6 +5,7 @@ Owns: telling everything that is wrong with them in one go. Leaves to `gateway.a
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
@@ -24,9 +25,15 @@ from gateway.lines import Line, guard
 from gateway.ports import Adapter, Clock, Kit
 from gateway.regions import Manifest, Region, limits_of, open_regions, secret_reader
 from gateway.storage import Store, open_store
+from gateway.storage.blobs import Blobs
 from gateway.storage.migrations import newest
 from gateway.submissions.archive_push import System, Systems
 from gateway.telemetry import Metrics
+
+log = structlog.get_logger("start")
+
+_FILES_PATIENCE = 3.0
+"""Seconds for which a start waits for the place for files."""
 
 
 def own_keys(config: Config) -> tuple[Sealer, References, OwnRing]:
@@ -172,3 +179,14 @@ async def require_schema(store: Store) -> None:
         problems = Problems()
         problems.add("store", f"the schema is at {found}, this release needs {newest()}; run `pearl db upgrade`")
         problems.refuse()
+
+
+async def warn_of_files(blobs: Blobs) -> None:
+    """Say in the log when the place for files does not answer as the gateway starts; it serves without it meanwhile."""
+    try:
+        async with asyncio.timeout(_FILES_PATIENCE):
+            trouble = await blobs.trouble()
+    except TimeoutError:
+        trouble = f"no answer within {_FILES_PATIENCE:.0f} s"
+    if trouble is not None:
+        log.warning("the place for files is away", why=trouble)

@@ -14,6 +14,7 @@ from gateway.domain.calendar import local_day
 from gateway.errors import GatewayError
 from gateway.opening import data_and_regions, own_keys, registered_clients
 from gateway.regions import Region
+from gateway.storage.places import check_place, open_blob_store, trouble_of
 from gateway.telemetry import Metrics
 from gateway.tls import read_tls
 
@@ -28,6 +29,8 @@ async def check_all(config: Config) -> str:
         own_keys(config)
     with problems.collect():
         read_tls(config)
+    with problems.collect():
+        check_place(config.store.blobs)
     async with aiohttp.ClientSession() as session:
         with problems.collect():
             known = await registered_clients(config)
@@ -42,11 +45,13 @@ async def check_all(config: Config) -> str:
 
 
 async def check_live(config: Config) -> tuple[list[str], bool]:
-    """Reach every region; return one line each, and whether all answered."""
+    """Reach the place for files and every region; return one line each, and whether all answered."""
+    trouble = await trouble_of(open_blob_store(config.store.blobs, config.folder))
     async with aiohttp.ClientSession() as session:
         _, regions, _ = data_and_regions(config, session, utc_now, Metrics(CollectorRegistry()))
         found = [await _reach(region) for region in regions.values()]
-    return [line for line, _ in found], all(well for _, well in found)
+    files = "files: reached" if trouble is None else f"files: {trouble}"
+    return [files, *(line for line, _ in found)], trouble is None and all(well for _, well in found)
 
 
 async def _reach(region: Region) -> tuple[str, bool]:

@@ -1,9 +1,9 @@
 """Blobs: files in transit, encrypted by us before they leave the process.
 
-Owns: where sealed bytes lie (a local folder or S3, through obstore) and their framing. Leaves to `gateway.submissions`:
-what a blob belongs to, and of which parts it is made. A part is an object of its own, written whole or not at all; it
-is a sequence of frames, each sealed apart with its position in the context, so that no frame can be moved, dropped or
-repeated: the last one says that it is the last.
+Owns: what sealed bytes look like, and that they come and go whole. Leaves to `places`: where they lie. To
+`gateway.submissions`: what a blob belongs to, and of which parts it is made. A part is an object of its own, written
+whole or not at all; it is a sequence of frames, each sealed apart with its position in the context, so that no frame
+can be moved, dropped or repeated: the last one says that it is the last.
 """
 
 from __future__ import annotations
@@ -18,26 +18,15 @@ from pathlib import Path
 
 import obstore
 from obstore import Bytes
-from obstore.exceptions import BaseError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import LocalStore, ObjectStore
 
 from gateway.crypto.at_rest import Sealer
 from gateway.errors import Unavailable
+from gateway.storage.places import TROUBLE, detail_of, trouble_of
 
 FRAME = 1024 * 1024
 """Clear bytes in a frame."""
 _HEAD = struct.Struct(">I")
-_TROUBLE = (BaseError, FileNotFoundError)
-"""What obstore raises of its own: its family, and Python's own error for a blob that is not there."""
-
-
-def open_blob_store(place: str, folder: Path) -> ObjectStore:
-    """Return the store for `s3://…`, or for a folder relative to the configuration's."""
-    if "://" in place:
-        return from_url(place)
-    path = folder / place
-    path.mkdir(parents=True, exist_ok=True)
-    return LocalStore(prefix=str(path))
 
 
 class Blobs:
@@ -56,7 +45,7 @@ class Blobs:
         try:
             await obstore.put_async(self._store, key, memoryview(sealed), use_multipart=False)
             await self._settle(key)
-        except (*_TROUBLE, OSError) as error:
+        except (*TROUBLE, OSError) as error:
             raise _unavailable("The file cannot be stored just now.", error) from error
 
     async def _settle(self, key: str) -> None:
@@ -83,17 +72,20 @@ class Blobs:
     async def drop(self, keys: Collection[str]) -> None:
         """Delete objects; one that is not there is deleted already. Raises Unavailable."""
         try:
-            for key in keys:
-                with suppress(FileNotFoundError):
-                    await obstore.delete_async(self._store, key)
-        except BaseError as error:
+            if isinstance(self._store, LocalStore):
+                for key in keys:
+                    with suppress(FileNotFoundError):
+                        await obstore.delete_async(self._store, key)
+            elif keys:  # S3 says "not there" of a bucket only, and takes a thousand keys at a time
+                await obstore.delete_async(self._store, list(keys))
+        except TROUBLE as error:
             raise _unavailable("The file cannot be deleted just now.", error) from error
 
     async def under(self, blob_id: str) -> list[str]:
         """Return the keys of all parts of a blob that were ever written and are still there. Raises Unavailable."""
         try:
             return [meta["path"] async for batch in obstore.list(self._store, prefix=blob_id) for meta in batch]
-        except _TROUBLE as error:
+        except TROUBLE as error:
             raise _unavailable("The place for files does not answer just now.", error) from error
 
     async def drop_all(self, blob_id: str) -> None:
@@ -106,10 +98,14 @@ class Blobs:
             await asyncio.to_thread(shutil.rmtree, Path(self._store.prefix) / blob_id, ignore_errors=True)
         await self.drop([blob_id])  # of releases that kept a blob as one object
 
+    async def trouble(self) -> str | None:
+        """Return why the place does not answer, in words for an operator; None when it does. Writes nothing."""
+        return await trouble_of(self._store)
+
     async def _stored(self, key: str) -> Bytes:
         try:
             return await (await obstore.get_async(self._store, key)).bytes_async()
-        except _TROUBLE as error:
+        except TROUBLE as error:
             raise _unavailable("Stored data cannot be opened.", error) from error
 
     def _sealed(self, key: str, clear: memoryview) -> Iterator[bytes]:
@@ -132,7 +128,7 @@ def _sync(paths: Sequence[Path]) -> None:
 
 
 def _unavailable(public: str, error: Exception) -> Unavailable:
-    return Unavailable(public, detail=str(error).partition("\n")[0])
+    return Unavailable(public, detail=detail_of(error))
 
 
 def _take(held: memoryview) -> tuple[bool, memoryview, memoryview] | None:

@@ -125,8 +125,8 @@ def offset_mismatch(expected: int, given: int) -> OffsetMismatch:
 
 def keep(tx: Connection, held: Hold, parts: Sequence[Part], size: int, now: datetime, unfinished_limit: int) -> None:
     """Take parts that are stored into the upload, which then has `size` bytes. Raises UploadBusy, BodyTooLarge."""
-    _add_parts(tx, held.upload_id, parts)
     _change(tx, held, {"size": size, **_grown(tx, held, size, unfinished_limit), "held_until": now + HOLD})
+    _add_parts(tx, held.upload_id, parts)  # behind it: an upload that is deleted has no parts any more
 
 
 def renew(tx: Connection, held: Hold, size: int, now: datetime, unfinished_limit: int) -> None:
@@ -152,9 +152,9 @@ def release(tx: Connection, held: Hold) -> None:
 
 def finish(tx: Connection, held: Hold, parts: Sequence[Part], size: int, sha256: str, now: datetime) -> None:
     """Make a blob of an upload, with these last parts. Raises UploadBusy when another request has taken over."""
-    _add_parts(tx, held.upload_id, parts)
     done = {"state": "stored", "size": size, "length": size, "sha256": sha256, "created_at": now, "why": None}
     _change(tx, held, {**done, "reserved": 0, "held_by": None, "held_until": None})
+    _add_parts(tx, held.upload_id, parts)
 
 
 def look(tx: Connection, upload_id: str, client_id: str) -> Standing:
@@ -194,6 +194,13 @@ def condemn(tx: Connection, upload_id: str, client_id: str, why: str) -> None:
     if tx.execute(update(blobs).where(mine).values(state="deleting", why=why, reserved=0)).rowcount == 0:
         look(tx, upload_id, client_id)
         raise Conflict("The file belongs to a case and cannot be deleted.", code="blob.in_use")
+
+
+def is_kept(tx: Connection, upload_id: str) -> bool:
+    """Say whether there is an upload or a blob that nobody has condemned."""
+    c = blobs.c
+    kept = select(c.id).where(c.id == upload_id, c.state.in_(("open", "stored")))
+    return tx.execute(kept).first() is not None
 
 
 def forget(tx: Connection, upload_id: str) -> None:

@@ -151,7 +151,7 @@ class Uploads:
             await self._abandon(held)
             raise
         except BaseException:
-            await asyncio.shield(self._release(held))
+            await asyncio.shield(self._let_go(held))
             raise
         await self._release(held)
         return await self.look(caller, upload_id)
@@ -208,6 +208,16 @@ class Uploads:
         with suppress(GatewayError):  # a store that is away now lets go of it when the hold ends
             await self._store.write(lambda tx: rows.release(tx, held))
 
+    async def _let_go(self, held: Hold) -> None:
+        await self._release(held)
+        await self._leave_nothing(held)
+
+    async def _leave_nothing(self, held: Hold) -> None:
+        """Delete what a request has written although its upload was deleted meanwhile: no row leads there any more."""
+        with suppress(GatewayError):
+            if not await self._store.read(lambda tx: rows.is_kept(tx, held.upload_id)):
+                await self._blobs.drop_all(held.upload_id)
+
     async def _abandon(self, held: Hold) -> None:
         """Delete what is left of an upload that was refused; what cannot be deleted now, the janitor deletes."""
         try:
@@ -215,6 +225,7 @@ class Uploads:
             await self._remove(held.upload_id)
         except GatewayError as error:
             log.warning("an upload is left to the janitor", code=error.stable_code, detail=error.detail)
+            await self._leave_nothing(held)
 
     async def _remove(self, upload_id: str) -> None:
         await self._blobs.drop_all(upload_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -72,10 +72,11 @@ def admin(
     approvals: Approvals,
     puller: Puller,
     refused: Callable[[], str | None],
+    files: Callable[[], Awaitable[str | None]],
 ) -> Sequence[web.AbstractRouteDef]:
     """Return the table of the admin listener."""
     return [
-        *ops.routes(store, lines, metrics, clock, accepting, health, refused),  # /metrics, /livez, /readyz
+        *ops.routes(store, lines, metrics, clock, accepting, health, refused, files),  # /metrics, /livez, /readyz
         *regions.routes(switches, health),  # /ops/regions…
         *mappings.routes(versions),  # /ops/mappings…
         *items.routes(approvals, puller),  # /ops/items…

@@ -98,6 +98,7 @@ def addresses() -> set[str]:
         approvals=nothing,
         puller=nothing,
         refused=nothing,
+        files=nothing,
     )
     return {_address(route) for route in (*public, *admin)}
 

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.crypto.at_rest import Sealer
 from gateway.storage import Store
-from gateway.storage.blobs import Blobs, open_blob_store
+from gateway.storage.blobs import Blobs
+from gateway.storage.places import open_blob_store
 from gateway.submissions.materials import Materials
 from gateway.submissions.uploads import Uploads
 from tests.support.clock import ManualClock
+from tests.support.s3 import S3, s3_server
 from tests.support.uploads import LIMIT, uploads_over
+
+
+@pytest.fixture(scope="session")
+def s3_running() -> Iterator[S3]:
+    """Run S3 once."""
+    with s3_server() as running:
+        yield running
+
+
+@pytest.fixture
+def s3(s3_running: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """Lend S3 to one test, with the variables of a gateway that uses it."""
+    for name, value in s3_running.variables().items():
+        monkeypatch.setenv(name, value)
+    return s3_running
 
 
 @pytest.fixture

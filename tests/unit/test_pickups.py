@@ -48,7 +48,8 @@ from gateway.protocols.notify_pull import PullPickups
 from gateway.protocols.notify_pull_wire import Channel
 from gateway.regions import Region
 from gateway.storage import Store
-from gateway.storage.blobs import Blobs, open_blob_store
+from gateway.storage.blobs import Blobs
+from gateway.storage.places import open_blob_store
 from gateway.storage.tables import case_messages, deliveries, evidence, submission_materials, submissions
 from gateway.submissions.events import remember_number
 from gateway.submissions.inbox import Inbox

@@ -17,7 +17,8 @@ from gateway.crypto.at_rest import Sealer
 from gateway.errors import NotFound, RegionUncertain, RegionUnreachable
 from gateway.ports import ResultDocument
 from gateway.storage import Store
-from gateway.storage.blobs import Blobs, open_blob_store
+from gateway.storage.blobs import Blobs
+from gateway.storage.places import open_blob_store
 from gateway.storage.tables import blobs as blob_table
 from gateway.storage.tables import case_errands, submission_events, submissions
 from gateway.submissions import errands

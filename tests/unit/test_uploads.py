@@ -20,7 +20,8 @@ from gateway.domain.caller import Caller
 from gateway.errors import BodyTooLarge, Conflict, GatewayError, InvalidRequest, NotFound, Unavailable
 from gateway.protocols.wire import Wire
 from gateway.storage import Store
-from gateway.storage.blobs import FRAME, Blobs, open_blob_store
+from gateway.storage.blobs import FRAME, Blobs
+from gateway.storage.places import open_blob_store
 from gateway.storage.tables import blobs as blob_table
 from gateway.submissions.materials import Materials
 from gateway.submissions.upload_rows import HOLD, OffsetMismatch, UploadBusy

@@ -1,13 +1,14 @@
 """/metrics, /livez, /readyz.
 
 Owns: what an operator's monitoring reads. `livez` says that the process turns; `readyz` that it can do its work, with
-one line per region: a region that is away makes it degraded, not unready, because the others still serve.
+one line per region: a region that is away makes it degraded, not unready, because the others still serve. So does a
+place for files that is away.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -44,10 +45,11 @@ def routes(
     accepting: Callable[[], bool],
     health: Health,
     refused: Callable[[], str | None] = lambda: None,
+    files: Callable[[], Awaitable[str | None]] | None = None,
 ) -> list[web.RouteDef]:
     """Return the routes of the admin listener. `accepting` is False once the shutdown has begun.
 
-    `refused` tells why a write was refused a moment ago, if one was.
+    `refused` tells why a write was refused a moment ago, if one was; `files` why the place for files does not answer.
     """
 
     async def show_metrics(_request: web.Request) -> web.Response:
@@ -74,8 +76,11 @@ def routes(
         return web.Response(text="ok\n")
 
     async def readyz(_request: web.Request) -> web.Response:
-        trouble = await _trouble(store, refused, clock) if accepting() else "shutting down"
-        lines_of_text = [f"gateway: {trouble or 'ready'}"]
+        trouble: str | None = "shutting down"
+        told: Sequence[str] = ()
+        if accepting():
+            trouble, told = await asyncio.gather(_trouble(store, refused, clock), _files_lines(files))
+        lines_of_text = [f"gateway: {trouble or 'ready'}", *told]
         for region, line in sorted(lines.items()):
             state = "degraded: calls fail, left alone for a moment" if line.resting() else "ok"
             lines_of_text.append(f"region {region}: {state}")
@@ -83,6 +88,18 @@ def routes(
         return web.Response(text="\n".join(lines_of_text) + "\n", status=503 if trouble else 200)
 
     return [web.get("/metrics", show_metrics), web.get("/livez", livez), web.get("/readyz", readyz)]
+
+
+async def _files_lines(files: Callable[[], Awaitable[str | None]] | None) -> list[str]:
+    """Return a line when the place for files is away: meanwhile everything is served that needs no file."""
+    if files is None:
+        return []
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            trouble = await files()
+    except TimeoutError:
+        trouble = f"no answer within {_PATIENCE:.0f} s"
+    return [f"files: degraded: {trouble}"] if trouble else []
 
 
 async def _note_sign_on(metrics: Metrics, health: Health) -> None:
