@@ -1,15 +1,15 @@
 """Status events on their way in: pushed by callback, or fetched from a feed by polling.
 
 Owns: taking events over exactly once. A callback's nonce, its events and the evidence are one transaction; so are a
-feed page's events and the cursor, so that a crash between them neither loses nor repeats. Leaves to adapters: whether a
-callback is genuine. To `readings`: reading an event. To `events`: what it means for its case.
+feed page's events and the cursor, so that a crash between them neither loses nor repeats. An event over which one of
+our own parts fails is kept for a person, and holds up no other. Leaves to adapters: whether a callback is genuine. To `readings`: reading an event. To `events`: what it means for its case.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -38,6 +38,10 @@ _FEED_LEASE = timedelta(seconds=10)
 that two who read the same one record it once."""
 _PAGES_AT_ONCE = 50
 """A feed is read this many pages in a row at most before other work gets its turn."""
+
+
+_Take = Callable[..., Arrival]
+"""Records one event of a region (`tx`, `region`, `reading`, `now`)."""
 
 
 class Inbox:
@@ -73,7 +77,7 @@ class Inbox:
                 raise NotFound("No enabled region sends callbacks here.", code="callback.unknown_region")
             told = await region.adapter.callbacks.read(callback)
             readings = await self._reader.read(region, told.events)
-            arrivals, evidence = await self._store.write(lambda tx: self._take(tx, region, told, readings, callback))
+            arrivals, evidence = await self._recorded(region, told, readings, callback)
         except GatewayError as error:
             await self._refused(region.id if region else "unknown", callback, error)
             raise
@@ -81,15 +85,37 @@ class Inbox:
         _check_readable(region, arrivals, evidence)
         return told.answer
 
+    async def _recorded(
+        self, region: Region, told: CallbackReading, readings: Sequence[Reading], callback: Callback
+    ) -> tuple[Sequence[Arrival], str]:
+        """Record a callback. When one of its events cannot be recorded, that one waits for a person, as in a feed.
+
+        The region is told that it was taken: sending it again would help nobody. The nonce is spent at the end then,
+        so that a callback which comes again after a crash finds what is on record already.
+        """
+        take = partial(self._take, region=region, told=told, callback=callback)
+        try:
+            return await self._store.write(partial(take, readings=readings))
+        except Exception as error:
+            if isinstance(error, ReplayedCallback) or _is_away(error):
+                raise
+            log.exception("callback not recorded; its events are taken one by one", region=region.id)
+        arrivals = [await self._taken_alone(region, reading, self._arrive, "status.callback") for reading in readings]
+        return await self._store.write(partial(take, readings=(), taken=arrivals))
+
     def _take(
-        self, tx: Connection, region: Region, told: CallbackReading, readings: Sequence[Reading], callback: Callback
-    ) -> tuple[list[Arrival], str]:
-        """Spend the nonce, record the events, and return what became of each, with the evidence."""
+        self, tx: Connection, region: Region, told: CallbackReading, readings: Sequence[Reading], callback: Callback,
+        taken: Sequence[Arrival] = (),
+    ) -> tuple[Sequence[Arrival], str]:  # fmt: skip
+        """Spend the nonce, record the events, and return what became of each, with the evidence.
+
+        `taken` are those that were recorded before.
+        """
         if not spend(tx, f"callback:{region.id}", told.nonce, told.nonce_expires):
             problem = FieldProblem("nonce", "was used before", "replayed")
             raise ReplayedCallback("This callback was received before.", problems=[problem], region=region.id)
         now = self._clock()
-        arrivals = [self._arrive(tx, region, reading, now) for reading in readings]
+        arrivals = [*taken, *(self._arrive(tx, region, reading, now) for reading in readings)]
         unreadable = any(arrival.problems for arrival in arrivals)
         outcome = ("refused", UNREADABLE) if unreadable else ("done", "recorded")
         return arrivals, record(tx, _exchange(region.id, callback, *outcome), now=now)
@@ -143,27 +169,30 @@ class Inbox:
         try:
             return await self._store.write(partial(take, readings=readings))
         except Exception as error:
-            if isinstance(error, GatewayError) and error.retryable:  # the store is away: so it would be for each
+            if _is_away(error):
                 raise
             log.exception("page not recorded; its events are taken one by one", region=region.id)
-        arrivals = [await self._taken_alone(region, reading) for reading in readings]
+        arrivals = [
+            await self._taken_alone(region, reading, self._take_one, "status.feed") for reading in readings
+        ]
         await self._store.write(partial(take, readings=()))
         return arrivals
 
-    async def _taken_alone(self, region: Region, reading: Reading) -> Arrival:
+    async def _taken_alone(self, region: Region, reading: Reading, take: _Take, action: str) -> Arrival:
         now = self._clock()
         try:
-            return await self._store.write(partial(self._take_one, region=region, reading=reading, now=now))
+            return await self._store.write(partial(take, region=region, reading=reading, now=now))
         except Exception as error:
-            if isinstance(error, GatewayError) and error.retryable:
+            if _is_away(error):
                 raise
             log.exception("event not recorded", region=region.id)
-            return await self._store.write(partial(self._give_up, region=region, raw=reading.raw, now=now))
+            give_up = partial(self._give_up, region=region, raw=reading.raw, action=action, now=now)
+            return await self._store.write(give_up)
 
-    def _give_up(self, tx: Connection, region: Region, raw: bytes, now: datetime) -> Arrival:
+    def _give_up(self, tx: Connection, region: Region, raw: bytes, action: str, now: datetime) -> Arrival:
         """Keep an event that could not be recorded, whatever the reason is, as it came."""
         self._events.unreadable(tx, region.id, raw, "could not be recorded; the log says why", now)
-        record(tx, _feed_exchange(region, raw, "failed", "conflict", now), now=now)
+        record(tx, _event_exchange(region, action, raw, "failed", "conflict", now), now=now)
         return Arrival("conflict")
 
     def _hold_cursor(self, tx: Connection, region: str) -> str | None:
@@ -204,7 +233,7 @@ class Inbox:
         """Record one event of a feed, with its evidence."""
         arrival = self._arrive(tx, region, reading, now)
         outcome = ("failed", UNREADABLE) if arrival.problems else ("done", arrival.outcome)
-        record(tx, _feed_exchange(region, reading.raw, *outcome, now), now=now)
+        record(tx, _event_exchange(region, "status.feed", reading.raw, *outcome, now), now=now)
         return arrival
 
     def _arrive(self, tx: Connection, region: Region, reading: Reading, now: datetime) -> Arrival:
@@ -219,6 +248,11 @@ class Inbox:
     def _count(self, region: Region, arrivals: Sequence[Arrival]) -> None:
         for arrival in arrivals:
             self._metrics.event(region.id, arrival.outcome)
+
+
+def _is_away(error: Exception) -> bool:
+    """Say whether the same would happen to any other event now, and not when it is tried again: the store is away."""
+    return isinstance(error, GatewayError) and error.retryable
 
 
 def _check_readable(region: Region, arrivals: Sequence[Arrival], evidence: str) -> None:
@@ -243,9 +277,9 @@ def _exchange(region: str, callback: Callback, outcome: Any, reason: str) -> Exc
     )
 
 
-def _feed_exchange(region: Region, raw: bytes, outcome: Any, reason: str, now: datetime) -> Exchange:
+def _event_exchange(region: Region, action: str, raw: bytes, outcome: Any, reason: str, now: datetime) -> Exchange:
     return Exchange(
-        action="status.feed",
+        action=action,
         outcome=outcome,
         reason=reason,
         who={"region": region.id},

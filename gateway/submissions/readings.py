@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import orjson
+import structlog
 from sqlalchemy import Connection, select
 
 from gateway.errors import FieldProblem, GatewayError
@@ -23,6 +24,8 @@ from gateway.regions import Region
 from gateway.storage import Store
 from gateway.storage.tables import submissions
 from gateway.versions import UNPINNED
+
+log = structlog.get_logger("inbox")
 
 EVENT = "event"
 MOST_SETS = 16
@@ -125,6 +128,9 @@ def _read(packs: PackSet, document: RegionDocument) -> Reading:
         return Reading(_raw(document), packs.need(EVENT).to_canonical(document))
     except GatewayError as error:
         return Reading(_raw(document), None, error.problems)
+    except Exception:  # a defect of a converter must not have the region send it for ever, nor stop its feed
+        log.exception("event cannot be read unexpectedly", region=packs.region)
+        return Reading(_raw(document), None, [FieldProblem("(event)", "cannot be read here", "unreadable")])
 
 
 def _unknown(reading: Reading) -> int:
