@@ -89,6 +89,7 @@ from gateway.submissions.story import retold
 from gateway.submissions.stream import Stream
 from gateway.submissions.supplements import Supplements
 from gateway.submissions.timekeeping import CaseClocks, Timekeeper
+from gateway.submissions.upload_rows import Unused
 from gateway.submissions.uploads import UploadLimits, Uploads
 from gateway.submissions.webhooks import WebhookWorker
 from gateway.submissions.window_documents import WindowDocuments
@@ -366,6 +367,7 @@ def _upload_limits(config: Config) -> UploadLimits:
         file_bytes=config.limits.upload_bytes,
         unfinished_bytes=config.limits.unfinished_bytes,
         unfinished_for=timedelta(hours=config.materials.unfinished_hours),
+        unused=Unused(config.limits.unused_files, config.limits.unused_bytes),
     )
 
 

@@ -142,6 +142,9 @@ class Limits(Settings):
     """All files of one case."""
     unfinished_bytes: int = Field(1024**3, gt=0)
     """All unfinished uploads of one client."""
+    unused_bytes: int = Field(10 * 1024**3, gt=0)
+    unused_files: int = Field(10_000, gt=0)
+    """All files of one client that no case has, unfinished ones too."""
     callback_bytes: int = Field(1024 * 1024, gt=0)
     header_bytes: int = Field(16 * 1024, gt=0)
     shutdown_seconds: float = Field(10, gt=0)

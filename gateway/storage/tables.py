@@ -522,7 +522,7 @@ blobs = Table(
     Column("held_until", Instant),
     Column("why", String(16)),  # it is deleted: unfinished, orphan, retention, twin, refused, dropped; open: once
     Index("ix_blobs_state", "state", "created_at"),
-    Index("ix_blobs_client", "client_id", "state"),
+    Index("ix_blobs_client", "client_id", "case_id", "state"),
     Index("ix_blobs_case", "case_id"),
 )
 

@@ -2,7 +2,8 @@
 
 Owns: taking events over exactly once. A callback's nonce, its events and the evidence are one transaction; so are a
 feed page's events and the cursor, so that a crash between them neither loses nor repeats. An event over which one of
-our own parts fails is kept for a person, and holds up no other. Leaves to adapters: whether a callback is genuine. To `readings`: reading an event. To `events`: what it means for its case.
+our own parts fails is kept for a person, and holds up no other. Leaves to adapters: whether a callback is genuine. To
+`readings`: reading an event. To `events`: what it means for its case.
 """
 
 from __future__ import annotations
@@ -172,9 +173,7 @@ class Inbox:
             if _is_away(error):
                 raise
             log.exception("page not recorded; its events are taken one by one", region=region.id)
-        arrivals = [
-            await self._taken_alone(region, reading, self._take_one, "status.feed") for reading in readings
-        ]
+        arrivals = [await self._taken_alone(region, reading, self._take_one, "status.feed") for reading in readings]
         await self._store.write(partial(take, readings=()))
         return arrivals
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, delete, func, or_, select, update
 
 from gateway.errors import BodyTooLarge, Conflict, FieldProblem, InvalidRequest, NotFound
 from gateway.storage.tables import blob_parts, blobs
@@ -59,6 +59,25 @@ class Hold:
     reserve: int
 
 
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """How many files that no case has a client may have, unfinished ones too, and how many bytes all of them."""
+
+    files: int
+    bytes: int
+
+
+_C = blobs.c
+_LOOSE = and_(_C.client_id == bindparam("client"), _C.case_id.is_(None), _C.state.in_(("open", "stored")))
+_OPEN = _C.state == "open"
+_HELD = select(
+    func.coalesce(func.sum(case((_OPEN, _C.reserved), else_=0)), 0).label("unfinished"),
+    func.coalesce(func.sum(case((_OPEN, _C.reserved), else_=_C.size)), 0).label("bytes"),
+    func.count().label("files"),
+).where(_LOOSE)
+_OLDEST = select(_C.id, _C.size, _C.created_at).where(_LOOSE, ~_OPEN).order_by(_C.created_at).limit(20)
+
+
 class UploadBusy(Conflict):
     """Another request appends to this upload at the moment."""
 
@@ -74,9 +93,14 @@ class OffsetMismatch(Conflict):
     title = "The upload goes on at another offset"
 
 
-def begin(tx: Connection, row: Mapping[str, Any], unfinished_limit: int) -> None:
-    """Write a new upload. Raises BodyTooLarge when the client has too much unfinished already."""
-    _check_unfinished(tx, row["client_id"], row["id"], row["reserved"], unfinished_limit)
+def begin(tx: Connection, row: Mapping[str, Any], unfinished_limit: int, unused: Unused) -> None:
+    """Write a new upload. Raises BodyTooLarge when the client has too much already, unfinished or without a case."""
+    client, reserved = row["client_id"], row["reserved"]
+    held = tx.execute(_HELD, {"client": client}).one()
+    if int(held.unfinished) + reserved > unfinished_limit:
+        raise _too_much_unfinished(unfinished_limit)
+    if held.files >= unused.files or int(held.bytes) + max(reserved, 1) > unused.bytes:
+        raise _too_much_unused(tx, client, held.files, int(held.bytes), unused)
     tx.execute(blobs.insert().values(row))
 
 
@@ -242,11 +266,31 @@ def _add_parts(tx: Connection, upload_id: str, parts: Sequence[Part]) -> None:
 def _check_unfinished(tx: Connection, client_id: str, upload_id: str, reserve: int, limit: int) -> None:
     """Refuse more than a client may have under way. Two replicas at once may let a little more through."""
     c = blobs.c
-    others = and_(c.client_id == client_id, c.state == "open", c.id != upload_id)
+    others = and_(c.client_id == client_id, c.case_id.is_(None), c.state == "open", c.id != upload_id)
     total = tx.execute(select(func.coalesce(func.sum(c.reserved), 0)).where(others)).scalar_one()
     if int(total) + reserve > limit:
-        text = f"Unfinished uploads of one client may have {limit} bytes together (limits.unfinished_bytes)."
-        raise BodyTooLarge(text, code="upload.unfinished_limit")
+        raise _too_much_unfinished(limit)
+
+
+def _too_much_unfinished(limit: int) -> BodyTooLarge:
+    text = f"Unfinished uploads of one client may have {limit} bytes together (limits.unfinished_bytes)."
+    return BodyTooLarge(text, code="upload.unfinished_limit")
+
+
+def _too_much_unused(tx: Connection, client: str, files: int, size: int, unused: Unused) -> BodyTooLarge:
+    """Return the refusal of a file beside too many that no case has; the oldest, which may be forgotten, are named."""
+    oldest = tx.execute(_OLDEST, {"client": client}).all()
+    problems = [
+        FieldProblem(
+            "blobs", f"{row.id} has {row.size} bytes and no case since {row.created_at:%Y-%m-%d %H:%M} UTC", "unused"
+        )
+        for row in oldest
+    ]
+    text = (
+        f"You have {files} files with {size} bytes that no case has; {unused.files} with {unused.bytes} bytes may be"
+        " (limits.unused_files, limits.unused_bytes). Hand in the applications that they are for, or delete them."
+    )
+    return BodyTooLarge(text, problems=problems, code="upload.unused_limit")
 
 
 def not_found() -> NotFound:

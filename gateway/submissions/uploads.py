@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import structlog
+from sqlalchemy import Connection
 
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.caller import Caller
@@ -30,7 +31,7 @@ from gateway.submissions import upload_rows as rows
 from gateway.submissions.contents.inspector import Digests, Findings, Inspector
 from gateway.submissions.contents.kinds import ContentRefused, need_kind
 from gateway.submissions.materials import Blob, name_context, owner_of
-from gateway.submissions.upload_rows import Hold, Part, Standing
+from gateway.submissions.upload_rows import Hold, Part, Standing, Unused
 
 T = TypeVar("T")
 log = structlog.get_logger("uploads")
@@ -47,11 +48,15 @@ _LONGEST_PAUSE = rows.HOLD / 3
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Bytes of one file, bytes of all unfinished uploads of one client, and for how long one may stay unfinished."""
+    """Bytes of one file, bytes of all unfinished uploads of one client, and for how long one may stay unfinished.
+
+    `unused` is what one client may have that no case has: looked at when an upload begins.
+    """
 
     file_bytes: int
     unfinished_bytes: int
     unfinished_for: timedelta
+    unused: Unused
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,7 @@ class Uploads:
         row = self._row(caller, wish)
         held = self._wish(caller, row["id"], piece)
         row.update(rows.holding(held, self._clock()), attempt=1, why=rows.ONCE)
-        await self._store.write(lambda tx: rows.begin(tx, row, self.limits.unfinished_bytes))
+        await self._store.write(lambda tx: self._begin(tx, row))
         standing = rows.standing_of(row)
         try:
             return self._blob(standing, await self._request(held, standing, piece).finish())
@@ -122,7 +127,7 @@ class Uploads:
     async def begin(self, caller: Caller, wish: Wish) -> Standing:
         """Begin an upload. Raises InvalidRequest (type) or BodyTooLarge."""
         row = self._row(caller, wish)
-        await self._store.write(lambda tx: rows.begin(tx, row, self.limits.unfinished_bytes))
+        await self._store.write(lambda tx: self._begin(tx, row))
         return rows.standing_of(row)
 
     async def look(self, caller: Caller, upload_id: str) -> Standing:
@@ -181,6 +186,9 @@ class Uploads:
             "wanted": dict(wish.digests) or None,
             "attempt": 0,
         }
+
+    def _begin(self, tx: Connection, row: Mapping[str, Any]) -> None:
+        rows.begin(tx, row, self.limits.unfinished_bytes, self.limits.unused)
 
     def _request(self, held: Hold, standing: Standing, piece: Piece) -> _Request:
         return _Request(self._store, self._blobs, self._clock, self.limits, self._looks, held, standing, piece)

@@ -15,12 +15,13 @@ from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.storage.blobs import Blobs
 from gateway.submissions.materials import Blob
-from gateway.submissions.upload_rows import Standing
+from gateway.submissions.upload_rows import Standing, Unused
 from gateway.submissions.uploads import Piece, UploadLimits, Uploads
 
 PDF = b"%PDF-1.7\n"
 LIMIT = 12 * 1024 * 1024
 UNFINISHED = 24 * 1024 * 1024
+UNUSED = Unused(20, 30 * 1024 * 1024)
 AGENCY = Caller("agency", "机构", "11440100696927671X", "440100", frozenset())
 WINDOW = Caller("pearl-window", "机构", "11440100696927671X", "440100", frozenset(), "G-1", "GZ-01")
 NEIGHBOUR = Caller("pearl-window", "机构", "11440100696927671X", "440100", frozenset(), "G-2", "GZ-02")
@@ -28,7 +29,7 @@ NEIGHBOUR = Caller("pearl-window", "机构", "11440100696927671X", "440100", fro
 
 def uploads_over(store: Store, blobs: Blobs, sealer: Sealer, clock: Clock) -> Uploads:
     """Return uploads with small limits."""
-    limits = UploadLimits(LIMIT, UNFINISHED, timedelta(hours=24))
+    limits = UploadLimits(LIMIT, UNFINISHED, timedelta(hours=24), UNUSED)
     return Uploads(store=store, blobs=blobs, sealer=sealer, clock=clock, limits=limits)
 
 

@@ -124,7 +124,9 @@ async def test_an_event_on_which_a_mapping_of_ours_fails_waits_for_a_person(
     callbacks = Callbacks([said(case, "e1", "ACCEPTED", clock())])
     desk = inbox(sqlite_store, sealer, clock, callbacks=callbacks)
     broken = PackSet.of(REGION, cast("Any", {"event": Broken()}))
-    desk._regions = {REGION: cast("Any", SimpleNamespace(id=REGION, packs=broken, adapter=Adapter(callbacks=callbacks)))}
+    desk._regions = {
+        REGION: cast("Any", SimpleNamespace(id=REGION, packs=broken, adapter=Adapter(callbacks=callbacks)))
+    }
     with pytest.raises(UnreadableCallback):
         await desk.callback(REGION, callback("once", clock()))
     [kept] = await sqlite_store.read(conflicts)

@@ -24,6 +24,7 @@ from gateway.submissions import (
     ratings,
     stream,
     timekeeping,
+    upload_rows,
     webhooks,
 )
 from gateway.submissions.cases import Cases
@@ -118,6 +119,7 @@ async def test_no_statement_of_a_case_reads_a_table_through(store: Store, sealer
         papers_shown(tx, sealer, case)
         service_shown(tx, sealer, case)
         archive._evidence(tx, case)
+        tx.execute(upload_rows._HELD, {"client": "agency"})
         conflicts.waiting(tx, 5)
         conflicts.count_waiting(tx)
         queue.figures(tx, now)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.caller import Caller
@@ -24,7 +25,7 @@ from gateway.storage.blobs import FRAME, Blobs
 from gateway.storage.places import open_blob_store
 from gateway.storage.tables import blobs as blob_table
 from gateway.submissions.materials import Materials
-from gateway.submissions.upload_rows import HOLD, OffsetMismatch, UploadBusy
+from gateway.submissions.upload_rows import HOLD, OffsetMismatch, Unused, UploadBusy
 from gateway.submissions.uploads import PART, Piece, UploadLimits, Uploads, Wish
 from gateway.web.api.materials import routes
 from tests.support.clock import ManualClock
@@ -376,6 +377,28 @@ async def test_a_client_may_have_only_so_much_unfinished(uploads: Uploads) -> No
     assert (await uploads.begin(AGENCY, announced)).offset == 0
 
 
+@pytest.mark.parametrize("unused", [Unused(3, 1000), Unused(1000, 30)], ids=["files", "bytes"])
+async def test_a_client_may_have_only_so_much_that_no_case_has(
+    uploads: Uploads, sqlite_store: Store, clock: ManualClock, unused: Unused
+) -> None:
+    """Complete or not; neither what a case has counts, nor what others have. The oldest are named."""
+    uploads.limits = replace(uploads.limits, unused=unused)
+    first = await upload(uploads, PDF + b"1")
+    clock.advance(60)
+    second = await upload(uploads, PDF + b"2")
+    await uploads.begin(AGENCY, Wish("c.pdf", "application/pdf", 10))
+    refused = await refusal(uploads, PDF + b"3")
+    assert refused.stable_code == "upload.unused_limit"
+    assert [problem.reason.split()[0] for problem in refused.problems] == [first.id, second.id]
+    await upload(uploads, PDF, WINDOW)
+    given = update(blob_table).where(blob_table.c.id == first.id).values(case_id="KY1")
+    await sqlite_store.write(lambda tx: tx.execute(given).rowcount)
+    await upload(uploads, PDF + b"3")
+    assert (await refusal(uploads, PDF + b"4")).stable_code == "upload.unused_limit"
+    await uploads.drop(AGENCY, second.id)
+    await upload(uploads, PDF + b"4")
+
+
 async def test_an_upload_can_be_dropped_and_a_file_that_no_case_has(
     uploads: Uploads, sqlite_store: Store, folder: Path
 ) -> None:
@@ -481,7 +504,7 @@ async def test_a_large_file_goes_from_the_agency_to_the_region_in_bounded_memory
 ) -> None:
     """Sixty-four megabytes over HTTP, in and out; what grows with the file would be seen. Both ends count as well."""
     size, chunk = 64 * FRAME, bytes(64 * 1024)
-    limits = UploadLimits(2 * size, 2 * size, timedelta(hours=1))
+    limits = UploadLimits(2 * size, 2 * size, timedelta(hours=1), Unused(2, 4 * size))
     uploads = Uploads(store=sqlite_store, blobs=blobs, sealer=sealer, clock=clock, limits=limits)
     materials = Materials(sqlite_store, blobs, sealer, size)
     arrived = hashlib.sha256()

@@ -267,7 +267,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("held_until", sa.BigInteger(), nullable=True))
         batch_op.add_column(sa.Column("why", sa.String(length=16), nullable=True))
         batch_op.create_index("ix_blobs_case", ["case_id"], unique=False)
-        batch_op.create_index("ix_blobs_client", ["client_id", "state"], unique=False)
+        batch_op.create_index("ix_blobs_client", ["client_id", "case_id", "state"], unique=False)
         batch_op.create_index("ix_blobs_state", ["state", "created_at"], unique=False)
 
     with op.batch_alter_table("deliveries", schema=None) as batch_op:
