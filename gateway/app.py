@@ -71,6 +71,7 @@ from gateway.submissions.cases import Cases
 from gateway.submissions.complaints import Complaints
 from gateway.submissions.delivery import DeliveryWorker, Timing
 from gateway.submissions.disposal import Disposal, Terms
+from gateway.submissions.drafts import Drafts
 from gateway.submissions.errands import Errands
 from gateway.submissions.events import EventLog
 from gateway.submissions.followups import Followups
@@ -296,6 +297,10 @@ async def build_app(
             openings=identity.health.openings, jwks=signer.key_set,
             store=store, sealer=sealer, clock=clock, windows=data.windows, issuer=config.public_url,
             papers=afterwards.papers, results=afterwards.results, service=afterwards.service,
+            ratings=afterwards.ratings, complaints=afterwards.complaints, archive=archive,
+            drafts=Drafts(
+                store=store, sealer=sealer, clock=clock, life=timedelta(days=config.materials.draft_days)
+            ),
             documents=WindowDocuments(
                 store=store, sealer=sealer, signer=signer, items=data.items, issuer=config.public_url, clock=clock,
                 region_names={region.id: region.names for region in regions.values()},

@@ -27,6 +27,7 @@ from gateway.regions import Region
 from gateway.storage import Store
 from gateway.submissions.delivery import DeliveryWorker
 from gateway.submissions.disposal import Disposal
+from gateway.submissions.drafts import forget as forget_drafts
 from gateway.submissions.inbox import Inbox
 from gateway.versions import Versions
 from gateway.waiting import wait
@@ -93,6 +94,7 @@ def _forget(tx: Connection, now: datetime) -> None:
     forget_references(tx, now)
     forget_finished(tx, now)
     forget_window_sessions(tx, now)
+    forget_drafts(tx, now)
 
 
 def janitor_of(

@@ -151,7 +151,7 @@ class Limits(Settings):
 
 
 class MaterialSettings(Settings):
-    """For how long files are kept."""
+    """For how long files are kept, and what is not handed in yet."""
 
     unfinished_hours: float = Field(24, gt=0)
     """Uploads that are begun and not finished."""
@@ -159,6 +159,8 @@ class MaterialSettings(Settings):
     """Files that no submission refers to, since they were complete."""
     retention_days: float = Field(30, ge=0)
     """Files of a case, since it came to its end."""
+    draft_days: float = Field(14, gt=0, le=366)
+    """Drafts of a window with their files, since they were saved last."""
 
 
 class DeliverySettings(Settings):

@@ -23,7 +23,7 @@ from functools import cache
 class State(StrEnum):
     """Where a case is. Collection (收件) is not acceptance (受理): only the handling region accepts or decides."""
 
-    DRAFT = "DRAFT"  # 草稿: begun, not handed in
+    DRAFT = "DRAFT"  # 草稿: begun, not handed in; no case yet, so no case is ever in it (`gateway.submissions.drafts`)
     COLLECTED = "COLLECTED"  # 收件: form and identity checked, receipt issued, stored here
     FORWARDED = "FORWARDED"  # handed to the handling region
     DELIVERY_FAILED = "DELIVERY_FAILED"  # retries ended; a person must look
@@ -63,7 +63,7 @@ _UNDER_REVIEW = frozenset(
 _ACCEPTED = frozenset({S.SPECIAL, S.EXTENDED, S.DECIDED, S.COMPLETED, S.WITHDRAWN, S.RETURNED, S.VOID})
 
 NEXT: Mapping[State, frozenset[State]] = {
-    S.DRAFT: frozenset({S.COLLECTED, S.WITHDRAWN}),
+    S.DRAFT: frozenset({S.COLLECTED}),
     S.COLLECTED: frozenset({S.FORWARDED, S.DELIVERY_FAILED, S.RETURNED, S.WITHDRAWN}),
     S.DELIVERY_FAILED: frozenset({S.FORWARDED, S.RETURNED, S.WITHDRAWN}),
     S.FORWARDED: frozenset({S.RECEIVED, *_UNDER_REVIEW}),

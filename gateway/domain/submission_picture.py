@@ -16,7 +16,8 @@ def picture() -> str:
     steps = (f"  {now} --> {then}" for now in State for then in State if then in NEXT[now])
     back = (f"  {now} --> {then}: resumed" for now in RESUME for then in State if then in RESUME[now])
     ends = (f"  {state} --> [*]" for state in State if not NEXT[state])
-    return "\n".join(["stateDiagram-v2", "  [*] --> DRAFT", "  [*] --> COLLECTED", *steps, *back, *ends])
+    begins = ("  [*] --> DRAFT: saved at a window", "  [*] --> COLLECTED", "  DRAFT --> [*]: discarded or over")
+    return "\n".join(["stateDiagram-v2", *begins, *steps, *back, *ends])
 
 
 def table() -> str:

@@ -845,6 +845,19 @@ region_switches = Table(
 
 # --- the clerks' window ------------------------------------------------------------------------------------------
 
+drafts = Table(
+    "drafts",
+    metadata,
+    Column("client_id", String(130), primary_key=True),  # the window whose draft it is
+    Column("reference", String(32), primary_key=True),  # that the application will have once it is handed in
+    Column("item_code", String(33), nullable=False),
+    Column("operator", String(64), nullable=False),  # who saved it last
+    Column("version", Integer, nullable=False),  # counts how often it was saved
+    Column("body", Sealed, nullable=False),
+    Column("saved_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False, index=True),
+)
+
 window_sessions = Table(
     "window_sessions",
     metadata,

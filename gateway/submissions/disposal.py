@@ -87,14 +87,14 @@ class Disposal:
     def _due(self, now: datetime) -> Mapping[str, ColumnElement[bool]]:
         """Return which files are kept no longer, by the reason."""
         c, terms = blobs.c, self._terms
-        idle = or_(c.held_until.is_(None), c.held_until <= now)
+        idle = or_(c.held_until.is_(None), c.held_until <= now)  # by a request that appends, or by a draft
         lost = and_(c.why == ONCE, c.held_until <= now - LOST)
         s = submissions.c
         long_ago = now - terms.retention
         ended = exists().where(s.id == c.case_id, s.state.in_(sorted(ENDS)), s.updated_at <= long_ago)
         return {
             "unfinished": and_(c.state == "open", or_(and_(c.created_at <= now - terms.unfinished, idle), lost)),
-            "orphan": and_(c.state == "stored", c.case_id.is_(None), c.created_at <= now - terms.orphan),
+            "orphan": and_(c.state == "stored", c.case_id.is_(None), c.created_at <= now - terms.orphan, idle),
             # What is younger than the retention belongs to no case that ended before it: only old files are looked at.
             "retention": and_(c.state == "stored", c.created_at <= long_ago, ended),
         }

@@ -27,7 +27,7 @@ from gateway.crypto.signing import Es256Signer
 from gateway.domain.caller import Caller
 from gateway.domain.identifiers import case_number
 from gateway.domain.identity import Assurance, SignedOnPerson
-from gateway.domain.item import FormField, Item, MaterialRule, Office
+from gateway.domain.item import FormField, Item, MaterialRule, Office, Part
 from gateway.domain.region import RegionNames
 from gateway.domain.sensitive import Sensitive, mask_name, mask_number
 from gateway.errors import GatewayError, NotFound
@@ -35,7 +35,11 @@ from gateway.items.blocks import Block
 from gateway.storage.sqlite import SqliteStore
 from gateway.storage.tables import metadata
 from gateway.submissions.application import Application
+from gateway.submissions.archive import Archive
+from gateway.submissions.complaints import Complaints
+from gateway.submissions.drafts import Drafts
 from gateway.submissions.papers import Papers
+from gateway.submissions.ratings import Ratings
 from gateway.submissions.results import ResultDesk
 from gateway.submissions.service import ServiceRecords
 from gateway.submissions.timekeeping import ClockView
@@ -46,6 +50,7 @@ from gateway.web.refusals import error_page
 from gateway.web.window import WindowServices, routes
 from gateway.windows import Clerk, Window, WindowRegistry
 from tests.support.pages import pages
+from tests.support.window_opinions import FakeOpinions
 from tests.support.window_papers import SEAL, FakeDocuments, FakePapers, FakeResults
 
 ISSUER = "http://pearl.example"
@@ -53,6 +58,9 @@ NOW = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
 FILING = "11440600MB2D0123451442151007000"
 RESIDENCE = "11440600MB2D0123451442151012000"
 NUMBER = "44010619900101900X"
+DRAFT_LIFE = timedelta(days=14)
+MOVE = "11440600MB2D0123451442151013000"
+"""An item of which Foshan and Hong Kong, or Foshan alone, handle a part each."""
 
 
 def _names(chinese: str, english: str) -> Mapping[str, str]:
@@ -102,6 +110,20 @@ ITEMS = {
         fields=[],
         materials=[],
         offices=[Office("foshan", "440600", 15, 45, "G")],
+    ),
+    MOVE: Item(
+        code=MOVE,
+        name=_names("户口迁移一站式办理", "Moving the household registration"),
+        domain="户籍办理",
+        modes=["collect"],
+        min_assurance=Assurance.A2,
+        fields=[_field("reason", "事由", "Reason", "text")],
+        materials=[],
+        offices=[Office("foshan", "440600", 1, 2, "G"), Office("hongkong", "810000", 5, 20, "Z")],
+        parts=[
+            Part("PERMIT", _names("准迁", "Permit"), ["foshan"], [], 1, "G"),
+            Part("MOVE", _names("迁出", "Moving out"), ["foshan", "hongkong", "hunan"], ["PERMIT"], 1, "G"),
+        ],
     ),
 }  # fmt: skip
 
@@ -155,6 +177,10 @@ class FakeServices:
     said: list[tuple[str, Any]] = field(default_factory=list)
     papers: FakePapers = field(default_factory=FakePapers)
     results: FakeResults = field(default_factory=FakeResults)
+    opinions: FakeOpinions = field(default_factory=FakeOpinions)
+    numbers: list[dict[str, Any]] = field(default_factory=lambda: [
+        {"region": "foshan", "number": "FS2026030200001", "short_number": "00001"}
+    ])  # fmt: skip
     states: list[tuple[str, str, dict[str, Any]]] = field(default_factory=lambda: [("COLLECTED", "gateway", {})])
 
     def visible(self, caller: Caller) -> Sequence[Item]:
@@ -206,10 +232,10 @@ class FakeServices:
             holder="nobody" if self.states[-1][0] == "COMPLETED" else "gateway", created_at=NOW,
             applicant_name=mask_name(application.applicant.name),
             document_number=mask_number(application.applicant.document.number),
-            region_numbers=[{"region": "foshan", "number": "FS2026030200001", "short_number": "00001"}],
+            region_numbers=self.numbers,
             timeline=timeline, clocks=self.clocks,
             service=self.results.served, supplement=self.asked, special=None, extension=None, can=self.can,
-            parts=self.parts, whole=None,
+            parts=self.parts, whole=None, ratings=self.opinions.ratings, messages=self.opinions.messages,
         )  # fmt: skip
 
     async def show(self, caller: Caller, submission_id: str) -> Any:
@@ -265,6 +291,9 @@ async def window_app(folder: Path, fakes: FakeServices, limits: Limits | None = 
         clock=lambda: fakes.now, windows=WindowRegistry(fakes.windows), issuer=ISSUER,
         papers=cast("Papers", fakes.papers), documents=cast("WindowDocuments", FakeDocuments(fakes.papers)),
         results=cast("ResultDesk", fakes.results), service=cast("ServiceRecords", fakes.results),
+        ratings=cast("Ratings", fakes.opinions), complaints=cast("Complaints", fakes.opinions),
+        archive=cast("Archive", fakes.opinions),
+        drafts=Drafts(store=store, sealer=Sealer(bytes(range(32))), clock=lambda: fakes.now, life=DRAFT_LIFE),
     )  # fmt: skip
     shown = pages()
     app = web.Application(middlewares=edge(Metrics(CollectorRegistry()), error_page(shown)))

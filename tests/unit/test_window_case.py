@@ -144,7 +144,11 @@ async def test_across_a_border_a_new_consent_can_be_named(clerk: Browser) -> Non
 
 
 async def test_the_parts_of_a_case_lead_to_their_own_pages(clerk: Browser) -> None:
-    clerk.fakes.parts = [SimpleNamespace(id=case_id(2), place="foshan", state="ACCEPTED", waiting=False)]
+    clerk.fakes.parts = [
+        SimpleNamespace(
+            id=case_id(2), part=None, place="foshan", state="ACCEPTED", holder="handling_region", waiting=False
+        )
+    ]
     _, page = await clerk.get(CASE)
     assert f'href="/window/cases/{case_id(2)}"' in page
 

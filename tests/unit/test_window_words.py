@@ -20,7 +20,7 @@ SOURCE = Path(gateway.__file__).parent
 LANGUAGES = ("zh-CN", "en")
 """What the window speaks."""
 SERVICES = [
-    *(SOURCE / "submissions" / f"{name}.py" for name in ("intake", "checks", "materials")),
+    *(SOURCE / "submissions" / f"{name}.py" for name in ("intake", "checks", "materials", "drafts")),
     SOURCE / "items" / "blocks.py",
 ]
 UPLOADS = [SOURCE / "submissions" / name for name in ("uploads.py", "contents/kinds.py")]

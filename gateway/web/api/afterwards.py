@@ -18,7 +18,7 @@ from gateway.submissions.papers import Noted, PaperReceived, Papers, PaperSent
 from gateway.submissions.ratings import Correction, RatingGiven, Ratings
 from gateway.submissions.results import ResultDesk
 from gateway.submissions.service import Service, ServiceRecords
-from gateway.web.api.answers import document_answer, json_answer, streamed
+from gateway.web.api.answers import archive_answer, document_answer, json_answer
 from gateway.web.api.bodies import read_body
 
 Handler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
@@ -103,13 +103,7 @@ class _Afterwards:
 
     async def archive(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """GET …/archive: the archive package, one ZIP file."""
-        case = request.match_info["id"]
-        package = await self._services.archive.of(caller, case)
-        headers = {
-            "Content-Disposition": f'attachment; filename="{case}.zip"',
-            "ETag": f'"{package.manifest.sha256()}"',
-        }
-        return await streamed(request, package.stream(), media_type="application/zip", size=None, headers=headers)
+        return await archive_answer(request, await self._services.archive.of(caller, request.match_info["id"]))
 
     async def paper_sent(self, request: web.Request, caller: Caller) -> web.Response:
         """POST …/papers: 201 with the parcel, 200 when it was here before."""

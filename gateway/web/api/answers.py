@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 
 from gateway.errors import GatewayError
+from gateway.submissions.archive_package import Package
 
 log = structlog.get_logger("api")
 
@@ -74,3 +75,13 @@ async def document_answer(
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(document.name, safe='')}",
     }
     return await streamed(request, content, media_type=document.media_type, size=document.size, headers=headers)
+
+
+async def archive_answer(request: web.Request, package: Package) -> web.StreamResponse:
+    """Hand out the archive package of a case, as one ZIP file under the number of the case."""
+    manifest = package.manifest
+    headers = {
+        "Content-Disposition": f'attachment; filename="{manifest.case}.zip"',
+        "ETag": f'"{manifest.sha256()}"',
+    }
+    return await streamed(request, package.stream(), media_type="application/zip", size=None, headers=headers)

@@ -1,7 +1,8 @@
 """From the clerk's form to an application: what is missing or wrong in it, and the document to hand in.
 
 Owns: the form's field names, the checks that can be made on the page, and the separate consent where data leaves its
-legal territory (rule P3). Leaves to `gateway.submissions.intake`: the last word on everything.
+legal territory (rule P3), one for each office beyond a border. Leaves to `gateway.submissions.intake`: the last word on
+everything.
 
 A problem's field is the name of an input; its code is what the page has words for.
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 from gateway.domain.calendar import LOCAL, local_day
 from gateway.domain.identifiers import DOCUMENT_TYPES, document_problem, region_code_problem
-from gateway.domain.item import FormField, Item, MaterialRule, Office
+from gateway.domain.item import FormField, Item, MaterialRule, Office, Part
 from gateway.domain.region import place_of
 from gateway.edge import check
 from gateway.errors import FieldProblem
@@ -44,12 +45,41 @@ _OPTIONAL = ("name_latin", "birth_date", "sex", "mobile")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One application to make: which item, at which office, from which window, and when."""
+    """One application to make: which item, at which office, from which window, and when.
+
+    `joint`: several offices handle it together (多地联办), and `office` leads. The item has no other offices than those
+    that this window takes it for.
+    """
 
     item: Item
     office: Office
     window: Window
     now: datetime
+    joint: bool = False
+
+    @property
+    def address(self) -> str:
+        """The address of its form."""
+        return f"/window/items/{self.item.code}/{self.office.region}" + ("/joint" if self.joint else "")
+
+    @property
+    def parts(self) -> Sequence[tuple[Part, Sequence[Office]]]:
+        """The parts to find an office for, each with the offices that may take it."""
+        return parts_of(self.item) if self.joint else ()
+
+    @property
+    def recipients(self) -> Sequence[Office]:
+        """The offices beyond a border to which the applicant's data may go: of a joint case any that can be chosen."""
+        offices = [office for _, able in self.parts for office in able] if self.joint else [self.office]
+        return list({office.region: office for office in offices if self._is_beyond(office)}.values())
+
+    def chosen(self, entry: Entry) -> Sequence[Office]:
+        """Return those recipients to which this form goes."""
+        regions = {entry.text(part_input(part)) for part, _ in self.parts} if self.joint else {self.office.region}
+        return [office for office in self.recipients if office.region in regions]
+
+    def _is_beyond(self, office: Office) -> bool:
+        return place_of(self.window.code).zone is not place_of(office.code).zone
 
     @property
     def today(self) -> date:
@@ -58,13 +88,23 @@ class Task:
 
     @property
     def crosses(self) -> bool:
-        """Say whether the applicant's data leaves its legal territory (PIPL art. 38-39)."""
-        return place_of(self.window.code).zone is not place_of(self.office.code).zone
+        """Say whether the applicant's data leaves its legal territory (PIPL art. 38-39), or may."""
+        return bool(self.recipients)
 
     @property
     def fields(self) -> Sequence[FormField]:
         """The fields to ask for: one that may not cross the border is not collected for a place beyond it (P1)."""
         return [field for field in self.item.fields if field.may_cross or not self.crosses]
+
+
+def parts_of(item: Item) -> Sequence[tuple[Part, Sequence[Office]]]:
+    """Return the parts of an item, each with those of its offices that may take it."""
+    return [(part, [office for office in item.offices if office.region in part.regions]) for part in item.parts]
+
+
+def part_input(part: Part) -> str:
+    """Return the name of the input that says which office takes a part."""
+    return f"part.{part.code}"
 
 
 def is_reference(text: str) -> bool:
@@ -81,6 +121,7 @@ def problems_of(entry: Entry, task: Task) -> list[FieldProblem]:
         _applicant(entry, task.today),
         _agent(entry, task.today),
         _fields(entry, task.fields),
+        _parts(entry, task),
         _consent(entry, task),
         _materials(entry, task),
     )
@@ -163,8 +204,13 @@ def _kind(field: FormField, name: str, text: str) -> Iterator[FieldProblem]:
         yield FieldProblem(name, f"is not a {field.kind}", field.kind)
 
 
+def _parts(entry: Entry, task: Task) -> Iterator[FieldProblem]:
+    for part, able in task.parts:
+        yield from _one_of(entry, part_input(part), [office.region for office in able])
+
+
 def _consent(entry: Entry, task: Task) -> Iterator[FieldProblem]:
-    if not task.crosses:
+    if not task.chosen(entry):
         return
     if not entry.text("consent.given"):
         yield FieldProblem("consent.given", "is required", "consent")
@@ -233,9 +279,9 @@ def application_of(entry: Entry, task: Task) -> Application:
     """
     document = _document_of(entry, task)
     application = check(Application, document)
-    if not task.crosses:
-        return application
-    return check(Application, {**document, "consents": [_consent_data(entry, task, sent_fields(application))]})
+    fields, recipients = sent_fields(application), task.chosen(entry)
+    consents = [_consent_data(entry, office, fields) for office in recipients]
+    return check(Application, {**document, "consents": consents}) if consents else application
 
 
 def _document_of(entry: Entry, task: Task) -> dict[str, Any]:
@@ -253,6 +299,7 @@ def _document_of(entry: Entry, task: Task) -> dict[str, Any]:
             for code, held in _files(entry, task.item)
         ],
         "deferred": [{"code": code, "promise": entry.text(f"deferred.{code}")} for code in _deferred(entry, task.item)],
+        "parts": [{"part": part.code, "place": entry.text(part_input(part))} for part, _ in task.parts],
         "purpose_code": PURPOSE_CODE,
         "purpose": PURPOSE,
         "legal_basis": LEGAL_BASIS,
@@ -291,10 +338,10 @@ def _applicant_data(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _consent_data(entry: Entry, task: Task, names: list[str]) -> dict[str, Any]:
+def _consent_data(entry: Entry, recipient: Office, names: list[str]) -> dict[str, Any]:
     given = _midnight(date.fromisoformat(entry.text("consent.signed_on")))
     return {
-        "recipient": task.office.region,
+        "recipient": recipient.region,
         "purpose": PURPOSE,
         "fields": names,
         "given_at": utc_text(given.astimezone(UTC)),
@@ -313,29 +360,32 @@ def _midnight(day: date) -> datetime:
 def on_the_page(problems: Sequence[FieldProblem], entry: Entry, task: Task) -> list[FieldProblem]:
     """Return problems that a service found, with paths of the document turned into names of inputs."""
     codes = [code for code, _ in _files(entry, task.item)]
-    return [FieldProblem(_input(problem.field, codes), problem.reason, problem.code) for problem in problems]
+    parts = [part_input(part) for part, _ in task.parts]
+    return [FieldProblem(_input(problem.field, codes, parts), problem.reason, problem.code) for problem in problems]
 
 
 _RENAMED = {
     "applicant.document": "applicant.document.number",
     "agent.document": "agent.document.number",
     "agent": "agent.name",
-    "consents.0.given_at": "consent.signed_on",
-    "consents.0.expires_at": "consent.signed_on",
-    "consents.0.evidence": "consent.evidence",
     "transfer.P3": "consent.given",
     "transfer.P6": "applicant.document.type",
 }
+_OF_A_CONSENT = {
+    "given_at": "consent.signed_on", "expires_at": "consent.signed_on", "evidence": "consent.evidence",
+}  # fmt: skip
 
 
-def _input(path: str, codes: Sequence[str]) -> str:
+def _input(path: str, codes: Sequence[str], parts: Sequence[str]) -> str:
     if path in _RENAMED:
         return _RENAMED[path]
     head, _, tail = path.partition(".")
+    which, _, rest = tail.partition(".")
     if head == "consents":
-        return "consent.given"
+        return _OF_A_CONSENT.get(rest, "consent.given")
+    if head == "parts" and which.isdigit() and int(which) < len(parts):
+        return parts[int(which)]
     if head != "materials" or not tail:
         return path
-    which = tail.partition(".")[0]
     known = which.isdigit() and int(which) < len(codes)
     return f"material.{codes[int(which)] if known else which}"

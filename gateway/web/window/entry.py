@@ -7,7 +7,7 @@ Leaves to `checks`: whether the texts are right. Leaves to the Materials service
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath, PureWindowsPath
 
@@ -64,10 +64,29 @@ class Entry:
         return self.texts.get(name, "").strip()
 
 
+def by_field(problems: Sequence[FieldProblem]) -> dict[str, list[FieldProblem]]:
+    """Return what is wrong by the input that it is wrong with."""
+    wrong: dict[str, list[FieldProblem]] = {}
+    for problem in problems:
+        wrong.setdefault(problem.field, []).append(problem)
+    return wrong
+
+
 def check_csrf(session: str, sent: str) -> None:
     """Compare the token of the session with the one that the form carried. Raises NotPermitted."""
     if not hmac.compare_digest(session.encode(), sent.encode()):
         raise NotPermitted("This form does not come from a page of this session; open it anew.", code="window.csrf")
+
+
+async def texts_of(request: web.Request, csrf: str) -> dict[str, str]:
+    """Return the texts of a small form once its token fits the session. Raises InvalidRequest, NotPermitted."""
+    try:
+        form = await request.post()
+    except ValueError:
+        raise _malformed("The form cannot be read.") from None
+    typed = {name: value.strip() for name, value in form.items() if isinstance(value, str)}
+    check_csrf(csrf, typed.get("csrf", ""))
+    return typed
 
 
 async def read_entry(request: web.Request, csrf: str, store: Store, *, materials: Collection[str], limit: int) -> Entry:

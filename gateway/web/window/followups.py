@@ -52,6 +52,11 @@ class Followup:
         """The names of the item's materials by code."""
         return {rule.code: rule.name for rule in self.item.materials} if self.item else {}
 
+    @property
+    def part_names(self) -> Mapping[str, Mapping[str, str]]:
+        """The names of the item's parts by code."""
+        return {part.code: part.name for part in self.item.parts} if self.item else {}
+
 
 def supplement_of(entry: Entry, page: Followup) -> Supplement:
     """Return the supplement that a form says. Raises InvalidRequest."""

@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote
 
@@ -23,15 +24,27 @@ from gateway.domain.caller import Caller
 from gateway.domain.identifiers import DOCUMENT_TYPES, case_number_problem
 from gateway.domain.identity import Assurance
 from gateway.domain.item import FormField, Item, Office
+from gateway.domain.sensitive import mask_name
 from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotFound, NotPermitted, SignOnFailed
 from gateway.items.blocks import Block, refusal
+from gateway.submissions.drafts import NEW, Draft
 from gateway.web.cookies import provider_session
 from gateway.web.pages import Pages, language_of, see_other
 from gateway.web.problems import status_of, when_again
-from gateway.web.window import followups, sign_on
-from gateway.web.window.application import PURPOSE, Task, application_of, is_reference, on_the_page, problems_of
-from gateway.web.window.entry import Entry, check_csrf, read_entry
+from gateway.web.window import drafts, followups, sign_on
+from gateway.web.window.application import (
+    PURPOSE,
+    Task,
+    application_of,
+    is_reference,
+    on_the_page,
+    part_input,
+    parts_of,
+    problems_of,
+)
+from gateway.web.window.entry import Entry, by_field, check_csrf, read_entry, texts_of
 from gateway.web.window.followups import Followup
+from gateway.web.window.opinions import OpinionPages
 from gateway.web.window.papers import PaperPages
 from gateway.web.window.services import CaseView, WindowServices
 from gateway.web.window.sessions import Session, Sessions
@@ -70,6 +83,12 @@ def routes(services: WindowServices, pages: Pages, limits: Limits) -> list[web.R
         web.get("/window/items/{code}", at_desk(window.places)),
         web.get("/window/items/{code}/{place}", at_desk(window.blank_form)),
         web.post("/window/items/{code}/{place}", at_desk(window.hand_in)),
+        web.post("/window/items/{code}/{place}/draft", at_desk(window.save)),
+        web.get("/window/items/{code}/{place}/joint", at_desk(partial(window.blank_form, joint=True))),
+        web.post("/window/items/{code}/{place}/joint", at_desk(partial(window.hand_in, joint=True))),
+        web.post("/window/items/{code}/{place}/joint/draft", at_desk(partial(window.save, joint=True))),
+        web.get("/window/drafts/{reference}", at_desk(window.draft)),
+        web.post("/window/drafts/{reference}/discard", at_desk(window.discard)),
         web.get("/window/cases/{id}", at_desk(window.case)),
         web.post("/window/cases/{id}/supplements", at_desk(window.supplement)),
         web.post("/window/cases/{id}/withdrawal", at_desk(window.withdraw)),
@@ -79,6 +98,11 @@ def routes(services: WindowServices, pages: Pages, limits: Limits) -> list[web.R
         web.get("/window/cases/{id}/results", at_desk(window.papers.results)),
         web.get("/window/cases/{id}/results/{code}", at_desk(window.papers.document), allow_head=False),
         web.post("/window/cases/{id}/service", at_desk(window.papers.serve)),
+        web.get("/window/cases/{id}/archive", at_desk(window.opinions.archive), allow_head=False),
+        web.get("/window/cases/{id}/ratings", at_desk(window.opinions.show)),
+        web.post("/window/cases/{id}/ratings", at_desk(window.opinions.rate)),
+        web.post("/window/cases/{id}/ratings/{role}/correction", at_desk(window.opinions.correct)),
+        web.post("/window/cases/{id}/complaints", at_desk(window.opinions.complain)),
         web.get("/window/cases/{id}/papers", at_desk(window.papers.papers)),
         web.post("/window/cases/{id}/papers", at_desk(window.papers.send)),
         web.post("/window/cases/{id}/papers/{reference}/received", at_desk(window.papers.received)),
@@ -95,6 +119,7 @@ class _WindowPages:
         self._pages = pages
         self._limits = limits
         self.papers = PaperPages(services, self._show)
+        self.opinions = OpinionPages(services, self._show)
         secure = services.issuer.startswith("https://")
         self._sessions = Sessions(services.store, services.sealer, services.clock, secure=secure)
         self._provider_session = provider_session(secure=secure)
@@ -177,31 +202,36 @@ class _WindowPages:
         recent = await self._services.recent(desk.caller, RECENT)
         items = list(self._items(desk).values())
         closed = {item.code for item in items if all(self._blocks(item).values())}
-        context = {"items": items, "closed": closed, "by_code": self._services.items, "recent": recent}
+        context = {
+            "items": items, "closed": closed, "by_code": self._services.items, "recent": recent,
+            "drafts": await self._services.drafts.all_of(desk.caller), "masked": mask_name,
+        }  # fmt: skip
         return self._show(request, desk, "window/home.html", context)
 
     async def places(self, request: web.Request, desk: Desk) -> web.StreamResponse:
         """Show who has power over an item, for the clerk to choose the place."""
-        item = self._item(request, desk)
+        item = self._item(desk, request.match_info["code"])
         tasks = [self._task(desk, item, office) for office in item.offices]
-        context = {"item": item, "tasks": tasks, "blocks": self._blocks(item)}
+        context = {"item": item, "tasks": tasks, "blocks": self._blocks(item), "joint": self._is_joint(item)}
         return self._show(request, desk, "window/places.html", context)
 
-    async def blank_form(self, request: web.Request, desk: Desk) -> web.StreamResponse:
+    async def blank_form(self, request: web.Request, desk: Desk, *, joint: bool = False) -> web.StreamResponse:
         """Show an empty form under a fresh id. Raises NotOffered where it could not be handed in."""
-        task = self._chosen(request, desk)
-        if block := self._services.block_of(task.item.code, task.office.region):
+        task = self._chosen(request, desk, joint=joint)
+        if block := self._closed(task):
             raise refusal(block)
+        only = {part_input(part): able[0].region for part, able in task.parts if len(able) == 1}
         texts = {
             "reference": secrets.token_hex(16),
             "applicant.kind": "person",
             "consent.signed_on": task.today.isoformat(),
+            **only,
         }
         return self._form(request, desk, task, Entry(texts))
 
-    async def hand_in(self, request: web.Request, desk: Desk) -> web.StreamResponse:
+    async def hand_in(self, request: web.Request, desk: Desk, *, joint: bool = False) -> web.StreamResponse:
         """Take a form: hand it in, or show it again with everything that is wrong and all that was typed."""
-        task = self._chosen(request, desk)
+        task = self._chosen(request, desk, joint=joint)
         entry = await self._read(request, desk, [rule.code for rule in task.item.materials])
         problems = [*entry.problems, *problems_of(entry, task)]
         if problems:
@@ -215,6 +245,36 @@ class _WindowPages:
             shown.headers.update(when_again(error))
             return shown
         return see_other(f"/window/cases/{taken}")
+
+    async def save(self, request: web.Request, desk: Desk, *, joint: bool = False) -> web.StreamResponse:
+        """Keep a form as it is, to go on later; nothing of it is checked but that it is one."""
+        task = self._chosen(request, desk, joint=joint)
+        entry = await self._read(request, desk, [rule.code for rule in task.item.materials])
+        reference = entry.text("reference")
+        try:
+            if entry.problems:
+                raise InvalidRequest("Some files were not stored.", problems=entry.problems)
+            typed = drafts.typed_of(entry, task)
+            await self._services.drafts.save(desk.caller, reference, typed, drafts.version_of(entry))
+        except GatewayError as error:
+            log.info("draft refused", code=error.stable_code)
+            drafts.with_version(entry, await self._version(desk, reference))
+            return self._form(
+                request, desk, task, entry, problems=error.problems, refusal=error, status=status_of(error), kept=False
+            )
+        return see_other(f"/window/drafts/{reference}")
+
+    async def draft(self, request: web.Request, desk: Desk) -> web.StreamResponse:
+        """Show a form that was begun, as it was left."""
+        draft = await self._services.drafts.find(desk.caller, _reference(request))
+        task = self._of(desk, draft.typed.item, draft.typed.place, joint=draft.typed.joint)
+        return self._form(request, desk, task, drafts.entry_of(draft), draft=draft)
+
+    async def discard(self, request: web.Request, desk: Desk) -> web.StreamResponse:
+        """Delete a draft."""
+        await texts_of(request, desk.session.csrf)
+        await self._services.drafts.discard(desk.caller, _reference(request))
+        return see_other("/window")
 
     async def case(self, request: web.Request, desk: Desk) -> web.StreamResponse:
         """Show a case: where it is, who holds it now, what happened, and what can be done about it."""
@@ -289,7 +349,7 @@ class _WindowPages:
     ) -> web.Response:
         context = {
             "page": page, "case": page.case, "item": page.item, "ended": _ended(page.case), "entry": entry,
-            "wrong": _by_field(problems), "problems": problems, "refusal": refusal, "codes": self._codes(),
+            "wrong": by_field(problems), "problems": problems, "refusal": refusal, "codes": self._codes(),
             "megabytes": self._limits.upload_bytes // (1024 * 1024),
             "choices": lambda field: _choices(field, language_of(request)),
         }  # fmt: skip
@@ -301,25 +361,47 @@ class _WindowPages:
         taken = await self._services.submit(desk.caller, application, assurance=Assurance.A3, channel="window")
         return taken.submission_id
 
-    def _item(self, request: web.Request, desk: Desk) -> Item:
-        known = self._services.items.get(request.match_info["code"])
+    async def _version(self, desk: Desk, reference: str) -> int:
+        """Return the version of the draft that stands now, so that saving again is saving over it."""
+        try:
+            return (await self._services.drafts.find(desk.caller, reference)).version
+        except NotFound:
+            return NEW
+
+    def _item(self, desk: Desk, code: str, place: str = "") -> Item:
+        known = self._services.items.get(code)
         if known is not None:  # the register says what is outside it, all of it at once, before anything else
-            office = known.office(request.match_info.get("place", ""))
+            office = known.office(place)
             desk.window.refuse_outside(known.code, None if office is None else office.region)
-        item = self._items(desk).get(request.match_info["code"])
+        item = self._items(desk).get(code)
         if item is None:
             raise NotFound("This window takes no such item.", code="window.no_such_item")
         return item
 
-    def _chosen(self, request: web.Request, desk: Desk) -> Task:
-        item = self._item(request, desk)
-        office = item.office(request.match_info["place"])
-        if office is None:
+    def _chosen(self, request: web.Request, desk: Desk, *, joint: bool) -> Task:
+        return self._of(desk, request.match_info["code"], request.match_info["place"], joint=joint)
+
+    def _of(self, desk: Desk, code: str, place: str, *, joint: bool) -> Task:
+        """Return the form of an item at a place. Raises NotFound where this window has none, NotPermitted."""
+        item = self._item(desk, code, place)
+        office = item.office(place)
+        if office is None or (joint and not self._is_joint(item)):
             raise NotFound("This window does not take that item for that place.", code="window.no_such_place")
-        return self._task(desk, item, office)
+        return replace(self._task(desk, item, office), joint=joint)
 
     def _task(self, desk: Desk, item: Item, office: Office) -> Task:
         return Task(item, office, desk.window, self._services.clock())
+
+    def _is_joint(self, item: Item) -> bool:
+        """Say whether several offices handle an item together, and this window finds one for each part."""
+        return bool(item.parts) and all(able for _, able in parts_of(item))
+
+    def _closed(self, task: Task) -> Block | None:
+        """Return why a form could not be handed in now: its office is closed, or of some part all offices are."""
+        block_of, code = self._services.block_of, task.item.code
+        needed = [able for _, able in task.parts] if task.joint else [[task.office]]
+        blocks = [[block_of(code, office.region) for office in able] for able in needed]
+        return next((found[0] for found in blocks if all(found)), None)
 
     def _blocks(self, item: Item) -> dict[str, Block | None]:
         """Return for each place of an item why it does not take it now, None where it does."""
@@ -347,9 +429,13 @@ class _WindowPages:
         problems: Sequence[FieldProblem] = (),
         refusal: GatewayError | None = None,
         status: int = 200,
+        draft: Draft | None = None,
+        kept: bool | None = None,
     ) -> web.Response:
+        """Show a form. `kept` is False when it was to be saved and was not."""
         context = {
-            "task": task, "entry": entry, "wrong": _by_field(problems), "problems": problems, "refusal": refusal,
+            "draft": draft, "kept": kept, "part_input": part_input,
+            "task": task, "entry": entry, "wrong": by_field(problems), "problems": problems, "refusal": refusal,
             "document_types": list(DOCUMENT_TYPES), "codes": self._codes(), "purpose": PURPOSE,
             "megabytes": self._limits.upload_bytes // (1024 * 1024),
             "choices": lambda field: _choices(field, language_of(request)),
@@ -374,15 +460,15 @@ class _WindowPages:
         return self._pages.render(request, template, {**known, **context}, status=status)
 
 
+def _reference(request: web.Request) -> str:
+    reference = request.match_info["reference"]
+    if not is_reference(reference):
+        raise NotFound("There is no such draft of this window.", code="draft.not_found")
+    return reference
+
+
 def _choices(field: FormField, language: str) -> list[tuple[str, str]]:
     return [(value, names.get(language) or names["zh-CN"]) for value, names in field.choices.items()]
-
-
-def _by_field(problems: Sequence[FieldProblem]) -> dict[str, list[FieldProblem]]:
-    wrong: dict[str, list[FieldProblem]] = {}
-    for problem in problems:
-        wrong.setdefault(problem.field, []).append(problem)
-    return wrong
 
 
 def _ended(case: CaseView) -> bool:

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from gateway.domain.caller import Caller
 from gateway.domain.identifiers import case_number_problem
-from gateway.domain.submission import State
+from gateway.domain.submission import ENDS, State
 from gateway.edge import check
 from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotFound
 from gateway.submissions.papers import PaperReceived, PaperSent
@@ -25,7 +25,7 @@ from gateway.web.api.answers import document_answer, json_answer
 from gateway.web.pages import see_other
 from gateway.web.problems import status_of
 from gateway.web.window.application import is_reference
-from gateway.web.window.entry import check_csrf
+from gateway.web.window.entry import texts_of
 from gateway.web.window.services import WindowServices
 from gateway.web.window.sessions import Session
 from gateway.windows import Clerk, Window
@@ -80,7 +80,7 @@ class PaperPages:
 
     async def send(self, request: web.Request, desk: Desk) -> web.StreamResponse:
         """Take the list of a parcel, or show the form again with everything that is wrong."""
-        number, typed = _number(request), await _typed(request, desk)
+        number, typed = _number(request), await texts_of(request, desk.session.csrf)
         try:
             if not is_reference(typed.get("reference", "")):
                 raise InvalidRequest("This form has no id of ours; open it anew.", code="window.malformed_form")
@@ -92,7 +92,7 @@ class PaperPages:
 
     async def received(self, request: web.Request, desk: Desk) -> web.StreamResponse:
         """Take that a parcel is there."""
-        number, typed = _number(request), await _typed(request, desk)
+        number, typed = _number(request), await texts_of(request, desk.session.csrf)
         said = {"at": self._services.clock(), "by": typed.get("by", "")}
         try:
             received = check(PaperReceived, said)
@@ -112,7 +112,7 @@ class PaperPages:
 
     async def serve(self, request: web.Request, desk: Desk) -> web.StreamResponse:
         """Take that the result was handed over just now, by this clerk."""
-        number, typed = _number(request), await _typed(request, desk)
+        number, typed = _number(request), await texts_of(request, desk.session.csrf)
         said = {name: typed.get(name, "") for name in ("way", "recipient", "proof")}
         try:
             service = check(Service, {**said, "at": self._services.clock(), "by": desk.clerk.id})
@@ -128,7 +128,7 @@ class PaperPages:
         case = await self._services.show(desk.caller, number)
         context = {
             "case": case, "results": await self._services.results.show(desk.caller, number), "served": case.service,
-            "able": State(case.state) in ABLE, "typed": typed, "refusal": refusal,
+            "able": State(case.state) in ABLE, "ended": State(case.state) in ENDS, "typed": typed, "refusal": refusal,
             "problems": _on_the_page(refusal.problems if refusal else ()),
         }  # fmt: skip
         return self._show(request, desk, "window/results.html", context, status=status_of(refusal) if refusal else 200)
@@ -152,17 +152,6 @@ def _number(request: web.Request) -> str:
     if case_number_problem(number):
         raise NotFound("There is no such case at this window.", code="window.no_such_case")
     return number
-
-
-async def _typed(request: web.Request, desk: Desk) -> Mapping[str, str]:
-    """Return the texts of a form once its token fits the session. Raises NotPermitted."""
-    try:
-        form = await request.post()
-    except ValueError:
-        raise InvalidRequest("The form cannot be read.", code="window.malformed_form") from None
-    typed = {name: value.strip() for name, value in form.items() if isinstance(value, str)}
-    check_csrf(desk.session.csrf, typed.get("csrf", ""))
-    return typed
 
 
 def _parcel(typed: Mapping[str, str], now: datetime) -> dict[str, Any]:

@@ -21,7 +21,11 @@ from gateway.items.blocks import Block
 from gateway.ports import Clock
 from gateway.storage.store import Store
 from gateway.submissions.application import Application
+from gateway.submissions.archive import Archive
+from gateway.submissions.complaints import Complaints
+from gateway.submissions.drafts import Drafts
 from gateway.submissions.papers import Papers
+from gateway.submissions.ratings import Ratings
 from gateway.submissions.results import ResultDesk
 from gateway.submissions.service import ServiceRecords
 from gateway.submissions.supplements import Supplement
@@ -89,7 +93,11 @@ class CaseView(CaseSummary, Protocol):
     @property
     def can(self) -> Sequence[str]: ...  # noqa: D102 - supplement, withdrawal, return
     @property
-    def parts(self) -> Sequence[Any]: ...  # noqa: D102 - id, place, state, waiting of each part
+    def parts(self) -> Sequence[Any]: ...  # noqa: D102 - id, part, place, state, holder, waiting of each part
+    @property
+    def ratings(self) -> Sequence[Any]: ...  # noqa: D102 - role, score, channel, words, correct_by, corrected_at of each
+    @property
+    def messages(self) -> Sequence[Any]: ...  # noqa: D102 - kind, created_at, state of what was said later
     @property
     def whole(self) -> str | None: ...  # noqa: D102 - the case that this is a part of
 
@@ -143,7 +151,11 @@ class WindowServices:
     clock: Clock
     windows: WindowRegistry
     issuer: str
+    drafts: Drafts
     papers: Papers
     documents: WindowDocuments
     results: ResultDesk
     service: ServiceRecords
+    ratings: Ratings
+    complaints: Complaints
+    archive: Archive

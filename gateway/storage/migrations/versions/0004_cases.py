@@ -256,6 +256,21 @@ def upgrade() -> None:
             postgresql_where=sa.text("correct_until IS NOT NULL AND corrected_at IS NULL"),
         )
 
+    op.create_table(
+        "drafts",
+        sa.Column("client_id", sa.String(length=130), nullable=False),
+        sa.Column("reference", sa.String(length=32), nullable=False),
+        sa.Column("item_code", sa.String(length=33), nullable=False),
+        sa.Column("operator", sa.String(length=64), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("saved_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("client_id", "reference", name=op.f("pk_drafts")),
+    )
+    with op.batch_alter_table("drafts", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_drafts_expires_at"), ["expires_at"], unique=False)
+
     with op.batch_alter_table("blobs", schema=None) as batch_op:
         batch_op.add_column(sa.Column("state", sa.String(length=16), server_default="stored", nullable=False))
         batch_op.add_column(sa.Column("case_id", sa.String(length=29), nullable=True))
@@ -471,6 +486,10 @@ def downgrade() -> None:
             postgresql_where=sa.text("correct_until IS NOT NULL AND corrected_at IS NULL"),
         )
 
+    with op.batch_alter_table("drafts", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_drafts_expires_at"))
+
+    op.drop_table("drafts")
     op.drop_table("ratings")
     op.drop_table("service_records")
     op.drop_table("result_documents")
