@@ -1,7 +1,7 @@
-"""Our side of the city of Foshan (佛山市): cases, polled events, certificates over signed SOAP; no sign-on of its own.
+"""Our side of the city of Foshan (佛山市): cases, polled events, results, certificates over signed SOAP.
 
-Owns: the city's path and namespace. Leaves to `gateway.protocols.soap` and `soap_messages`: the wire. The contract
-is README.md beside this file.
+Owns: the city's path and namespace. Leaves to `gateway.protocols.soap` and the `soap_*` beside it: the wire. The
+contract is README.md beside this file; sign-on is the province's.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from gateway.ports import Adapter, Kit
 from gateway.protocols.soap import SoapCertificates, SoapFeed, SoapSubmissions, open_client
 from gateway.protocols.soap_messages import SoapMessages
+from gateway.protocols.soap_results import SoapResults
 
 
 def open_adapter(kit: Kit) -> Adapter:
@@ -17,6 +18,7 @@ def open_adapter(kit: Kit) -> Adapter:
     return Adapter(
         submissions=SoapSubmissions(client),
         messages=SoapMessages(client),
+        results=SoapResults(client),
         feed=SoapFeed(client),
         certificates=SoapCertificates(client),
         probe=client.wire.probe,

@@ -1,9 +1,10 @@
 """The simulated authority of Foshan (佛山市): SOAP 1.1 with XML signatures, as `README.md` describes it.
 
-Owns: the one address, and the operations but for messages about a case (`sandbox_messages.py`). Leaves the wire to
-`sandbox_wire.py`, the rules of each element to `sandbox_rules.py`, the course of a case to `sandbox_cases.py`,
-certificates to `sandbox_register.py`, and misbehaviour, the notebook and the control page to `gateway/sandbox`. Shares
-no code with `adapter.py` or the rest of the gateway: two readings of one page, so that no bug can hide on both sides.
+Owns: the one address, and the operations but for messages about a case (`sandbox_messages.py`) and the documents that
+come out of it (`sandbox_results.py`). Leaves the wire to `sandbox_wire.py`, the rules of each element to
+`sandbox_rules.py`, the course of a case to `sandbox_cases.py`, certificates to `sandbox_register.py`, and misbehaviour,
+the notebook and the control page to `gateway/sandbox`. Shares no code with `adapter.py` or the rest of the gateway: two
+readings of one page, so that no bug can hide on both sides.
 The notebook and the log hold codes and digests, never people.
 """
 
@@ -27,8 +28,10 @@ from adapters.foshan import sandbox_rules as rules
 from adapters.foshan.sandbox_cases import Cases, Clock
 from adapters.foshan.sandbox_messages import Mailroom, check_uploads
 from adapters.foshan.sandbox_register import Register, certificate
+from adapters.foshan.sandbox_results import ResultRoom
 from adapters.foshan.sandbox_rules import Record, Rule
 from adapters.foshan.sandbox_wire import NAMESPACE, E, FaultError, fault, filled, local, open_envelope, seal
+from gateway.sandbox import decision
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, Notebook, authority_app
 from gateway.sandbox.courses import ORDERS, REFUSED, Plan, ordered
 from gateway.sandbox.left_out import BOOK, LeftOut
@@ -51,7 +54,7 @@ def _utc_now() -> datetime:
 
 def build_authority(settings: AuthoritySettings, clock: Clock = _utc_now) -> web.Application:
     """Return the authority; `clock` gives an aware time. Raises KeyError or ValueError for wrong secrets."""
-    app = authority_app(settings, modes=ORDERS)
+    app = authority_app(settings, modes={**ORDERS, **decision.MODES})
     cases = Cases(app[NOTEBOOK], app[MISBEHAVIOUR], settings.pace, clock)
     desk = _Desk(app, cases, _items(settings), Register(settings.certificates), clock)
     mailroom = Mailroom(app, cases, clock)
@@ -64,6 +67,7 @@ def build_authority(settings: AuthoritySettings, clock: Clock = _utc_now) -> web
         "UploadMaterial": (rules.MATERIAL, desk.upload_material),
         "SubmitCase": (rules.CASE, desk.submit_case),
         **mailroom.operations(),
+        **ResultRoom(cases).operations(),
         "QueryCase": (rules.CASE_QUERY, desk.query_case),
         "QueryEvents": (rules.EVENT_QUERY, desk.query_events),
         "GetCertificateDataByHolder": (rules.CERTIFICATE_QUERY, desk.certificates_of_holder),

@@ -19,6 +19,9 @@ from lxml import etree
 from adapters.foshan.sandbox_wire import NAMESPACE, FaultError
 from gateway.sandbox.left_out import LONGEST_IDENTIFIER, LONGEST_PROMISE
 
+LARGEST_PART = 512 * 1024
+"""Bytes of a document that are handed out at once."""
+
 Record = dict[str, Any]
 """An element as read: attributes as `@name`, children by name, the text of an element with attributes as `text`."""
 
@@ -156,6 +159,10 @@ def _is_base64(text: str) -> bool:
         return content_of(text) is not None
     except ValueError:
         return False
+
+
+def _is_part(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 12 and 0 < int(text) <= LARGEST_PART
 
 
 def _is_date(text: str) -> bool:
@@ -342,6 +349,16 @@ EVENT_QUERY = Rule(
     children=(
         Rule("After", _COUNT),
         Rule("Limit", _pattern(r"[1-9]\d?|1\d\d|200", "a whole number from 1 to 200 is wanted")),
+    ),
+)
+RESULT_QUERY = Rule("ResultQuery", children=(Rule("AcceptNo", _text(64)),))
+RESULT_REQUEST = Rule(
+    "ResultRequest",
+    children=(
+        Rule("AcceptNo", _text(64)),
+        Rule("Code", _text(64)),
+        Rule("Offset", _COUNT),
+        Rule("Length", Check(_is_part, f"a whole number from 1 to {LARGEST_PART} is wanted")),
     ),
 )
 CERTIFICATE_QUERY = Rule(

@@ -20,10 +20,10 @@ from adapters.guangdong.sandbox_codes import CodeIssuer
 from adapters.guangdong.sandbox_items import MODES as ITEM_MODES
 from adapters.guangdong.sandbox_items import ItemList
 from adapters.guangdong.sandbox_messages import Mailroom
-from adapters.guangdong.sandbox_results import MODES as RESULT_MODES
 from adapters.guangdong.sandbox_results import ResultRoom
 from adapters.guangdong.sandbox_signature import Clock, Gatekeeper, only_signed
 from adapters.guangdong.sandbox_signon import HOSTILE, SignOn
+from gateway.sandbox import decision
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, authority_app
 from gateway.sandbox.courses import ORDERS
 
@@ -35,7 +35,7 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
     missing = [name for name in _SECRETS if name not in settings.secrets]
     if missing:
         raise ValueError(f"the authority of Guangdong lacks the secrets {', '.join(missing)}")
-    app = authority_app(settings, modes={**ORDERS, **ITEM_MODES, **HOSTILE, **CODE_MODES, **RESULT_MODES})
+    app = authority_app(settings, modes={**ORDERS, **ITEM_MODES, **HOSTILE, **CODE_MODES, **decision.MODES})
     courier = _courier(settings, app, clock)
     intake = _intake(settings, app, courier, clock)
     app.middlewares.append(only_signed(_gatekeeper(settings, clock)))

@@ -44,6 +44,7 @@ def open_adapter(kit: Kit) -> Adapter:
         certificates=cases.certificates,
         catalogue=cases.catalogue,
         messages=cases.messages,
+        results=cases.results,
         sign_out=saml.sign_out,
         trust_confirmed_at=saml.trust_confirmed_at,
         metadata=saml.metadata,

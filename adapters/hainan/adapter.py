@@ -22,6 +22,7 @@ def open_adapter(kit: Kit) -> Adapter:
         certificates=cases.certificates,
         catalogue=cases.catalogue,
         messages=cases.messages,
+        results=cases.results,
         sign_out=OidcSignOut(client),
         trust_confirmed_at=client.trust.keys.confirmed_at,
         probe=client.wire.probe,

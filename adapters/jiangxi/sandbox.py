@@ -90,4 +90,5 @@ CASES = Exchange(
     department="江西省政务服务办公室（沙箱）",
     department_code="11360000MBT3600091",
     asks=False,
+    results=False,
 )

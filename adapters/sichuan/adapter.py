@@ -23,6 +23,7 @@ def open_adapter(kit: Kit) -> Adapter:
         certificates=cases.certificates,
         catalogue=cases.catalogue,
         messages=cases.messages,
+        results=cases.results,
         sign_out=TicketSignOut(wire, province),
         probe=wire.wire.probe,
     )

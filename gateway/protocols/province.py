@@ -1,4 +1,4 @@
-"""The case exchange of the provinces: cases, their steps, messages, certificates and the catalogue.
+"""The case exchange of the provinces: cases, their steps, messages, results, certificates and the catalogue.
 
 Owns: the operations and what their answers must say. Leaves to `gateway.protocols.province_wire`: envelope, signatures
 and status words; to mapping packs: what stands in the documents. Source: docs/province-exchange.md, which lists what a
@@ -8,7 +8,7 @@ real connection must confirm. What differs between provinces is `[settings.cases
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,8 +21,10 @@ from gateway.ports import (
     FeedPage,
     Kit,
     RegionDocument,
+    ResultDocument,
     SubmissionOrder,
 )
+from gateway.protocols.listed import result_document, whole
 from gateway.protocols.province_suites import (
     SUITES,
     Es256Suite,
@@ -51,12 +53,14 @@ CASES, ITEMS, CERTIFICATES = "applyExchange", "taskShare", "certificateShare"
 LEGAL_PERSON = "001"
 """`certificateHolderTypeCode` of a legal person (GB/T 36903)."""
 
+_RESULT = ("fileCode", "fileName", "fileType", "fileSize", "fileDigest")
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SETTINGS = frozenset(
-    {"service", "materials", "suite", "our_key_id", "our_id", "their_id", "dept_code", "asks", "messages"}
+    {"service", "materials", "suite", "our_key_id", "our_id", "their_id", "dept_code", "asks", "messages", "results"}
 )
 _TEXTS = ("service", "materials", "our_key_id", "dept_code")
 _SM2_TEXTS = ("our_id", "their_id")
+_CHOICES = ("asks", "results")
 
 
 # --- cases -------------------------------------------------------------------------------------------------------
@@ -142,6 +146,32 @@ def cannot_be_asked(region: str) -> RegionCannotBeAsked:
     return RegionCannotBeAsked(text, region=region)
 
 
+class ProvinceResults:
+    """The documents that came out of a case (办理结果), under the province's own number of it."""
+
+    def __init__(self, wire: ProvinceWire) -> None:
+        self._wire = wire
+
+    async def list(self, number: str) -> Sequence[ResultDocument]:
+        """Return what the province has for this case. Raises RegionError."""
+        reply = await self._wire.ask(CASES, "getResultList", {"projectNo": number})
+        data = self._wire.found(reply, "no such case")
+        if data.get("projectNo") != number:
+            raise self._wire.wire.uncertain("answered for another case", "projectNo differs")
+        return [self._document(as_object(row)) for row in _listed(self._wire, data)]
+
+    async def open(self, number: str, document: ResultDocument) -> AsyncGenerator[bytes, None]:
+        """Begin to fetch one document. Raises RegionError."""
+        return await self._wire.download(number, document)
+
+    def _document(self, row: Mapping[str, Any]) -> ResultDocument:
+        try:
+            code, name, media_type, size, digest = (row.get(name) for name in _RESULT)
+            return result_document(code, name, media_type, whole(size), digest)
+        except ValueError as wrong:
+            raise self._wire.wire.uncertain("sent an answer that cannot be read", str(wrong)) from None
+
+
 # --- certificates and catalogue ----------------------------------------------------------------------------------
 
 
@@ -213,6 +243,7 @@ class ProvinceExchange:
     submissions: ProvinceSubmissions
     feed: ProvinceFeed
     messages: ProvinceMessages
+    results: ProvinceResults | None
     certificates: ProvinceCertificates
     catalogue: ProvinceCatalogue
 
@@ -235,6 +266,7 @@ def open_exchange(kit: Kit, wire: Wire) -> ProvinceExchange:
         ProvinceSubmissions(province, asks=given["asks"]),
         ProvinceFeed(province),
         ProvinceMessages(province, given["messages"], asks=given["asks"]),
+        ProvinceResults(province) if given["results"] else None,
         ProvinceCertificates(province),
         ProvinceCatalogue(province),
     )
@@ -268,8 +300,9 @@ def _settings(kit: Kit) -> Mapping[str, Any]:
     for name in _TEXTS if suite == "ES256" else (*_TEXTS, *_SM2_TEXTS):
         if not isinstance(given.get(name), str) or not given[name]:
             raise refuse_start(kit, f"settings.cases.{name}", "must be given, as text")
-    if not isinstance(given.get("asks"), bool):
-        raise refuse_start(kit, "settings.cases.asks", "must be true or false")
+    for name in _CHOICES:
+        if not isinstance(given.get(name), bool):
+            raise refuse_start(kit, f"settings.cases.{name}", "must be true or false")
     kinds = given.get("messages")
     if not isinstance(kinds, list) or not set(kinds) <= set(MESSAGE_KINDS):
         raise refuse_start(kit, "settings.cases.messages", f"must be a list out of {', '.join(MESSAGE_KINDS)}")

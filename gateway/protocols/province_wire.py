@@ -15,7 +15,8 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -25,7 +26,7 @@ import orjson
 from yarl import URL
 
 from gateway.errors import FieldProblem, RegionRefused
-from gateway.ports import Clock, Material, RegionDocument
+from gateway.ports import Clock, Material, RegionDocument, ResultDocument
 from gateway.protocols.province_suites import LENGTH, Suite
 from gateway.protocols.wire import Answer, Wire, check_media_type, field_problems, quotable, unix_time
 
@@ -41,7 +42,7 @@ MAX_MATERIAL = 2 << 30
 
 OK, NONE = "0", "10"
 _CALLER, _BUSY = "11", "50"
-_NO = frozenset({"12", "13", "14", "15", "17", "19", "100"})
+_NO = frozenset({"12", "13", "14", "15", "17", "18", "19", "100"})
 """Statuses that are a definite no."""
 
 _SIGNED_HEADERS = ("x-pearl-key", "x-pearl-time", "x-pearl-nonce", "x-pearl-digest", "x-pearl-sign")
@@ -70,6 +71,15 @@ class Reply:
     status: str
     message: object
     data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What an answer must be the answer to."""
+
+    method: str
+    path: str
+    nonce: str
 
 
 class ProvinceWire:
@@ -111,6 +121,33 @@ class ProvinceWire:
         if (data.get("digest"), data.get("size")) != (material.sha256, str(material.size)):
             raise self.wire.uncertain("acknowledged another file than the one sent", f"material {material.code}")
 
+    async def download(self, number: str, document: ResultDocument) -> AsyncGenerator[bytes, None]:
+        """Begin to fetch one file that was listed. Raises RegionError.
+
+        The digest that the province has signed tells the file from a refusal: it stands before the first byte.
+        """
+        url = self.wire.url(f"{self._caller.materials}/{quote(number, safe='')}/{quote(document.code, safe='')}")
+        headers, nonce = self._signed("GET", url, hashlib.sha256().hexdigest())
+
+        def is_file(head: Answer) -> bool:
+            if head.status != 200 or head.headers.get("x-pearl-digest") != document.sha256:
+                return False
+            with self._verifying(head):
+                self._authentic(head, document.sha256, _Question("GET", url.raw_path, nonce))
+            return True
+
+        answer, content = await self.wire.download(url, headers=headers, size=document.size, is_file=is_file)
+        if content is None:
+            self.found(self._verified(answer, "GET", url, nonce), "no such document")
+            raise self.wire.uncertain("gave an unexpected answer", "neither the file nor a refusal")
+        return content
+
+    def found(self, reply: Reply, otherwise: str) -> Mapping[str, Any]:
+        """Return the data of a yes; that there is nothing such is a definite no. Raises as `told`."""
+        if reply.status == NONE:
+            raise self.wire.refused(otherwise, detail=f"status {NONE}")
+        return self.told(reply)
+
     def told(self, reply: Reply, sent: RegionDocument | None = None) -> Mapping[str, Any]:
         """Return the data of a yes. Raises RegionRefused, RegionUnreachable or RegionUncertain."""
         if reply.status == OK:
@@ -150,30 +187,40 @@ class ProvinceWire:
         return {name.title(): value for name, value in zip(_SIGNED_HEADERS, values, strict=True)}, nonce
 
     def _verified(self, answer: Answer, method: str, url: URL, nonce: str) -> Reply:
+        """Verify first, then parse. Raises RegionUncertain."""
+        with self._verifying(answer):
+            if answer.status != 200:
+                raise UnverifiedError("no answer of the province's")
+            digest = hashlib.sha256(answer.body).hexdigest()
+            self._authentic(answer, digest, _Question(method, url.raw_path, nonce))
+            return _reply(answer.body)
+
+    @contextmanager
+    def _verifying(self, answer: Answer) -> Iterator[None]:
         try:
-            return self._read(answer, method, url.raw_path, nonce)
+            yield
         except ValueError as wrong:
             detail = f"HTTP {answer.status}: {wrong}"
             raise self.wire.uncertain("sent an answer that does not verify", detail) from None
 
-    def _read(self, answer: Answer, method: str, path: str, nonce: str) -> Reply:
-        """Verify first, then parse. Raises ValueError."""
-        if answer.status != 200:
-            raise UnverifiedError("no answer of the province's")
+    def _authentic(self, answer: Answer, body: str, question: _Question) -> None:
+        """Check that an answer is the province's, to this question and of now. `body` is the digest of its body.
+
+        Raises ValueError.
+        """
         values = [answer.headers.get(name, "") for name in _SIGNED_HEADERS]
         if any(not 0 < len(value) <= _MAX_HEADER for value in values):
             raise UnverifiedError("not signed")
         key_id, said, told, digest, sign = values
-        if told != nonce:
+        if told != question.nonce:
             raise UnverifiedError("an answer to another question")
-        if not hmac.compare_digest(hashlib.sha256(answer.body).hexdigest().encode(), digest.encode()):
+        if not hmac.compare_digest(body.encode(), digest.encode()):
             raise UnverifiedError("its body is not what was signed")
-        lines = ("ANSWER", method, path, key_id, said, nonce, digest)
+        lines = ("ANSWER", question.method, question.path, key_id, said, question.nonce, digest)
         self._suite.verify(key_id, _text(lines), _signature(sign), self._clock())
         moment = unix_time(said, per_second=1000)
         if moment is None or abs(self._clock() - moment) > TOLERANCE:
             raise UnverifiedError("its time is not now; compare the clocks")
-        return _reply(answer.body)
 
 
 def _text(lines: tuple[str, ...]) -> bytes:

@@ -6,16 +6,13 @@ in a file. All of it is our reading (adapters/guangdong/README.md).
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from gateway.ports import ResultDocument
+from gateway.protocols.listed import result_document
 from gateway.protocols.tif import TifClient
-
-_CODE = re.compile(r"[0-9A-Za-z._-]{1,64}", re.ASCII)
-_DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 
 class TifResults:
@@ -43,14 +40,7 @@ class TifResults:
 
     def _document(self, row: Any) -> ResultDocument:
         known: Mapping[str, Any] = row if isinstance(row, dict) else {}
-        code, name, media, size, digest = (known.get(key) for key in ("wjbm", "wjmc", "wjlx", "wjdx", "wjzy"))
-        right = (
-            isinstance(code, str) and _CODE.fullmatch(code),
-            isinstance(name, str) and name,
-            isinstance(media, str) and media,
-            isinstance(size, int) and size > 0,
-            isinstance(digest, str) and _DIGEST.fullmatch(digest),
-        )
-        if not all(right):
-            raise self._client.wire.uncertain("sent an answer that cannot be read", "an entry of jgwj")
-        return ResultDocument(str(code), str(name)[:200], str(media), int(str(size)), str(digest).lower())
+        try:
+            return result_document(*(known.get(key) for key in ("wjbm", "wjmc", "wjlx", "wjdx", "wjzy")))
+        except ValueError as wrong:
+            raise self._client.wire.uncertain("sent an answer that cannot be read", str(wrong)) from None

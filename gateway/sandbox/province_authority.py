@@ -21,6 +21,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.sandbox import decision
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, Notebook, in_background
 from gateway.sandbox.courses import ORDERS
 from gateway.sandbox.left_out import BOOK, LeftOut
@@ -61,6 +62,7 @@ _MANDATORY: Mapping[str, tuple[str, ...]] = {
     "sendRating": (*_MESSAGE, "taskCode", "evaluateRole", "satisfaction", "pf", "assessTime", "isDefault"),
     "sendComplaint": (*_MESSAGE, "complaintContent", "complaintTime"),
     "queryMessage": ("messageNo", "applyNo"),
+    "getResultList": ("projectNo",),
     "getTaskList": ("cursor", "limit"),
 }
 _LOOK_UP = (
@@ -94,6 +96,7 @@ class Exchange:
     our_id: bytes = b"1234567812345678"  # the province's
     gateway_id: bytes = b"1234567812345678"
     asks: bool = True
+    results: bool = True
     unheard: tuple[str, ...] = ()
     """Interfaces of messages that it does not take."""
 
@@ -153,25 +156,34 @@ class Desk:
         head = {"status": refused.status, "message": refused.message}
         return self._signed(request, {"head": head, "data": {"fieldList": fields} if fields else {}})
 
+    def file(self, request: web.Request, listed: bytes, sent: bytes) -> web.Response:
+        """Return a file under the signature of the one that was listed."""
+        headers = self._headers(request, hashlib.sha256(listed).hexdigest())
+        return web.Response(body=sent, headers=headers, content_type=decision.MEDIA_TYPE)
+
     def _signed(self, request: web.Request, document: Entry) -> web.Response:
         if self.due("answer_too_big"):
             document["padding"] = "0" * (2 << 20)
         body = json.dumps(document, ensure_ascii=False).encode()
+        headers = self._headers(request, hashlib.sha256(body).hexdigest())
+        if self.due("answer_changed"):
+            body = body.replace(b'"status": ', b'"status":  ')
+        return web.Response(body=body, headers=headers, content_type="application/json")
+
+    def _headers(self, request: web.Request, digest: str) -> dict[str, str]:
+        """Return the signature of an answer whose body has this digest, or a wrong one when asked to."""
         signing = self.signing.stranger() if self.due("answer_wrong_key") else self.signing
         nonce = request.headers.get("X-Pearl-Nonce", "")
         stamp = {
             "key": signing.key_id,
             "time": str(self.now() - (3_600_000 if self.due("answer_old") else 0)),
             "nonce": secrets.token_hex(16) if self.due("answer_other_question") else nonce,
-            "digest": hashlib.sha256(body).hexdigest(),
+            "digest": digest,
         }
         sign = signing.sign(answer_text(request.method, request.rel_url.raw_path, stamp))
-        headers = {f"X-Pearl-{name}": value for name, value in {**stamp, "sign": b64encode(sign).decode()}.items()}
-        if self.due("answer_changed"):
-            body = body.replace(b'"status": ', b'"status":  ')
         if self.due("answer_unsigned"):
-            headers = {}
-        return web.Response(body=body, headers=headers, content_type="application/json")
+            return {}
+        return {f"X-Pearl-{name}": value for name, value in {**stamp, "sign": b64encode(sign).decode()}.items()}
 
 
 def _decoded(sign: str) -> bytes:
@@ -213,21 +225,24 @@ class Province:
             "sendRating": lambda said: self._message("sendRating", said),
             "sendComplaint": lambda said: self._message("sendComplaint", said),
             "queryMessage": self._query_message,
+            "getResultList": self._result_list,
         }
-        silent = () if self._exchange.asks else ("queryApply", "queryMessage")
-        return {name: work for name, work in offered.items() if name not in (*silent, *self._exchange.unheard)}
+        silent = {*self._exchange.unheard, *(() if self._exchange.asks else ("queryApply", "queryMessage"))}
+        silent |= set() if self._exchange.results else {"getResultList"}
+        return {name: work for name, work in offered.items() if name not in silent}
 
     def routes(self) -> list[web.RouteDef]:
-        """Return the two addresses."""
-        upload = f"{self._exchange.materials}/{{number}}/{{digest}}"
-        return [web.post(self._exchange.service, self._handle), web.put(upload, self._upload)]
+        """Return the addresses."""
+        file = f"{self._exchange.materials}/{{number}}/{{name}}"
+        routes = [web.post(self._exchange.service, self._handle), web.put(file, self._upload)]
+        return [*routes, web.get(file, self._hand_out, allow_head=False)] if self._exchange.results else routes
 
     async def resume(self, app: web.Application) -> None:
         """Go on with the cases that a stop left half-way."""
         for number in self._cases.unfinished():
             in_background(app, self._cases.proceed(number))
 
-    # --- the two addresses
+    # --- the addresses
 
     async def _handle(self, request: web.Request) -> web.Response:
         """Check, work and sign without a pause between, so that no other question comes in between."""
@@ -256,7 +271,7 @@ class Province:
 
     async def _upload(self, request: web.Request) -> web.Response:
         """Take a file as it comes: nothing of it is kept but digest and size."""
-        number, digest = request.match_info["number"], request.match_info["digest"]
+        number, digest = request.match_info["number"], request.match_info["name"]
         try:
             self._desk.check(request, digest)
             size = await _received(request, digest)
@@ -264,6 +279,17 @@ class Province:
             return self._desk.refusal(request, refused)
         self._notebook.put("materials", f"{number}/{digest}", {"size": str(size), "type": request.content_type})
         return self._desk.answer(request, {"applyNo": number, "digest": digest, "size": str(size)})
+
+    async def _hand_out(self, request: web.Request) -> web.Response:
+        """Hand a document of a decided case out, the right one or what it was told to."""
+        number, code = request.match_info["number"], request.match_info["name"]
+        try:
+            self._desk.check(request, hashlib.sha256().hexdigest())
+            self._check_there(number, code)
+        except RefusedError as refused:
+            return self._desk.refusal(request, refused)
+        listed = decision.decision(number)
+        return self._desk.file(request, listed, decision.altered(listed) if self._desk.due("other_bytes") else listed)
 
     # --- cases
 
@@ -309,6 +335,30 @@ class Province:
             raise RefusedError("10", "没有该办件")
         told = {name: case[name] for name in ("projectNo", "queryCode", "receiveTime")}
         return {"applyNo": number, **told, "deptName": self._exchange.department}
+
+    def _result_list(self, asked: Entry) -> Entry:
+        number = asked["projectNo"]
+        body = decision.decision(number)
+        row = {
+            "fileCode": decision.CODE,
+            "fileName": decision.NAME,
+            "fileType": decision.MEDIA_TYPE,
+            "fileSize": str(len(body)),
+            "fileDigest": hashlib.sha256(body).hexdigest(),
+        }
+        return {"projectNo": number, "dataList": [row] if self._is_decided(number) else []}
+
+    def _check_there(self, number: str, code: str) -> None:
+        if not self._is_decided(number) or code != decision.CODE:
+            raise RefusedError("10", "没有该结果文件")
+        if self._desk.due("result_gone"):
+            raise RefusedError("18", "结果文件已不再提供")
+
+    def _is_decided(self, project: str) -> bool:
+        done = self._cases.done(project)
+        if done is None:
+            raise RefusedError("10", "没有该办件")
+        return not decision.DECIDED.isdisjoint(done)
 
     def _step_list(self, asked: Entry) -> Entry:
         cursor, limit = _numbers(asked, STEPS)
@@ -481,7 +531,7 @@ def join_exchange(
     if missing := [name for name in wanted if name not in given]:
         raise ValueError(f"the authority of {settings.region} lacks the secrets {', '.join(missing)}")
     wrong = app[MISBEHAVIOUR]
-    wrong.known = {**wrong.known, **WRONG}
+    wrong.known = {**wrong.known, **WRONG, **(decision.MODES if exchange.results else {})}
     desk = Desk(app, _signing(given, exchange), given["grant_code"].decode(), clock)
     cases = Cases(app[NOTEBOOK], wrong, settings.pace, clock, exchange.area)
     province = Province(desk, exchange, cases, settings)

@@ -83,6 +83,11 @@ class Cases:
         found: Entry | None = self.notebook.get("cases", number)
         return found
 
+    def done(self, project: str) -> Sequence[str] | None:
+        """Return the steps that were taken in a case, by the province's own number; None when there is none."""
+        cases = self.notebook.entries("cases").values()
+        return next((Plan.read(case["plan"]).done for case in cases if case["projectNo"] == project), None)
+
     def now(self) -> str:
         """Return the time as it is written in documents."""
         return f"{datetime.fromtimestamp(self.clock(), CHINA):%Y-%m-%d %H:%M:%S}"

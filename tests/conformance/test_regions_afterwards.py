@@ -13,7 +13,8 @@ What a simulated authority must offer for this, besides its wire:
 - a complete supplement leads on to SUPPLEMENTED and in the end to COMPLETED, a withdrawal to WITHDRAWN;
 - what a case does without (`gateway.sandbox.left_out`), held against the item and kept in the book of that name; it
   asks for no material that a certificate stands for, and after `course_tolerance` waits for what was promised;
-- with `results`: at least one document for a case that was completed, none for one that is not decided;
+- with `results`: at least one document for a case that was completed, none for one that is not decided; and the orders
+  of `gateway.sandbox.decision.MODES`;
 - a definite no to a message about a case that it does not have, to a withdrawal after the decision, and to a second
   rating of the same role under another number.
 """
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.errors import RegionCannotBeAsked, RegionRefused, RegionUncertain, RegionUnreachable
-from gateway.ports import CaseMessage, CaseMessages
+from gateway.ports import CaseMessage, CaseMessages, ResultDocument, Results
 from gateway.regions import Region
 from tests.conformance.regions_support import (
     PROMISE,
@@ -170,8 +172,7 @@ async def _is_refused(place: Place, **changed: Any) -> None:
 @offering("results")
 async def test_the_documents_of_a_decision_come_as_they_were_listed(place: Place) -> None:
     """None before the decision, then all at once; each byte for byte what its digest says, as often as it is asked."""
-    results = place.region.adapter.results
-    assert results is not None
+    results = results_of(place.region)
     undecided = await case_at(place, "SUPPLEMENT_NOTICE", "course_supplement")
     assert await results.list(undecided["number"]) == []
     receipt = await case_at(place, "COMPLETED")
@@ -179,27 +180,81 @@ async def test_the_documents_of_a_decision_come_as_they_were_listed(place: Place
     assert listed
     assert len({document.code for document in listed}) == len(listed)
     for document in [*listed, *listed]:
-        content = b"".join([piece async for piece in await results.open(receipt["number"], document)])
+        content = await content_of(place.region, receipt["number"], document)
         assert (len(content), hashlib.sha256(content).hexdigest()) == (document.size, document.sha256)
 
 
 @offering("results")
 async def test_a_fault_while_documents_are_fetched_is_no_answer(place: Place) -> None:
     """An error page is neither a list without documents nor a document."""
-    results = place.region.adapter.results
-    assert results is not None
-    receipt = await case_at(place, "COMPLETED")
-    [document, *_] = await results.list(receipt["number"])
+    number, document = await decided(place)
     for mode in ("down", "garbage", "lost_answer"):
         place.authority.order(mode)
         with pytest.raises(EITHER):
-            await results.list(receipt["number"])
+            await results_of(place.region).list(number)
         with pytest.raises(EITHER):
-            [piece async for piece in await results.open(receipt["number"], document)]
+            await content_of(place.region, number, document)
         place.authority.behave()
-    other = replace(document, code="no-such-document")
+
+
+@offering("results")
+async def test_a_document_that_is_not_there_is_a_definite_no(place: Place) -> None:
+    """Asking again would give the same answer: of another case, under another code, and when it is kept no longer."""
+    number, document = await decided(place)
     with pytest.raises(RegionRefused):
-        [piece async for piece in await results.open(receipt["number"], other)]
+        await results_of(place.region).list("0")
+    with pytest.raises(RegionRefused):
+        await content_of(place.region, "0", document)
+    with pytest.raises(RegionRefused):
+        await content_of(place.region, number, replace(document, code="no-such-document"))
+    place.authority.once("result_gone")
+    with pytest.raises(RegionRefused):
+        await content_of(place.region, number, document)
+    assert await content_of(place.region, number, document)
+
+
+@offering("results")
+async def test_another_document_than_the_listed_one_is_never_taken_for_it(place: Place) -> None:
+    """Bytes that differ show in the signature or in the digest, and a size that differs while they come."""
+    number, document = await decided(place)
+    place.authority.once("other_bytes")
+    try:
+        content = await content_of(place.region, number, document)
+    except RegionUncertain:
+        content = b""
+    assert hashlib.sha256(content).hexdigest() != document.sha256
+    for size in (document.size - 1, document.size + 1):
+        with pytest.raises(RegionUncertain):
+            await content_of(place.region, number, replace(document, size=size))
+
+
+@offering("results")
+async def test_a_region_that_is_slow_with_its_documents_is_not_waited_for(place: Place) -> None:
+    number, document = await decided(place)
+    async with opened(place.config, place.id, timeout_seconds=0.1) as impatient:
+        place.authority.order("slow")
+        with pytest.raises(EITHER):
+            await results_of(impatient).list(number)
+        with pytest.raises(EITHER):
+            await content_of(impatient, number, document)
+        place.authority.behave()
+
+
+def results_of(region: Region) -> Results:
+    assert region.adapter.results is not None
+    return region.adapter.results
+
+
+async def decided(place: Place) -> tuple[str, ResultDocument]:
+    """Let a case come to its decision; return the region's number of it and its first document."""
+    receipt = await case_at(place, "COMPLETED")
+    [document, *_] = await results_of(place.region).list(receipt["number"])
+    return receipt["number"], document
+
+
+async def content_of(region: Region, number: str, document: ResultDocument) -> bytes:
+    async with aclosing(await results_of(region).open(number, document)) as pieces:
+        return b"".join([piece async for piece in pieces])
 
 
 # --- messages about a case ---------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from tests.conformance.regions_support import (
     MANIFESTS,
     Place,
     application,
+    case_at,
     holds,
     look_up,
     order,
@@ -112,6 +113,13 @@ BENDS: Mapping[str, Bend] = {
 }
 
 
+LENGTHS: Mapping[str, Bend] = {
+    "a byte less": lambda answer: _sized(_own(answer), _body(answer)[:-1]),
+    "a byte more": lambda answer: _sized(_own(answer), _body(answer) + b"\n<"),
+}
+"""What a file may not come with, though nothing of its transport is wrong."""
+
+
 def each_wire(capability: str) -> pytest.MarkDecorator:
     """Run a test at one region of each wire that declares this capability; who shares packs shares the wire."""
     offered = [name for name, said in sorted(MANIFESTS.items()) if getattr(said.capabilities, capability)]
@@ -198,8 +206,28 @@ async def test_a_lookup_whose_answer_is_spoilt_has_found_nothing_out(place: Plac
     assert (await look_up(place, asked))[0] == status
 
 
-async def _never_believed(place: Place, ask: Callable[[], Awaitable[object]]) -> None:
-    for name, bend in BENDS.items():
+@each_wire("results")
+async def test_a_document_whose_answer_is_spoilt_is_none(place: Place) -> None:
+    """Nor is a spoilt list of documents an empty one: nobody may be told that nothing came out of the case."""
+    results = place.region.adapter.results
+    assert results is not None
+    receipt = await case_at(place, "COMPLETED")
+    [document, *_] = listed = await results.list(receipt["number"])
+
+    async def content() -> list[bytes]:
+        return [piece async for piece in await results.open(receipt["number"], document)]
+
+    await _never_believed(place, lambda: results.list(receipt["number"]))
+    await _never_believed(place, content)
+    await _never_believed(place, content, LENGTHS)
+    assert b"".join(await content())
+    assert await results.list(receipt["number"]) == listed
+
+
+async def _never_believed(
+    place: Place, ask: Callable[[], Awaitable[object]], bends: Mapping[str, Bend] = BENDS
+) -> None:
+    for name, bend in bends.items():
         place.authority.bend = bend
         with pytest.raises(RegionError) as failed:
             pytest.fail(f"{name}: believed to be {await ask()!r}")

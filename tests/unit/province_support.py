@@ -25,6 +25,7 @@ CASES: Mapping[str, Any] = {
     "our_key_id": "gateway-cases",
     "dept_code": "11440100MBT40100XX",
     "asks": True,
+    "results": True,
     "messages": ["supplement", "withdrawal", "rating", "complaint"],
 }
 

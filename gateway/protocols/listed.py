@@ -1,0 +1,37 @@
+"""One entry of a region's list of result documents (办理结果), whatever its wire calls the members.
+
+Owns: what an entry must say before a document is asked for by it. Leaves to the protocol modules: where it stands; to
+the core: size and digest of what comes, and what may be in a file.
+"""
+
+from __future__ import annotations
+
+import re
+
+from gateway.ports import ResultDocument
+
+MAX_NAME = 200
+"""Characters of a file's name that are kept."""
+
+_CODE = re.compile(r"(?!\.+\Z)[0-9A-Za-z._-]{1,64}", re.ASCII)  # it becomes part of an address, and dots lead elsewhere
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+_DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+def result_document(code: object, name: object, media_type: object, size: object, sha256: object) -> ResultDocument:
+    """Return the entry. Raises ValueError, without a value in its text."""
+    fits = {
+        "code": isinstance(code, str) and _CODE.fullmatch(code),
+        "name": isinstance(name, str) and name.strip(),
+        "type": isinstance(media_type, str) and media_type,
+        "size": isinstance(size, int) and not isinstance(size, bool) and size > 0,
+        "digest": isinstance(sha256, str) and _DIGEST.fullmatch(sha256),
+    }
+    if wrong := [what for what, right in fits.items() if not right]:
+        raise ValueError(f"an entry of the list of documents: {', '.join(wrong)}")
+    return ResultDocument(str(code), str(name)[:MAX_NAME], str(media_type), int(str(size)), str(sha256).lower())
+
+
+def whole(text: object) -> int | None:
+    """Return a number that its wire says in digits; None for what is none."""
+    return int(text) if isinstance(text, str) and _DIGITS.fullmatch(text) else None
