@@ -67,6 +67,7 @@ from gateway.storage.places import open_blob_store
 from gateway.submissions.archive import Archive
 from gateway.submissions.archive_push import ARCHIVE, ArchiveDue, ArchivePush
 from gateway.submissions.attempt import Attempts, StepObserver, unobserved
+from gateway.submissions.borders import Borders
 from gateway.submissions.cases import Cases
 from gateway.submissions.complaints import Complaints
 from gateway.submissions.delivery import DeliveryWorker, Timing
@@ -192,7 +193,7 @@ async def build_app(
         stream = Stream(store, sealer)
         pusher = WebhookWorker(store, stream, sealer, session, clock, metrics)
         inbox = Inbox(store, regions, events, clock, metrics, versions)
-        parcels = Parcels(store, sealer, materials)
+        parcels = Parcels(store, sealer, materials, Borders(data.bases, clock))
         pickups = PickupDesk(
             store=store, regions=regions, parcels=parcels, pinned=versions.pinned, clock=clock, metrics=metrics,
             term=timedelta(seconds=config.delivery.pickup_seconds),

@@ -38,6 +38,7 @@ from gateway.storage import Store
 from gateway.storage.blobs import Blobs
 from gateway.submissions import queue
 from gateway.submissions.attempt import Attempts
+from gateway.submissions.borders import Borders
 from gateway.submissions.events import EventLog
 from gateway.submissions.materials import Materials
 from gateway.submissions.parcels import Parcels
@@ -97,7 +98,8 @@ class Ours:
             return packs
 
         self.attempts = Attempts(
-            store=self.store, parcels=Parcels(self.store, self.sealer, materials), pinned=pinned, events=events,
+            store=self.store, parcels=Parcels(self.store, self.sealer, materials, Borders((), utc_now)), pinned=pinned,
+            events=events,
             retry=RetryPolicy(5, LEASE, LEASE), clock=utc_now, metrics=Metrics(CollectorRegistry()),
         )  # fmt: skip
 

@@ -33,9 +33,10 @@ from gateway.ports import Clock, RegionDocument
 from gateway.regions import Region
 from gateway.storage import Store
 from gateway.submissions import queue
+from gateway.submissions.borders import NO_CONSENT
 from gateway.submissions.carriers import Answer, Carrier, Errand, carriers
-from gateway.submissions.events import EventLog
-from gateway.submissions.parcels import Parcel, Parcels
+from gateway.submissions.events import GATEWAY, EventLog
+from gateway.submissions.parcels import Parcel, Parcels, number_at
 from gateway.submissions.queue import Claim
 from gateway.submissions.retry import Next, RetryPolicy
 from gateway.telemetry import Metrics
@@ -188,8 +189,11 @@ class Attempts:
             error, failures, doubtful=claimed.doubtful, age=now - (claimed.tried_since or claimed.created_at)
         )
         due = None if then is Next.DEAD else self._next_due(claimed, region, then, now)
+        returned = then is Next.DEAD and await self._goes_back(claimed, error)
+        outcome = "cancelled" if returned else then
         values = {
-            "state": then,
+            "state": outcome,
+            "settled_at": now if returned else None,
             "failures": failures,
             "due": due,
             "last_code": error.stable_code,
@@ -199,7 +203,9 @@ class Attempts:
         def unit(tx: Connection) -> bool:
             if not queue.settle(tx, claimed, values):
                 return False
-            if then is Next.DEAD:
+            if returned:
+                self._given_back(tx, claimed, error, now)
+            elif then is Next.DEAD:
                 self._given_up(tx, claimed, error, now)
             if not isinstance(error, NOT_TRIED):
                 record(tx, _exchange(claimed, f"{claimed.kind}.deliver", "failed", error.stable_code, now), now=now)
@@ -209,7 +215,23 @@ class Attempts:
             "attempt failed", code=error.stable_code, then=str(then), attempt=claimed.attempt,
             fields=error.fields(), detail=error.detail,
         )  # fmt: skip
-        await self._settle(claimed, unit, then)
+        await self._settle(claimed, unit, outcome)
+
+    async def _goes_back(self, claimed: Claim, error: GatewayError) -> bool:
+        """Say whether a case goes back to who filed it: its consent is over, and its region does not have it.
+
+        Only a new application can go out by a new consent; nobody here could do anything about this one.
+        """
+        if claimed.kind != queue.SUBMISSION or error.stable_code != NO_CONSENT:
+            return False
+        heard = await self._store.read(lambda tx: number_at(tx, claimed.submission_id, claimed.region))
+        return heard is None
+
+    def _given_back(self, tx: Connection, claimed: Claim, error: GatewayError, now: datetime) -> None:
+        """Return a case that may not leave, and drop what was to follow it."""
+        detail = {"code": error.stable_code, "reason": error.public, "by": GATEWAY}
+        self._events.ours(tx, claimed.submission_id, State.RETURNED, now, detail)
+        queue.cancel_waiting(tx, claimed.submission_id, now)
 
     def _given_up(self, tx: Connection, claimed: Claim, error: GatewayError, now: datetime) -> None:
         """Say in the timeline that a person must look. A message that is given up does not hold up the next one."""

@@ -23,12 +23,12 @@ from gateway.domain.submission import State
 from gateway.errors import Conflict, FieldProblem, InvalidRequest, NotFound
 from gateway.evidence import Exchange, record
 from gateway.storage.store import insert_into
-from gateway.storage.tables import OUTSTANDING, deliveries, delivery_pauses, region_numbers, submissions
+from gateway.storage.tables import OUTSTANDING, deliveries, delivery_pauses, submissions
 from gateway.submissions import queue
 from gateway.submissions.carriers import message_arrived
 from gateway.submissions.conflicts import LONGEST_NUMBER
 from gateway.submissions.events import EventLog, remember_number
-from gateway.submissions.parcels import open_body, seal_body
+from gateway.submissions.parcels import number_at, open_body, seal_body
 from gateway.submissions.story import locked
 from gateway.versions import UNPINNED
 
@@ -189,9 +189,7 @@ def _check_movable(dead: Mapping[str, Any], case: Mapping[str, Any], origin: str
 
 def _check_unheard(tx: Connection, dead: Mapping[str, Any]) -> None:
     """Refuse to take a case back from a region that has told of it under a number of its own."""
-    c = region_numbers.c
-    theirs = select(c.number).where(c.submission_id == dead["submission_id"], c.region == dead["region"])
-    number = tx.execute(theirs).scalar_one_or_none()
+    number = number_at(tx, dead["submission_id"], dead["region"])
     if number is not None:
         text = f"The region has the case, as {number}: it has told of it. Settle it; the region ends it itself."
         raise Conflict(text, code="delivery.may_be_there")

@@ -1,7 +1,7 @@
 """What is handed to a region: the submission in the region's own form, and its materials.
 
-Owns: reading a stored submission back, and converting it with the mapping pack that it is given. Leaves to `attempt`:
-which version of the pack. To adapters: sending.
+Owns: reading a stored submission back, and converting it with the mapping pack that it is given. Leaves to `borders`:
+whether it may leave now. To `attempt`: which version of the pack. To adapters: sending.
 """
 
 from __future__ import annotations
@@ -18,11 +18,24 @@ from gateway.errors import Unavailable
 from gateway.mapping.library import PackSet
 from gateway.ports import Material, RegionDocument
 from gateway.storage import Store
-from gateway.storage.tables import blobs, case_messages, region_numbers, submission_materials, submissions
+from gateway.storage.tables import blobs, case_messages, consents, region_numbers, submission_materials, submissions
+from gateway.submissions.borders import ASKED, RECORDED, Borders, Rows
 from gateway.submissions.materials import Blob, Materials
 
 _M = submission_materials.c
-_BODY = select(submissions.c.body).where(submissions.c.id == bindparam("case"))
+_BODY = (
+    select(submissions.c.body, *ASKED)
+    .outerjoin(consents, RECORDED)
+    .where(submissions.c.id == bindparam("case"))
+    .order_by(consents.c.given_at)
+)
+_MESSAGE = (
+    select(case_messages, *ASKED)
+    .join(submissions, submissions.c.id == case_messages.c.submission_id)
+    .outerjoin(consents, RECORDED)
+    .where(case_messages.c.id == bindparam("message"))
+    .order_by(consents.c.given_at)
+)
 _FILES = (
     select(_M.code, *blobs.c)
     .join(blobs, blobs.c.id == _M.blob_id)
@@ -49,39 +62,43 @@ class Parcel:
 class Parcels:
     """Packs stored submissions for a region."""
 
-    def __init__(self, store: Store, sealer: Sealer, materials: Materials) -> None:
+    def __init__(self, store: Store, sealer: Sealer, materials: Materials, borders: Borders) -> None:
         self._store = store
         self._sealer = sealer
         self._materials = materials
+        self._borders = borders
 
     async def pack(self, submission_id: str, packs: PackSet) -> Parcel:
-        """Return the submission in the region's form. Raises MappingFailed, Unavailable."""
-        body, files = await self._store.read(lambda tx: self._load(tx, submission_id))
+        """Return the submission in the region's form. Raises MappingFailed, Unavailable; NotPermitted at a border."""
+        rows, files = await self._store.read(lambda tx: self._load(tx, submission_id))
+        body = open_body(self._sealer, submission_id, rows[0]["body"])
+        self._borders.require_case(rows, body)
         document = packs.need("submission").to_region(body)
         return Parcel(submission_id, document, [self._material(code, blob) for code, blob in files], packs.version)
 
     async def pack_message(self, message_id: str, packs: PackSet, region: str) -> Parcel:
-        """Return a message about a case in the region's form. Raises MappingFailed, Unavailable."""
-        row, number, files = await self._store.read(lambda tx: self._load_message(tx, message_id, region))
+        """Return a message about a case in the region's form. Raises as `pack`."""
+        rows, number, files = await self._store.read(lambda tx: self._load_message(tx, message_id, region))
+        row = rows[0]
         body = {**open_message(self._sealer, message_id, row["body"]), "number": number}
+        if row["kind"] == "supplement":  # the others tell no more of a person than the region knows already
+            self._borders.require_supplement(rows, body)
         document = packs.need(row["kind"]).to_region(body)
         materials = [self._material(code, blob) for code, blob in files]
         return Parcel(row["submission_id"], document, materials, packs.version, number)
 
-    def _load(self, tx: Connection, submission_id: str) -> tuple[Mapping[str, Any], list[tuple[str, Blob]]]:
-        body = open_body(self._sealer, submission_id, tx.execute(_BODY, {"case": submission_id}).scalar_one())
-        return body, self._files(tx, submission_id, None)
+    def _load(self, tx: Connection, submission_id: str) -> tuple[Rows, list[tuple[str, Blob]]]:
+        """Return the case, a row for each of its consents, and its files."""
+        rows = tx.execute(_BODY, {"case": submission_id}).mappings().all()
+        return rows, self._files(tx, submission_id, None)
 
-    def _load_message(
-        self, tx: Connection, message_id: str, region: str
-    ) -> tuple[Mapping[str, Any], str, list[tuple[str, Blob]]]:
-        row = dict(tx.execute(select(case_messages).where(case_messages.c.id == message_id)).mappings().one())
-        c = region_numbers.c
-        query = select(c.number).where(c.submission_id == row["submission_id"], c.region == region)
-        number = tx.execute(query).scalar_one_or_none()
+    def _load_message(self, tx: Connection, message_id: str, region: str) -> tuple[Rows, str, list[tuple[str, Blob]]]:
+        rows = tx.execute(_MESSAGE, {"message": message_id}).mappings().all()
+        row = rows[0]
+        number = number_at(tx, row["submission_id"], region)
         if number is None:
             raise Unavailable("The region has given no number yet.", detail=f"message {message_id}")
-        return row, number, self._files(tx, row["submission_id"], message_id)
+        return rows, number, self._files(tx, row["submission_id"], message_id)
 
     def _files(self, tx: Connection, submission_id: str, message_id: str | None) -> list[tuple[str, Blob]]:
         """Return what came with the submission itself, or with one message about it."""
@@ -90,6 +107,13 @@ class Parcels:
 
     def _material(self, code: str, blob: Blob) -> Material:
         return Material(code, blob.name, blob.media_type, blob.size, blob.sha256, _opener(self._materials, blob.id))
+
+
+def number_at(tx: Connection, submission_id: str, region: str) -> str | None:
+    """Return the region's own number of a case; None while it has told of none."""
+    c = region_numbers.c
+    query = select(c.number).where(c.submission_id == submission_id, c.region == region)
+    return tx.execute(query).scalar_one_or_none()
 
 
 def _opener(materials: Materials, blob_id: str) -> Callable[[], AsyncIterator[bytes]]:

@@ -23,6 +23,7 @@ from gateway.storage import Store
 from gateway.storage.tables import deliveries, submission_events, submissions
 from gateway.submissions import messages, queue
 from gateway.submissions.attempt import Attempts
+from gateway.submissions.borders import Borders
 from gateway.submissions.delivery import DeliveryWorker, Timing
 from gateway.submissions.events import EventLog
 from gateway.submissions.messages import Message, Queued, enqueue
@@ -115,9 +116,9 @@ class Desk:
             return packs
 
         attempts = Attempts(
-            store=self.store, parcels=Parcels(self.store, self.sealer, cast("Any", None)), pinned=pinned,
-            events=self.events, retry=RetryPolicy(12, timedelta(seconds=1), timedelta(seconds=2)), clock=self.clock,
-            metrics=metrics,
+            store=self.store, parcels=Parcels(self.store, self.sealer, cast("Any", None), Borders((), self.clock)),
+            pinned=pinned, events=self.events, retry=RetryPolicy(12, timedelta(seconds=1), timedelta(seconds=2)),
+            clock=self.clock, metrics=metrics,
         )  # fmt: skip
         timing = Timing(timedelta(seconds=60), timedelta(milliseconds=5), timedelta(seconds=2))
         return DeliveryWorker(

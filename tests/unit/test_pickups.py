@@ -51,6 +51,7 @@ from gateway.storage import Store
 from gateway.storage.blobs import Blobs
 from gateway.storage.places import open_blob_store
 from gateway.storage.tables import case_messages, deliveries, evidence, submission_materials, submissions
+from gateway.submissions.borders import Borders
 from gateway.submissions.events import remember_number
 from gateway.submissions.inbox import Inbox
 from gateway.submissions.materials import Materials
@@ -148,8 +149,8 @@ class Replica:
         }
         self.desk = PickupDesk(
             store=self.store, regions=cast("Mapping[str, Region]", offered),
-            parcels=self.parcels or Parcels(self.store, self.sealer, self.materials), pinned=pinned,
-            clock=self.clock, metrics=self.metrics, term=TERM,
+            parcels=self.parcels or Parcels(self.store, self.sealer, self.materials, Borders((), self.clock)),
+            pinned=pinned, clock=self.clock, metrics=self.metrics, term=TERM,
         )  # fmt: skip
 
     async def answer(self, pull: Callback) -> bytes:
