@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import RowMapping
+
 from gateway.domain.region import place_of
 from gateway.policy.transfer import Basis, ConsentGiven, Transfer, require
 from gateway.ports import Clock
@@ -27,7 +29,7 @@ ASKED = (
 """What must be read of a case and its consents, a row for each, the oldest first: one row without any."""
 RECORDED = consents.c.case_no == submissions.c.id
 """Which consents are those of a case."""
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[RowMapping]
 
 
 class Borders:
@@ -79,6 +81,6 @@ def _more_fields(body: Mapping[str, Any]) -> list[str]:
     return [*(f"form.{name}" for name in body.get("form", {})), *lists]
 
 
-def _consent(row: Mapping[str, Any]) -> ConsentGiven:
+def _consent(row: RowMapping) -> ConsentGiven:
     known = {name: row[f"consent_{name}"] for name in _CONSENT}
     return ConsentGiven(**{**known, "fields": frozenset(known["fields"])})
