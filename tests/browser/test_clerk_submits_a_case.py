@@ -125,6 +125,29 @@ async def test_an_incomplete_form_comes_back_with_its_problems_and_its_file(page
     await expect(page).to_have_url(re.compile(r"/window/cases/KY[0-9A-Z]{27}$"))
 
 
+@pytest.mark.parametrize("page", [False], ids=["without scripts"], indirect=True)
+async def test_a_form_that_was_saved_is_gone_on_with_and_becomes_one_case(page: Page, sandbox: Neighbourhood) -> None:
+    """Browsers send inputs of files that nothing was chosen for as well; the second button leads elsewhere."""
+    await sign_on(page, sandbox, "clerk")
+    await page.goto(f"{sandbox.public_url}/window/items/{ITEM}/foshan")
+    await fill_in(page, sandbox)
+    await page.locator('[name="form.start"]').fill("")
+    await page.get_by_role("button", name="暂存").click()
+    await page.goto(f"{sandbox.public_url}/window")
+    await page.get_by_role("region", name="本窗口的草稿").get_by_role("link").first.click()
+    await expect(page.locator('[name="held.ID"]')).to_be_checked()
+    await expect(page.locator('[name="identity_checked"]')).not_to_be_checked()
+    assert await page.evaluate(UNLABELLED) == []
+    await page.locator('[name="form.start"]').fill("2026-03-10")
+    await page.locator('[name="identity_checked"]').check()
+    await page.get_by_role("button", name="提交申请").click()
+    await expect(page).to_have_url(re.compile(r"/window/cases/KY[0-9A-Z]{27}$"))
+    await page.get_by_role("link", name="评价与投诉").click()
+    assert await page.evaluate(UNLABELLED) == []
+    await page.goto(f"{sandbox.public_url}/window")
+    await expect(page.get_by_role("region", name="本窗口的草稿")).to_have_count(0)
+
+
 async def test_every_page_names_its_language_and_labels_its_inputs(page: Page, sandbox: Neighbourhood) -> None:
     """What a screen reader needs first."""
     await sign_on(page, sandbox, "clerk")

@@ -40,6 +40,9 @@ async def test_an_item_with_parts_can_be_filed_at_several_offices_and_another_ca
     assert f'href="{FORM}"' in page
     assert "/joint" not in (await clerk.get(f"/window/items/{FILING}"))[1]
     assert (await clerk.get(f"/window/items/{FILING}/foshan/joint"))[0] == 404
+    clerk.fakes.granted = ["hongkong"]
+    assert "/joint" not in (await clerk.get(f"/window/items/{MOVE}"))[1]
+    assert (await clerk.get(FORM.replace("foshan", "hongkong")))[0] == 404
 
 
 async def test_the_form_offers_for_each_part_the_offices_that_may_take_it(clerk: Browser) -> None:

@@ -153,6 +153,9 @@ async def test_a_case_in_parts_leads_to_the_pages_of_its_parts(clerk: Browser) -
     _, page = await clerk.get(PAGE)
     assert f'href="/window/cases/{case_id(2)}/ratings"' in page
     assert f'action="{PAGE}"' not in page
+    _, page = await clerk.get(f"{CASE}/results")
+    assert f'href="/window/cases/{case_id(2)}/results"' in page
+    assert f'action="{CASE}/service"' not in page
 
 
 @pytest.mark.parametrize("action", ["ratings", "ratings/handling/correction", "complaints"])

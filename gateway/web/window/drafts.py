@@ -57,6 +57,8 @@ def with_version(entry: Entry, version: int) -> Entry:
 def _problems(entry: Entry, task: Task) -> Iterator[FieldProblem]:
     known = _kept(task) | _VOUCHED | {"reference", _VERSION} | {f"sighted.{rule.code}" for rule in task.item.materials}
     for name, text in entry.texts.items():
+        if not text.strip():  # also a file input that nothing was chosen for
+            continue
         if name not in known:
             yield FieldProblem(name, "is no field of this form", "unknown_field")
         elif len(text) > LONGEST:

@@ -212,7 +212,12 @@ class _WindowPages:
         """Show who has power over an item, for the clerk to choose the place."""
         item = self._item(desk, request.match_info["code"])
         tasks = [self._task(desk, item, office) for office in item.offices]
-        context = {"item": item, "tasks": tasks, "blocks": self._blocks(item), "joint": self._is_joint(item)}
+        context = {
+            "item": item,
+            "tasks": tasks,
+            "blocks": self._blocks(item),
+            "leads": [task for task in tasks if _leads(task)],
+        }
         return self._show(request, desk, "window/places.html", context)
 
     async def blank_form(self, request: web.Request, desk: Desk, *, joint: bool = False) -> web.StreamResponse:
@@ -385,16 +390,12 @@ class _WindowPages:
         """Return the form of an item at a place. Raises NotFound where this window has none, NotPermitted."""
         item = self._item(desk, code, place)
         office = item.office(place)
-        if office is None or (joint and not self._is_joint(item)):
+        if office is None or (joint and not _leads(self._task(desk, item, office))):
             raise NotFound("This window does not take that item for that place.", code="window.no_such_place")
         return replace(self._task(desk, item, office), joint=joint)
 
     def _task(self, desk: Desk, item: Item, office: Office) -> Task:
         return Task(item, office, desk.window, self._services.clock())
-
-    def _is_joint(self, item: Item) -> bool:
-        """Say whether several offices handle an item together, and this window finds one for each part."""
-        return bool(item.parts) and all(able for _, able in parts_of(item))
 
     def _closed(self, task: Task) -> Block | None:
         """Return why a form could not be handed in now: its office is closed, or of some part all offices are."""
@@ -458,6 +459,12 @@ class _WindowPages:
             "region": lambda key: names[key].of(language) if key in names else key,
         }
         return self._pages.render(request, template, {**known, **context}, status=status)
+
+
+def _leads(task: Task) -> bool:
+    """Say whether an office may lead a joint case: this window finds an office for each part, and it is one of them."""
+    found = [able for _, able in parts_of(task.item)]
+    return all(found) and any(task.office in able for able in found)
 
 
 def _reference(request: web.Request) -> str:
