@@ -23,8 +23,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from adapters.hongkong.sandbox_messages import Case, CaseQuery, Register, Upload, read
 from adapters.hongkong.sandbox_steps import WORDS, said
 from adapters.hongkong.sandbox_wire import NO_CASE, SUCCESS, Client, Clock, Refusal, seal_json, wrap
+from adapters.hongkong.sandbox_wire import REFUSED as REFUSED_CODE
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, in_background
 from gateway.sandbox.courses import REFUSED, Plan, ordered
+from gateway.sandbox.left_out import BOOK, LeftOut
 
 REPEATS = 5  # of an event that was not acknowledged
 REPEAT_PAUSE = 1.0  # s, at the usual pace
@@ -80,7 +82,9 @@ class Cases:
         self._callbacks = callbacks
         self._clock = clock
         self._busy: set[str] = set()
-        self.register = Register(frozenset(json.loads(settings.secrets["item_codes"])), self._document_size)
+        seeded = {item["code"]: item for item in settings.items}
+        items = {code: seeded.get(code, {"material": ()}) for code in json.loads(settings.secrets["item_codes"])}
+        self.register = Register(items, self._document_size)
 
     def upload(self, plain: bytes) -> dict[str, Any]:
         """Keep that a document was uploaded; nobody here reads it, so its bytes are not kept."""
@@ -93,7 +97,9 @@ class Cases:
         case = read(Case, plain, self.register)
         self._book.count("arrivals", case.ref_no)
         if self._book.get("cases", case.ref_no) is None:
-            self._book.put("cases", case.ref_no, self._opened(case))
+            left_out = self._left_out(case)
+            self._book.put(BOOK, case.ref_no, left_out.written())
+            self._book.put("cases", case.ref_no, self._opened(case, left_out))
             self.go_on(case.ref_no)
         return self._receipt(case.ref_no)
 
@@ -124,7 +130,18 @@ class Cases:
         size = self._book.get("documents", digest)
         return None if size is None else int(size)
 
-    def _opened(self, case: Case) -> dict[str, Any]:
+    def _left_out(self, case: Case) -> LeftOut:
+        """Return what the case does without. Raises Refusal (D42200) for what its item does not let follow."""
+        left_out = LeftOut([(one.code, one.undertaking) for one in case.documents_to_follow])
+        item, today = self.register.items[case.service_code], datetime.fromtimestamp(self._clock(), HONG_KONG_TIME)
+        faults = left_out.faults(item, [document.code for document in case.documents], (), today.date())
+        errors = [{"field": f"documentsToFollow.{fault.place}", "reason": fault.reason} for fault in faults]
+        if errors:
+            raise Refusal(REFUSED_CODE, errors)
+        return left_out
+
+    def _opened(self, case: Case, left_out: LeftOut) -> dict[str, Any]:
+        given = [document.code for document in case.documents]
         content = case.model_dump(by_alias=True, exclude_none=True)
         canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return {
@@ -134,7 +151,9 @@ class Cases:
             "receivedAt": self.now(),
             "serviceCode": case.service_code,
             "plan": Plan(self._course(case)).written(),
-            "asked_for": [document.code for document in case.documents[:1]] or ["ID"],
+            "asked_for": left_out.asked_for(given),
+            "to_follow": left_out.to_follow(given),
+            "consented": case.consent_ref is not None,
         }
 
     def _course(self, case: Case) -> tuple[str, ...]:
@@ -180,7 +199,7 @@ class Cases:
             "caseNo": case["caseNo"],
             "status": word,
             "occurredAt": self.now(),
-            **said(word, case.get("asked_for", ()), today),
+            **said(word, case, today),
         }
         self._book.put("events", event_id, {"event": event, "acknowledged": False, "sent": 0})
         self._change(ref_no, plan=plan.written(), state=word)

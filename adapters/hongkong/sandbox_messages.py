@@ -28,7 +28,7 @@ from adapters.hongkong.sandbox_wire import REFUSED, Refusal
 class Register:
     """What a case is checked against: the items (事項) offered, and the size of an uploaded document or None."""
 
-    item_codes: frozenset[str]
+    items: Mapping[str, Mapping[str, Any]]
     document_size: Callable[[str], int | None]
 
 
@@ -243,6 +243,13 @@ class Document(Message):
         return digest
 
 
+class Pending(Message):
+    """A document that follows later, and the undertaking that it will."""
+
+    code: Text
+    undertaking: Text
+
+
 class Case(Message):
     """`/api/v1/cases/submit`."""
 
@@ -258,12 +265,13 @@ class Case(Message):
     applicant: Applicant
     form_fields: list[FormField] = Field(max_length=500)
     documents: list[Document] = Field(max_length=200)
+    documents_to_follow: list[Pending] = Field(default_factory=list, max_length=50)
     consent_ref: Short | None = None
 
     @field_validator("service_code")
     @classmethod
     def _offered(cls, code: str, info: ValidationInfo) -> str:
-        if code not in _register(info).item_codes:
+        if code not in _register(info).items:
             raise _wrong("is not an item that is handled here")
         return code
 

@@ -60,17 +60,19 @@ _DUE: Mapping[str, timedelta] = {
     "ACCEPTED_PENDING_DOCUMENTS": timedelta(days=28),
     "EXTENDED": timedelta(days=14),
 }
-_WISHES: Mapping[str, Mapping[str, Any]] = {
-    "SUPPLEMENT_REQUIRED": {"remarks": "請提供清晰的掃描件", "original": False},
-    "ACCEPTED_PENDING_DOCUMENTS": {"remarks": "可於限期前補交"},
+_WISHES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "SUPPLEMENT_REQUIRED": ("asked_for", {"remarks": "請提供清晰的掃描件", "original": False}),
+    "ACCEPTED_PENDING_DOCUMENTS": ("to_follow", {"remarks": "可於限期前補交"}),
 }
+"""A word → where the page of a case has the codes of what is wanted, and what is said of each."""
 
 
-def said(word: str, asked_for: Sequence[str], today: datetime) -> dict[str, Any]:
-    """Return what a step says beyond its numbers. `asked_for`: the codes of documents that are missing."""
+def said(word: str, case: Mapping[str, Sequence[str]], today: datetime) -> dict[str, Any]:
+    """Return what a step says beyond its numbers; of the case, only the codes of documents are looked at."""
     event = dict(_SAYS.get(word, {}))
     if word in _DUE:
         event["dueOn"] = (today + _DUE[word]).date().isoformat()
-    if word in _WISHES:
-        event["documentsRequired"] = [{"code": each, **_WISHES[word]} for each in asked_for]
+    where, wish = _WISHES.get(word, ("", {}))
+    if wanted := case.get(where):
+        event["documentsRequired"] = [{"code": each, **wish} for each in wanted]
     return event

@@ -19,6 +19,7 @@ from stdnum.iso7064 import mod_11_2
 from gateway.sandbox.exchange_authority import CaseSaid, File, MessageSaid, Traits
 from gateway.sandbox.exchange_documents import Model, read, wrong
 from gateway.sandbox.exchange_wire import Document, Refusal
+from gateway.sandbox.left_out import LeftOut
 
 _MACAU = timezone(timedelta(hours=8))
 
@@ -125,6 +126,13 @@ class Attachment(Model):
 Attachments = Annotated[list[Attachment], Field(max_length=200)]
 
 
+class Reservation(Model):
+    """A document that follows later, and the undertaking (termo de compromisso) that it will."""
+
+    code: Short
+    undertaking: Text
+
+
 class Case(Model):
     """The body of `POST /v1/cases`."""
 
@@ -137,6 +145,7 @@ class Case(Model):
     applicant: Applicant
     form_data: Form
     attachments: Attachments
+    to_follow: Annotated[list[Reservation], Field(max_length=50)] = Field(default_factory=list)
     consent_no: Short | None = None
 
 
@@ -145,7 +154,9 @@ def _read_case(document: Document, items: Set[str]) -> CaseSaid:
     if case.service.code not in items:
         errors = [{"field": "service.code", "reason": "não é um serviço daqui"}]
         raise Refusal(422, "REFUSED", "serviço desconhecido", errors)
-    return CaseSaid(case.request_no, case.applicant.name_zh or case.applicant.name_pt, _files(case.attachments))
+    left_out = LeftOut([(one.code, one.undertaking) for one in case.to_follow])
+    name = case.applicant.name_zh or case.applicant.name_pt
+    return CaseSaid(case.request_no, name, case.service.code, _files(case.attachments), left_out)
 
 
 def _files(attachments: list[Attachment]) -> list[File]:
@@ -273,6 +284,8 @@ _REQUESTS: Mapping[str, Mapping[str, Any]] = {
     "SUPPLEMENT_NOTICE": {"request": {"zh": "請提供正本", "pt": "Apresentar o original"}, "original": True},
     "ACCEPTED_TOLERANT": {"request": {"zh": "可在承諾期限內補交"}},
 }
+_WANTED = {"SUPPLEMENT_NOTICE": "asked_for", "ACCEPTED_TOLERANT": "to_follow"}
+"""A step → where the page of a case has the codes of what is wanted."""
 
 
 def _numbers(count: int) -> Document:
@@ -305,8 +318,8 @@ def _event(page: Mapping[str, Any], step: str, event_id: str, now: float) -> Doc
     if step in _DUE:
         last = datetime.fromtimestamp(now, UTC).astimezone(_MACAU) + timedelta(days=_DUE[step])
         event["deadline"] = f"{last:%d/%m/%Y}"
-    if step in _REQUESTS:
-        event["documentsWanted"] = [{"code": code, **_REQUESTS[step]} for code in page["asked_for"]]
+    if wanted := page.get(_WANTED.get(step, "")):
+        event["documentsWanted"] = [{"code": code, **_REQUESTS[step]} for code in wanted]
     return event
 
 
@@ -320,5 +333,6 @@ TRAITS = Traits(
     listed=False,
     messages={"supplements": _supplement, "withdrawals": _withdrawal, "complaints": _complaint},
     questions=False,
+    lists={"deferred": "toFollow"},
 )
 """What is Macau's own in its exchange. It can be asked nothing."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -81,10 +81,14 @@ def build_authority(settings: AuthoritySettings, clock: Clock = _utc_now) -> web
     puller = Puller(
         settings.gateway_url, keys, clock, lambda: wrong.due("forged_pull"), lambda: wrong.due("replayed_pull")
     )
-    cases = Cases(notebook, wrong, settings.pace, clock, puller, lambda work: in_background(app, work))
-    codes = frozenset(json.loads(settings.secrets["item_codes"]))
+    seeded = {item["code"]: item for item in settings.items}
+    items = {code: seeded.get(code, {"material": ()}) for code in json.loads(settings.secrets["item_codes"])}
+    register = [row for row in settings.certificates if row["region"] == settings.region]
+    cases = Cases(
+        notebook, wrong, settings.pace, clock, puller, lambda work: in_background(app, work), items, register
+    )  # fmt: skip
     desk = _Desk(
-        notebook, cases, codes, Register(notebook, settings.certificates), item_files(settings.items),
+        notebook, cases, items.keys(), Register(notebook, settings.certificates), item_files(settings.items),
         wrong.due,
     )  # fmt: skip
     machine = _Machine(notebook, keys, desk.operations(), clock, wrong)
@@ -173,7 +177,7 @@ class _Desk:
 
     notebook: Notebook
     cases: Cases
-    items: frozenset[str]
+    items: Set[str]
     register: Register
     files: list[str]
     wrong: Callable[[str], bool]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -23,6 +23,7 @@ from adapters.qingyuan.sandbox_pulls import Puller, PullFailedError
 from adapters.qingyuan.sandbox_rules import Record, SchemaError
 from gateway.sandbox.authority import Misbehaviour, Notebook
 from gateway.sandbox.courses import REFUSED, Plan, ordered
+from gateway.sandbox.left_out import BOOK
 
 CHINA = timezone(timedelta(hours=8))
 CODES: Mapping[str, str] = {
@@ -63,6 +64,10 @@ class Cases:
     clock: Callable[[], datetime]
     puller: Puller
     start: Callable[[Awaitable[None]], None]
+    items: Mapping[str, Mapping[str, Any]]
+    """Code of an item that the city handles → what is known of it."""
+    register: Sequence[Mapping[str, Any]]
+    """The certificates that the city issued."""
     _busy: set[str] = field(default_factory=set)
 
     # --- notices ---------------------------------------------------------------------------------------------------
@@ -194,28 +199,38 @@ class Cases:
 
     async def _pull_case(self, case: str) -> None:
         document = await self.puller.document(case)
-        plan, files = self._judged(case, document)
+        try:
+            record = self._record(case, document)
+        except SchemaError as wrong:  # what is not as agreed is returned to where it came from
+            _log.info("returned: %s", wrong)
+            self._pulled(case, document, plan=Plan(_RETURNED).written())
+            return
+        files, left_out = rules.listed(record), rules.left_out(record)
         for file in files:
             await self.puller.material(case, file)
             self.notebook.put("materials", f"{case}/{file.sha256}", {"size": file.size})
+        plan = Plan(REFUSED) if REFUSING_NAME in record["SQR"]["SQRMC"] else self.plan(case)
+        given = [file.code for file in files]
+        wanted = {"wanted": left_out.asked_for(given), "to_follow": left_out.to_follow(given)}
+        self.notebook.put(BOOK, case, left_out.written())
+        self._pulled(case, document, plan=plan.written(), **wanted)
+
+    def _pulled(self, case: str, document: etree._Element, **values: Any) -> None:
         digest = hashlib.sha256(etree.tostring(document)).hexdigest()
         if not self._needs_no_pull(case):
-            wanted = [file.code for file in files][:1]
-            self._change(case, plan=plan.written(), digest=digest, wanted=wanted, pulled=True)
+            self._change(case, digest=digest, pulled=True, **values)
 
-    def _judged(self, case: str, document: etree._Element) -> tuple[Plan, list[rules.ListedFile]]:
-        """Return the steps of a case and its files: what is not as agreed is returned to where it came from."""
-        page = self.page(case) or {}
-        try:
-            record = rules.read(document, rules.APPLICATION)
-        except SchemaError as wrong:
-            _log.info("returned: %s", wrong)
-            return Plan(_RETURNED), []
-        files = rules.listed(record)
-        if (record["WWBH"], record["SX"]["@SXBM"], len(files)) != (case, page["SXBM"], page["CLSL"]):
-            _log.info("returned: another case than the notice said")
-            return Plan(_RETURNED), []
-        return Plan(REFUSED) if REFUSING_NAME in record["SQR"]["SQRMC"] else self.plan(case), files
+    def _record(self, case: str, document: etree._Element) -> Record:
+        """Return the case as it was read. Raises SchemaError for whatever is wrong with it."""
+        page, record = self.page(case) or {}, rules.read(document, rules.APPLICATION)
+        given = [file.code for file in rules.listed(record)]
+        if (record["WWBH"], record["SX"]["@SXBM"], len(given)) != (case, page["SXBM"], page["CLSL"]):
+            raise SchemaError("another case than the notice said")
+        item, today = self.items[page["SXBM"]], self.clock().astimezone(CHINA).date()
+        faults = [*rules.left_out(record).faults(item, given, self.register, today)]
+        if faults:
+            raise SchemaError("; ".join(f"{fault.group} {fault.place}: {fault.reason}" for fault in faults))
+        return record
 
     async def _fetch_supplement(self, case: str, key: str) -> None:
         await self._until_pulled(lambda: self._pull_supplement(case, key), lambda: False)
@@ -264,20 +279,30 @@ class Cases:
         return True
 
 
+def _materials(codes: Sequence[str], wish: str) -> dict[str, str]:
+    """Return what a report says of the materials that are wanted, side by side."""
+    each = {"BZCLMC": "材料", "BZCLYQ": wish, "BZCLZZ": "0"}
+    said = {"BZCLBM": ";;".join(codes), **{name: ";;".join([text] * len(codes)) for name, text in each.items()}}
+    return said if codes else {}
+
+
 def _details(step: str, page: Record, now: datetime) -> dict[str, str]:
     """Return what a report says beyond its step."""
-    wanted = (page.get("wanted") or ["M01"])[0]
     due = f"{now + timedelta(days=10):%Y%m%d}"
-    material = {"BZCLBM": wanted, "BZCLMC": "材料", "BZCLYQ": "缺签名", "BZCLZZ": "0", "QX": due}
     law = "《中华人民共和国行政许可法》第三十二条"
     known = {
-        "SUPPLEMENT_NOTICE": {"BZ": "请一次补齐", **material, "FLYJ": law},
+        "SUPPLEMENT_NOTICE": {
+            "BZ": "请一次补齐",
+            **_materials(page.get("wanted", ()), "缺签名"),
+            "QX": due,
+            "FLYJ": law,
+        },
         "NOT_ACCEPTED": {"BZ": "申请事项不符合受理条件", "FLYJ": law, "JJTJ": "可在六十日内申请行政复议"},
         "NOT_WITHIN_POWER": {"BZ": "不属于本机关职权", "FLYJ": law},
         "SPECIAL": {"BZ": "专家评审", "TBCXSX": "20", "TBCXSXDW": "G"},
         "COMPLETED": {"BJJGDM": "6", "BJJGMS": "办结"},
         "DELIVERED": {"LQFS": "window"},
-        "ACCEPTED_TOLERANT": {"BZ": "容缺受理", **material},
+        "ACCEPTED_TOLERANT": {"BZ": "容缺受理", **_materials(page.get("to_follow", ()), "限期补交"), "QX": due},
         "EXTENDED": {"BZ": "经批准延期", "TBCXSX": "10", "TBCXSXDW": "G", "QX": due},
         "WITHDRAWN": {"BZ": "申请人撤回"},
         "RETURNED": {"BZ": "退回", "ZFHTHYY": "不符合要求"},

@@ -15,6 +15,8 @@ from typing import Any
 
 from lxml import etree
 
+from gateway.sandbox.left_out import LeftOut
+
 Record = dict[str, Any]
 """A document as read: attributes as `@name`, children by name, the text of an element with attributes as `text`."""
 
@@ -199,6 +201,26 @@ _MATERIALS = (
     Rule("WJDXQD", _pattern(r"\d{1,12}(;;\d{1,12})*"), least=0),
     Rule("WJZYQD", _pattern(rf"{_DIGEST}(;;{_DIGEST})*"), attributes={"SF": lambda text: text == "SHA-256"}, least=0),
 )
+_LEFT_OUT = (
+    Rule(
+        "RQCLQD",
+        least=0,
+        children=(Rule("RQCL", many=True, children=(Rule("CLBM", _NUMBER), Rule("CNNR", _text(500)))),),
+    ),
+    Rule(
+        "MZCLQD",
+        least=0,
+        children=(Rule("MZCL", many=True, children=(Rule("CLBM", _NUMBER), Rule("ZZBS", _text(128)))),),
+    ),
+)
+
+
+def left_out(record: Record) -> LeftOut:
+    """Return what a case does without: what follows later (容缺), and what a certificate stands for (免证办)."""
+    promised = [(one["CLBM"], one["CNNR"]) for one in record.get("RQCLQD", {}).get("RQCL", ())]
+    return LeftOut(promised, [(one["CLBM"], one["ZZBS"]) for one in record.get("MZCLQD", {}).get("MZCL", ())])
+
+
 _WINDOW = Rule(
     "DSCK", attributes={"CKBH": _text(64), "BLRGH": _text(64)}, optional=frozenset({"CKBH", "BLRGH"}), least=0
 )
@@ -235,6 +257,7 @@ APPLICATION = Rule(
         Rule("LXRSJ", _maybe(40), least=0),
         _FORM,
         *_MATERIALS,
+        *_LEFT_OUT,
     ),
 )
 _MESSAGE = (_XXBH, _WWBH, Rule("SBLSH", _pattern(r"\d{20}")))

@@ -84,6 +84,8 @@ _ASKS: Mapping[str, Mapping[str, Any]] = {
     "SUPPLEMENT_NOTICE": {"requirement": "请提供清晰的原件扫描件", "paperNeeded": False},
     "ACCEPTED_TOLERANT": {"requirement": "可在承诺期限内补交"},
 }
+_WANTED = {"SUPPLEMENT_NOTICE": "asked_for", "ACCEPTED_TOLERANT": "to_follow"}
+"""A step → where the page of a case has the codes of what is wanted."""
 _RESULTS = {"COMPLETED": ("6", "办结"), "RETURNED": ("1", "退回办结"), "VOID": ("2", "作废办结")}
 
 
@@ -100,6 +102,7 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
         listed=True,
         messages=MESSAGES,
         results=True,
+        lists={"deferred": "promiseList", "certified": "certificateList"},
     )
     door = mount(app, settings, traits, clock)
     register = Register(settings.certificates, settings.items, door)
@@ -130,8 +133,8 @@ def _event(page: Mapping[str, Any], step: str, event_id: str, now: float) -> Doc
     handle: Document = {"handleState": _STATES[step], "handleTime": int(now * 1000), **_SAYS.get(step, {})}
     if step in _DUE:
         handle["deadline"] = _midnight(now + _DUE[step] * _DAYS)
-    if step in _ASKS:
-        handle["materials"] = [{"materialCode": code, **_ASKS[step]} for code in page["asked_for"]]
+    if wanted := page.get(_WANTED.get(step, "")):
+        handle["materials"] = [{"materialCode": code, **_ASKS[step]} for code in wanted]
     event: Document = {"eventId": event_id, "sourceNo": page["id"], "projectNo": page["number"], "handle": handle}
     if step in _RESULTS:
         code, text = _RESULTS[step]

@@ -19,6 +19,7 @@ from stdnum.iso7064 import mod_11_2
 from gateway.sandbox.exchange_authority import CaseSaid, File, MessageSaid
 from gateway.sandbox.exchange_documents import Model, read, wrong
 from gateway.sandbox.exchange_wire import Document, Refusal
+from gateway.sandbox.left_out import LeftOut
 
 WORDS = "the document is not as agreed"
 """What a refused document is told."""
@@ -154,6 +155,20 @@ class Material(Model):
 Materials = Annotated[list[Material], Field(max_length=200)]
 
 
+class Promise(Model):
+    """A material that follows later (容缺), and the promise that it will."""
+
+    material_code: Short
+    promise_content: Text
+
+
+class Certified(Model):
+    """A material that an electronic certificate stands for (免证办), by the certificate's identifier (GB/T 36904)."""
+
+    material_code: Short
+    certificate_identifier: Text
+
+
 class Case(Model):
     """The document of `POST /v1/cases`."""
 
@@ -167,16 +182,25 @@ class Case(Model):
     form_data: Form
     material_names: str | None = None
     material_list: Materials
+    promise_list: Annotated[list[Promise], Field(max_length=50)] = Field(default_factory=list)
+    certificate_list: Annotated[list[Certified], Field(max_length=50)] = Field(default_factory=list)
     attributes: Attributes = Field(default_factory=list)
+
+    @property
+    def left_out(self) -> LeftOut:
+        """What the case does without."""
+        promised = [(one.material_code, one.promise_content) for one in self.promise_list]
+        return LeftOut(promised, [(one.material_code, one.certificate_identifier) for one in self.certificate_list])
 
 
 def read_case(document: Document, items: Set[str]) -> CaseSaid:
     """Read a case. Raises Refusal."""
     case = read(Case, document, WORDS)
-    if (case.item.item_code or case.item.task_handle_item) not in items:
+    code = case.item.item_code or case.item.task_handle_item or ""
+    if code not in items:
         errors = [{"field": "item.itemCode", "reason": "is not an item that is handled here"}]
         raise Refusal(422, "REFUSED", "the item is unknown", errors)
-    return CaseSaid(case.source_no, case.applicant.name, _files(case.material_list))
+    return CaseSaid(case.source_no, case.applicant.name, code, _files(case.material_list), case.left_out)
 
 
 def _files(materials: list[Material]) -> list[File]:

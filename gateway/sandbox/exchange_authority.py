@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from aiohttp import web
@@ -41,6 +42,7 @@ from gateway.sandbox.exchange_wire import (
     Refusal,
     read_keys,
 )
+from gateway.sandbox.left_out import BOOK, LeftOut
 
 REPEATS = 5
 """How often a callback is sent again after its first sending was not acknowledged."""
@@ -51,6 +53,7 @@ USUAL_PACE = 0.3
 REFUSING = "不予受理"
 """An applicant whose name contains this is not accepted."""
 
+_CHINA = timezone(timedelta(hours=8))
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -68,11 +71,16 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class CaseSaid:
-    """What the exchange takes from a case: its number, the applicant's name, and the files with their codes."""
+    """What the exchange takes from a case: its number, the applicant's name, the item, the files with their codes.
+
+    `left_out` is what it does without.
+    """
 
     id: str
     name: str
+    item: str
     files: Sequence[File]
+    left_out: LeftOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +102,7 @@ class Traits:
     `read_case` is given the codes of the items that there are. `receipt` is made of a case's page; `event` of the page,
     the step, the event's id and its time. `numbers` are made of a running number; `number` must be among them.
     `wrapped`, `listed`: documents, and events in a callback, stand under `data`. `questions`: it can be asked.
-    `results`: it hands the documents of decided cases out.
+    `results`: it hands the documents of decided cases out. `lists` are the places of what a case does without.
     """
 
     region: str
@@ -107,6 +115,7 @@ class Traits:
     messages: Mapping[str, Callable[[Document], MessageSaid]] = field(default_factory=dict)
     questions: bool = True
     results: bool = False
+    lists: Mapping[str, str] = field(default_factory=dict)
 
 
 # --- cases that live ---------------------------------------------------------------------------------------------
@@ -132,8 +141,11 @@ class Cases:
     def open(self, said: CaseSaid, digest: str) -> None:
         """Write a new case down, with the way that it will go."""
         steps = REFUSED if REFUSING in said.name else ordered(self.wrong)
-        page = {"id": said.id, "received": self.clock(), "state": "", "asked_for": [file.code for file in said.files]}
+        given = [file.code for file in said.files]
+        wanted = {"asked_for": said.left_out.asked_for(given), "to_follow": said.left_out.to_follow(given)}
+        page = {"id": said.id, "received": self.clock(), "state": "", **wanted}
         numbers = self.traits.numbers(self.notebook.count("counters", "case"))
+        self.notebook.put(BOOK, said.id, said.left_out.written())
         self.notebook.put("cases", said.id, {**page, **numbers, "digest": digest, "plan": Plan(steps).written()})
 
     def plan(self, case_id: str) -> Plan:
@@ -197,7 +209,8 @@ class Desk:
     door: Door
     cases: Cases
     traits: Traits
-    items: Set[str]
+    items: Mapping[str, Mapping[str, Any]]
+    register: Sequence[Mapping[str, Any]]
     notebook: Notebook
 
     # --- files ---
@@ -238,14 +251,23 @@ class Desk:
     async def take_case(self, asked: Asked) -> Document:
         """Take a case, or answer as before when it was taken already."""
         document = await self.door.document(asked)
-        said = self.traits.read_case(document, self.items)
+        said = self.traits.read_case(document, self.items.keys())
         self._check_key(asked, said.id)
         self._check_files(said.id, said.files)
         if self.cases.page(said.id) is None:
+            self._check_left_out(said)
             self.cases.open(said, _digest(document))
             in_background(asked.request.app, self.cases.go_on(said.id))
         self.notebook.count("arrivals", said.id)
         return self.traits.receipt(self._page(said.id))
+
+    def _check_left_out(self, said: CaseSaid) -> None:
+        """Hold what is missing against the item and, as far as they were issued here, certificates. Raises Refusal."""
+        given, today = [file.code for file in said.files], datetime.fromtimestamp(self.cases.clock(), _CHINA).date()
+        faults = said.left_out.faults(self.items[said.item], given, self.register, today)
+        errors = [{"field": f"{self.traits.lists[f.group]}.{f.place}", "reason": f.reason} for f in faults]
+        if errors:
+            raise Refusal(422, "REFUSED", "something is missing that must be there", errors)
 
     async def show_case(self, asked: Asked) -> Document:
         """Answer what `take_case` answered."""
@@ -369,7 +391,10 @@ def mount(app: web.Application, settings: AuthoritySettings, traits: Traits, clo
     url = f"{settings.gateway_url.rstrip('/')}/callbacks/{settings.region}/events"
     courier = Courier(url, keys.webhook, wrong, clock)
     cases = Cases(notebook, wrong, courier, traits, settings.pace, clock)
-    desk = Desk(door, cases, traits, frozenset(json.loads(settings.secrets["item_codes"])), notebook)
+    seeded = {item["code"]: item for item in settings.items}
+    items = {code: seeded.get(code, {"material": ()}) for code in json.loads(settings.secrets["item_codes"])}
+    register = [row for row in settings.certificates if row["region"] == settings.region]
+    desk = Desk(door, cases, traits, items, register, notebook)
     app.add_routes([web.post("/oauth2/token", door.give_token), *_routes(door, desk, traits)])
 
     async def resume(app: web.Application) -> None:

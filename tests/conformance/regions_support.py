@@ -447,9 +447,14 @@ def _described(code: str, name: str, media_type: str, content: bytes) -> dict[st
 def left_out(place: Place) -> dict[str, Any]:
     """Return what a case of this region's item may do without, as far as its pack carries it, with a due promise."""
     item, lost = place.layout.authorities[0].items[0], _lost(MAPPINGS / FOLDERS[place.id] / "submission")
-    may_follow = next(material["code"] for material in item["material"] if material.get("deferrable"))
-    groups = {"deferred": [{"code": may_follow, "promise": PROMISE}], "certified": [_certified(item)]}
-    return {group: pairs for group, pairs in groups.items() if f"{group}[].code" not in lost}
+    groups = {"deferred": _deferred, "certified": _certified}
+    return {group: [pair(item)] for group, pair in groups.items() if f"{group}[].code" not in lost}
+
+
+def _deferred(item: Mapping[str, Any]) -> dict[str, str]:
+    """Return a material that may follow later, and a promise."""
+    code = next(material["code"] for material in item["material"] if material.get("deferrable"))
+    return {"code": code, "promise": PROMISE}
 
 
 def _certified(item: Mapping[str, Any]) -> dict[str, str]:
