@@ -268,18 +268,26 @@ class PullClient:
         if content is None:
             told = self._told(answer, operation, nonce, sent)
             raise self._failure(told.code, told.content, sent)
-        return self._plain(content, self.channel.opening(operation, nonce))
+        return self._plain(content, self.channel.opening(operation, nonce), size)
 
-    async def _plain(self, content: AsyncGenerator[bytes, None], opening: StreamOpen) -> AsyncGenerator[bytes, None]:
-        """Open a file as it comes, on a thread: a large one would hold up everything else."""
+    async def _plain(
+        self, content: AsyncGenerator[bytes, None], opening: StreamOpen, size: int
+    ) -> AsyncGenerator[bytes, None]:
+        """Open a file as it comes, on a thread: a large one would hold up everything else.
+
+        The padding hides its size from whoever only counts what is sealed.
+        """
         async with aclosing(content):
             async for piece in content:
                 if plain := await asyncio.to_thread(opening.update, piece):
+                    size -= len(plain)
                     yield plain
         try:
             rest = opening.finish()
         except ValueError:
             raise self.wire.uncertain("sent a file that cannot be trusted", "the seal does not verify") from None
+        if len(rest) != size:
+            raise self.wire.uncertain("sent another file than the one announced", "its size differs")
         if rest:
             yield rest
 

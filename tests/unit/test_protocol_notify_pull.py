@@ -430,6 +430,7 @@ async def test_a_document_is_opened_as_it_comes() -> None:
         pytest.param(handing(end=b""), id="cut"),
         pytest.param(handing(end=b"\0\0"), id="too long"),
         pytest.param(handing(DECISION + b"X" * 16), id="another size"),
+        pytest.param(handing(DECISION[:-1]), id="another size that is as long when it is sealed"),
         pytest.param(handing(nonce="0123456789abcdef"), id="for another request"),
         pytest.param(handing(operation="getMaterial"), id="for another operation"),
         pytest.param(web.Response(body=DECISION), id="not sealed"),
