@@ -161,8 +161,8 @@ class _Reading:
             return False
         try:
             upload = await self._store(file_name, _media_type(part, file_name), self._chunks(part))
-        except BodyTooLarge:
-            self.entry.problems.append(FieldProblem(name, file_name, "file_too_large"))
+        except BodyTooLarge as refused:
+            self.entry.problems.append(_not_stored(name, file_name, refused))
             return False
         except InvalidRequest as refused:
             code = refused.problems[0].code if refused.problems else "file"
@@ -182,6 +182,12 @@ class _Reading:
                 raise BodyTooLarge("The files of this form are too large together.")
             if chunk:
                 yield bytes(chunk)
+
+
+def _not_stored(field: str, file_name: str, refused: BodyTooLarge) -> FieldProblem:
+    if refused.stable_code == "upload.unused_limit":
+        return FieldProblem(field, file_name, "file_unused")
+    return FieldProblem(field, file_name, "file_too_large")
 
 
 def _bare(name: str) -> str:
