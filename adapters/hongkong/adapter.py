@@ -14,6 +14,7 @@ from gateway.protocols.iamsmart import (
     open_client,
 )
 from gateway.protocols.iamsmart_messages import IamSmartMessages
+from gateway.protocols.iamsmart_results import IamSmartResults
 from gateway.protocols.iamsmart_sign_on import open_sign_on
 
 ROLES = {
@@ -34,6 +35,7 @@ def open_adapter(kit: Kit) -> Adapter:
         sign_on=open_sign_on(kit, client, ROLES),
         submissions=IamSmartSubmissions(client),
         messages=IamSmartMessages(client),
+        results=IamSmartResults(client),
         callbacks=IamSmartCallbacks(client.signer, client.kek, f"/callbacks/{kit.region}/events"),
         certificates=IamSmartMatching(client),
         probe=client.wire.probe,

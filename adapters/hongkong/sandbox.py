@@ -20,10 +20,12 @@ from adapters.hongkong.sandbox_cases import Callbacks, Cases
 from adapters.hongkong.sandbox_corporate import Corporate
 from adapters.hongkong.sandbox_later import Later
 from adapters.hongkong.sandbox_messages import MatchRequest, read
+from adapters.hongkong.sandbox_results import ResultRoom
 from adapters.hongkong.sandbox_sign_on import HOSTILE as SIGN_ON_ATTACKS
 from adapters.hongkong.sandbox_sign_on import SignOn
 from adapters.hongkong.sandbox_wire import HOSTILE as WIRE_ATTACKS
 from adapters.hongkong.sandbox_wire import Client, Clock, Door, Gatekeeper, KeyRing, kek
+from gateway.sandbox import decision
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, authority_app
 from gateway.sandbox.courses import ORDERS
 
@@ -41,7 +43,7 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
     Secrets: `client_id`, `client_secret`, `kek_public_key` (PEM), `item_codes` (JSON list), and optionally
     `cek_lifetime_seconds`. Raises KeyError for a missing secret and ValueError for a key that is not RSA-2048.
     """
-    app = authority_app(settings, modes={**ORDERS, **SIGN_ON_ATTACKS, **WIRE_ATTACKS})
+    app = authority_app(settings, modes={**ORDERS, **decision.MODES, **SIGN_ON_ATTACKS, **WIRE_ATTACKS})
     wrong = app[MISBEHAVIOUR]
     client = Client(settings.secrets["client_id"].decode(), settings.secrets["client_secret"])
     public = kek(settings.secrets["kek_public_key"])
@@ -52,7 +54,8 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
     cases = Cases(app, settings, Callbacks(settings.gateway_url, client, public, clock), clock)
     certificates = Certificates(settings, clock)
     later = Later(app[NOTEBOOK], cases).works()
-    app.add_routes(web.post(f"/api/v1/cases/{path}", door.to(work)) for path, work in later.items())
+    results = ResultRoom(app[NOTEBOOK], wrong).works()
+    app.add_routes(web.post(f"/api/v1/cases/{path}", door.to(work)) for path, work in {**later, **results}.items())
     app.add_routes(
         [
             web.get("/api/v1/auth/getQR", sign_on.page),

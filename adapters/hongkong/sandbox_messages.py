@@ -289,6 +289,20 @@ class CaseQuery(Message):
     ref_no: str
 
 
+class DocumentsQuery(Message):
+    """`/api/v1/cases/documents`."""
+
+    case_no: Short
+
+
+class DocumentPiece(Message):
+    """`/api/v1/cases/documents/download`."""
+
+    case_no: Short
+    code: Short
+    offset: int = Field(ge=0)
+
+
 class CaseMessage(Message):
     """What every message about a case has: its own number, and the two numbers of its case."""
 

@@ -64,6 +64,7 @@ NO_CEK = "D30002"
 NOT_DECRYPTED = "D30004"
 BAD_CODE = "D40004"
 NO_CASE = "D40400"
+GONE = "D41000"
 REFUSED = "D42200"
 INTERNAL = "D50000"
 
@@ -74,6 +75,7 @@ _MESSAGES: Mapping[str, str] = {
     NOT_DECRYPTED: "the content could not be decrypted",
     BAD_CODE: "the code is not valid for this client",
     NO_CASE: "no such case",
+    GONE: "the document is kept no longer",
     REFUSED: "refused",
     INTERNAL: "internal error",
 }

@@ -978,6 +978,43 @@ async def test_a_question_must_name_purpose_requester_and_holder(caller: Caller)
     }
 
 
+# Documents of a decision
+
+
+async def test_documents_of_a_decision_are_handed_out_in_pieces_by_the_consent_of_the_case(caller: Caller) -> None:
+    await caller.submit(consentRef="CNS-1")
+    await finished(caller)
+    number = {"caseNo": "HK0000000001"}
+    code, content = await caller.ask("/api/v1/cases/documents", number)
+    [row] = content["documents"]
+    assert (code, content["caseNo"]) == ("M00000", number["caseNo"])
+    half = row["size"] // 2
+    answers = [
+        await caller.ask("/api/v1/cases/documents/download", {**number, "code": row["code"], "offset": offset})
+        for offset in (0, half)
+    ]
+    whole, rest = (b64decode(content["data"]) for _, content in answers)
+    assert (len(whole), hashlib.sha256(whole).hexdigest()) == (row["size"], row["sha256"])
+    assert whole[half:] == rest
+    await misbehave(caller, "result_gone")
+    gone = await caller.ask("/api/v1/cases/documents/download", {**number, "code": row["code"], "offset": 0})
+    assert gone[0] == "D41000"
+
+
+async def test_what_is_not_decided_or_has_no_consent_does_not_leave(caller: Caller) -> None:
+    await misbehave(caller, "course_supplement")
+    await caller.submit(consentRef="CNS-1")
+    await finished(caller)
+    number = {"caseNo": "HK0000000001"}
+    assert (await caller.ask("/api/v1/cases/documents", number))[1]["documents"] == []
+    piece = {**number, "code": "JD01", "offset": 0}
+    assert (await caller.ask("/api/v1/cases/documents/download", piece))[0] == "D40400"
+    assert (await caller.ask("/api/v1/cases/documents", {"caseNo": "HK9"}))[0] == "D40400"
+    await caller.submit(refNo="alone")
+    await finished(caller)
+    assert (await caller.ask("/api/v1/cases/documents", {"caseNo": "HK0000000002"}))[0] == "D42200"
+
+
 # Courses and messages about a case
 
 

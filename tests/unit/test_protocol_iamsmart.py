@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -32,8 +33,9 @@ from gateway.errors import (
     ReplayedCallback,
     StartRefused,
 )
-from gateway.ports import Adapter, Callback, CallbackReading, CaseMessage, Material
+from gateway.ports import Adapter, Callback, CallbackReading, CaseMessage, Material, ResultDocument
 from gateway.protocols.iamsmart import header_signature, open_content, seal_content
+from gateway.protocols.iamsmart_results import PIECE
 from tests.unit.protocol_support import NOW, FarSide, Seen, far_side, kit, material, order
 
 CLIENT = "0123456789abcdef0123456789abcdef"
@@ -290,6 +292,106 @@ async def test_a_failed_upload_means_that_the_case_was_not_taken() -> None:
         assert adapter.submissions is not None
         with pytest.raises(RegionUnreachable):
             await adapter.submissions.submit(order(CASE, material()))
+
+
+# --- documents of a decision ---------------------------------------------------------------------------------------
+
+NUMBER = "HK0000000001"
+DECISION = b"%PDF-1.4 decision" * 64_000
+DIGEST = hashlib.sha256(DECISION).hexdigest()
+LISTED: dict[str, Any] = {
+    "code": "JD01", "name": "決定書.pdf", "mimeType": "application/pdf", "size": len(DECISION), "sha256": DIGEST,
+}  # fmt: skip
+DOCUMENT = ResultDocument("JD01", "決定書.pdf", "application/pdf", len(DECISION), DIGEST)
+LIST, FETCH = "/api/v1/cases/documents", "/api/v1/cases/documents/download"
+
+
+async def listing(code: str, content: Any) -> Any:
+    async with hongkong(Authority({LIST: (code, content)})) as (adapter, _):
+        assert adapter.results is not None
+        return await adapter.results.list(NUMBER)
+
+
+class Cabinet(Authority):
+    """Hands a document out in pieces; `offsets` are those that it was asked for, `change` what it says instead."""
+
+    def __init__(self, content: bytes = DECISION, **change: Any) -> None:
+        super().__init__({})
+        self.content, self.change = content, change
+        self.offsets: list[int] = []
+
+    def __call__(self, seen: Seen) -> web.Response:
+        if seen.path == FETCH:
+            asked = self.plain(seen)
+            self.offsets.append(asked["offset"])
+            data = base64.b64encode(self.content[asked["offset"] : asked["offset"] + PIECE]).decode()
+            self.answers = {FETCH: ("M00000", {**asked, "sha256": DIGEST, "data": data, **self.change})}
+        return super().__call__(seen)
+
+
+async def fetched(authority: Any) -> bytes:
+    async with hongkong(authority) as (adapter, _):
+        assert adapter.results is not None
+        return b"".join([piece async for piece in await adapter.results.open(NUMBER, DOCUMENT)])
+
+
+async def test_documents_are_listed_with_the_digest_that_they_must_have() -> None:
+    assert await listing("M00000", {"caseNo": NUMBER, "documents": [LISTED]}) == [DOCUMENT]
+    assert await listing("M00000", {"caseNo": NUMBER, "documents": []}) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"code": "../x"}, {"name": None}, {"size": "5"}, {"size": 0}, {"size": True}, {"sha256": "zz"}, {"mimeType": 7}],
+)
+async def test_a_list_of_documents_that_cannot_be_read_is_no_list(change: Mapping[str, Any]) -> None:
+    with pytest.raises(RegionUncertain):
+        await listing("M00000", {"caseNo": NUMBER, "documents": [{**LISTED, **change}]})
+
+
+@pytest.mark.parametrize("content", [{"caseNo": "HK2", "documents": []}, {"caseNo": NUMBER}, {"documents": []}])
+async def test_a_list_of_another_case_or_of_nothing_is_no_list(content: Any) -> None:
+    with pytest.raises(RegionUncertain):
+        await listing("M00000", content)
+
+
+@pytest.mark.parametrize("code", ["D40400", "D42200"])
+async def test_a_case_that_is_not_there_or_may_not_leave_is_a_definite_no(code: str) -> None:
+    with pytest.raises(RegionRefused):
+        await listing(code, None)
+
+
+async def test_a_document_is_put_together_from_its_pieces() -> None:
+    """An answer is sealed as a whole and held as a whole: a document that is larger comes in several."""
+    cabinet = Cabinet()
+    assert await fetched(cabinet) == DECISION
+    assert cabinet.offsets == [0, PIECE, 2 * PIECE]
+
+
+@pytest.mark.parametrize(
+    "cabinet",
+    [
+        pytest.param(Cabinet(offset=1), id="another place"),
+        pytest.param(Cabinet(code="JD02"), id="another document"),
+        pytest.param(Cabinet(caseNo="HK2"), id="another case"),
+        pytest.param(Cabinet(sha256="0" * 64), id="another digest"),
+        pytest.param(Cabinet(data=""), id="nothing"),
+        pytest.param(Cabinet(data=7), id="no text"),
+        pytest.param(Cabinet(data="!!"), id="no base64"),
+        pytest.param(Cabinet(DECISION[:-1]), id="too short"),
+        pytest.param(Cabinet(DECISION + b"X"), id="too long"),
+        pytest.param(Authority({FETCH: ("D50000", None)}), id="a fault"),
+    ],
+)
+async def test_what_is_not_the_next_piece_of_the_listed_document_is_not_handed_on(cabinet: Authority) -> None:
+    with pytest.raises(RegionUncertain):
+        await fetched(cabinet)
+
+
+@pytest.mark.parametrize(("code", "reason"), [("D40400", "no such"), ("D41000", "no longer")])
+async def test_a_document_that_is_not_there_or_no_longer_is_a_definite_no(code: str, reason: str) -> None:
+    with pytest.raises(RegionRefused, match=reason):
+        await fetched(Authority({FETCH: (code, None)}))
 
 
 # --- certificates ------------------------------------------------------------------------------------------------
