@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from gateway.crypto import sm2, sm_keys
 from gateway.errors import RegionCannotBeAsked, RegionRefused, RegionUncertain, RegionUnreachable, StartRefused
-from gateway.ports import CaseMessage, Material
+from gateway.ports import CaseMessage, Material, ResultDocument
 from gateway.protocols.province import ProvinceExchange, open_exchange
 from gateway.protocols.province_wire import MAX_MATERIAL
 from gateway.protocols.wire import Wire
@@ -333,6 +334,105 @@ async def test_a_catalogue_is_read_to_its_end() -> None:
         assert [item["taskCode"] for item in await opened.catalogue.items() if isinstance(item, dict)] == list("abc")
 
 
+# --- documents of a decision -------------------------------------------------------------------------------------
+
+FILE = b"%PDF-1.4 a synthetic decision"
+LISTED = ResultDocument("JD01", "决定书.pdf", "application/pdf", len(FILE), hashlib.sha256(FILE).hexdigest())
+ROW = {
+    "fileCode": "JD01",
+    "fileName": "决定书.pdf",
+    "fileType": "application/pdf",
+    "fileSize": str(len(FILE)),
+    "fileDigest": LISTED.sha256,
+}
+NUMBER = RECEIPT["projectNo"]
+
+
+async def results(answer: Answer, **listed: Any) -> bytes:
+    async with province(answer) as (opened, _):
+        assert opened.results is not None
+        pieces = await opened.results.open(NUMBER, replace(LISTED, **listed))
+        return b"".join([piece async for piece in pieces])
+
+
+async def test_documents_are_listed_under_the_provinces_own_number() -> None:
+    async with province(says({"projectNo": NUMBER, "dataList": [ROW]})) as (opened, seen):
+        assert opened.results is not None
+        assert await opened.results.list(NUMBER) == [LISTED]
+    asked = json.loads(seen[0].body)
+    assert (asked["head"]["interfaceName"], asked["data"]) == ("getResultList", {"projectNo": NUMBER})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"projectNo": "1", "dataList": [ROW]},
+        {"dataList": [ROW]},
+        {"projectNo": NUMBER},
+        *(
+            {"projectNo": NUMBER, "dataList": [{**ROW, **wrong}]}
+            for wrong in (
+                {"fileCode": ".."}, {"fileCode": "a/b"}, {"fileName": " "}, {"fileType": None}, {"fileSize": 5},
+                {"fileSize": "0"}, {"fileSize": "٩"}, {"fileDigest": "0"},
+            )
+        ),
+    ],
+)  # fmt: skip
+async def test_a_list_of_documents_that_cannot_be_read_is_none(data: dict[str, Any]) -> None:
+    async with province(says(data)) as (opened, _):
+        assert opened.results is not None
+        with pytest.raises(RegionUncertain):
+            await opened.results.list(NUMBER)
+
+
+async def test_a_file_comes_under_the_signature_of_the_listed_digest() -> None:
+    """Nothing of it need be kept to know that it is the province's: the signature stands in the head of the answer."""
+    async with province(lambda seen: signed(seen, FILE)) as (opened, seen):
+        assert opened.results is not None
+        content = [piece async for piece in await opened.results.open(NUMBER, LISTED)]
+    assert b"".join(content) == FILE
+    assert (seen[0].method, seen[0].path) == ("GET", f"/x/files/{NUMBER}/JD01")
+    assert seen[0].headers["X-Pearl-Digest"] == hashlib.sha256(b"").hexdigest()
+
+
+FALSE_FILES: dict[str, Answer] = {
+    "unsigned": lambda _: web.Response(body=FILE),
+    "signed by somebody else": lambda seen: signed(seen, FILE, by="stranger"),
+    "under a certificate that is over": lambda seen: signed(seen, FILE, by="retired", named="retired"),
+    "to another question": lambda seen: signed(seen, FILE, nonce="0" * 32),
+    "of another address": lambda seen: signed(seen, FILE, path=f"/x/files/{NUMBER}/JD02"),
+    "an hour late": lambda seen: signed(seen, FILE, late=-3_600_000),
+    "another file, rightly signed": lambda seen: signed(seen, FILE.replace(b"1.4", b"1.5")),
+    "a page in between": lambda seen: signed(seen, FILE, http=502),
+    "shorter than listed": lambda seen: signed(seen, FILE, sent=FILE[:-1]),
+    "longer than listed": lambda seen: signed(seen, FILE, sent=FILE + b"x"),
+    "a yes without the file": says({}),
+}
+
+
+@pytest.mark.parametrize("how", FALSE_FILES)
+async def test_what_is_not_the_listed_file_is_not_handed_on(how: str) -> None:
+    with pytest.raises(RegionUncertain):
+        await results(FALSE_FILES[how])
+
+
+@pytest.mark.parametrize(("status", "error"), [("10", RegionRefused), ("18", RegionRefused), ("50", RegionUnreachable)])
+async def test_a_refusal_instead_of_the_file_is_told_by_its_own_digest(status: str, error: type[Exception]) -> None:
+    """It is HTTP 200 as well; asked for the list, the province says the same."""
+    with pytest.raises(error):
+        await results(says({}, status))
+    async with province(says({}, status)) as (opened, _):
+        assert opened.results is not None
+        with pytest.raises(error):
+            await opened.results.list(NUMBER)
+
+
+async def test_a_province_that_hands_nothing_out_offers_nothing() -> None:
+    async with province(says({}), results=False) as (opened, seen):
+        assert opened.results is None
+    assert seen == []
+
+
 # --- opening -----------------------------------------------------------------------------------------------------
 
 
@@ -343,6 +443,7 @@ async def test_a_catalogue_is_read_to_its_end() -> None:
         ({"suite": "RSA"}, "cases.suite"),
         ({"suite": "SM2-SM3"}, "cases.our_id"),
         ({"asks": "yes"}, "cases.asks"),
+        ({"results": "yes"}, "cases.results"),
         ({"messages": ["praise"]}, "cases.messages"),
         ({"servise": "/x"}, "settings.cases"),
     ],

@@ -25,7 +25,7 @@ from signxml.verifier import SignatureConfiguration, XMLVerifier
 
 from adapters.foshan.adapter import open_adapter
 from gateway.errors import RegionError, RegionRefused, RegionUncertain, RegionUnreachable, StartRefused
-from gateway.ports import Adapter, CaseMessage
+from gateway.ports import Adapter, CaseMessage, ResultDocument
 from tests.unit.protocol_support import NOW, FarSide, Seen, far_side, kit, material, order
 
 NS = "urn:gov:foshan:exchange:v1"
@@ -444,6 +444,104 @@ async def test_a_cursor_that_does_not_advance_sensibly_is_an_error(following: st
     """A feed that sent us back would make the gateway read the same events for ever."""
     with pytest.raises(RegionUncertain):
         await poll("7", f'<EventList xmlns="{NS}"><Next>{following}</Next></EventList>')
+
+
+# --- documents of a decision -------------------------------------------------------------------------------------
+
+FILE = bytes(range(256)) * 2049
+"""One part and 256 bytes."""
+LISTED = ResultDocument("JD01", "决定书.pdf", "application/pdf", len(FILE), "ab" * 32)
+DOCUMENT = (
+    '<Document code="JD01"><Name>决定书.pdf</Name><MediaType>application/pdf</MediaType>'
+    f'<Size>{len(FILE)}</Size><Digest alg="SHA-256">{"AB" * 32}</Digest></Document>'
+)
+
+
+async def listing(xml: str) -> Any:
+    async with foshan(answering(xml)) as (adapter, far):
+        assert adapter.results is not None
+        return await adapter.results.list("FS1"), message_of(far.seen[0])
+
+
+async def test_documents_are_listed_under_the_citys_own_number() -> None:
+    listed, query = await listing(f'<ResultList xmlns="{NS}"><AcceptNo>FS1</AcceptNo>{DOCUMENT}</ResultList>')
+    assert listed == [LISTED]
+    assert query.findtext(f"{{{NS}}}AcceptNo") == "FS1"
+    assert (await listing(f'<ResultList xmlns="{NS}"><AcceptNo>FS1</AcceptNo></ResultList>'))[0] == []
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        DOCUMENT,
+        f"<AcceptNo>FS2</AcceptNo>{DOCUMENT}",
+        f"<AcceptNo>FS1</AcceptNo>{DOCUMENT.replace('JD01', '..')}",
+        f"<AcceptNo>FS1</AcceptNo>{DOCUMENT.replace('ABAB', 'XY')}",
+        f"<AcceptNo>FS1</AcceptNo>{DOCUMENT.replace(str(len(FILE)), '-1')}",
+        "<AcceptNo>FS1</AcceptNo><Document/>",
+    ],
+)
+async def test_a_list_of_documents_that_cannot_be_read_is_none(inner: str) -> None:
+    with pytest.raises(RegionUncertain):
+        await listing(f'<ResultList xmlns="{NS}">{inner}</ResultList>')
+
+
+def handing_out(content: bytes = FILE, **said: str) -> Answer:
+    """Answer with the part that is asked for; `said` are elements that say something else."""
+
+    def answer(seen: Seen) -> bytes:
+        asked = {child: message_of(seen).findtext(f"{{{NS}}}{child}") or "" for child in ("AcceptNo", "Code", "Offset")}
+        begin, length = int(asked["Offset"]), int(message_of(seen).findtext(f"{{{NS}}}Length") or "0")
+        part = base64.b64encode(content[begin : begin + length]).decode()
+        told = {**asked, "Size": str(len(content)), "Content": part, **said}
+        inner = "".join(f"<{name}>{text}</{name}>" for name, text in told.items())
+        return answering(f'<ResultPart xmlns="{NS}">{inner}</ResultPart>')(seen)
+
+    return answer
+
+
+async def test_a_document_comes_in_parts_and_one_at_a_time() -> None:
+    async with foshan(handing_out()) as (adapter, far):
+        assert adapter.results is not None
+        pieces = await adapter.results.open("FS1", LISTED)
+        first = await anext(pieces)
+        assert (len(first), len(far.seen)) == (512 << 10, 1)
+        assert first + b"".join([piece async for piece in pieces]) == FILE
+    asked = [[message_of(seen).findtext(f"{{{NS}}}{name}") for name in ("Offset", "Length")] for seen in far.seen]
+    assert asked == [["0", "524288"], ["524288", "256"]]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        handing_out(FILE[:-1]),
+        handing_out(FILE + b"x"),
+        handing_out(AcceptNo="FS2"),
+        handing_out(Code="JD02"),
+        handing_out(Offset="256"),
+        handing_out(Size="1"),
+        handing_out(Content="a"),
+        handing_out(Content=base64.b64encode(FILE[:1000]).decode()),
+    ],
+)
+async def test_parts_that_do_not_make_the_listed_document_are_not_handed_on(answer: Answer) -> None:
+    with pytest.raises(RegionUncertain):
+        await fetched(answer)
+
+
+@pytest.mark.parametrize("code", ["unknown-case", "unknown-document", "gone"])
+async def test_a_document_that_is_not_there_is_a_definite_no(code: str) -> None:
+    with pytest.raises(RegionRefused):
+        await fetched(lambda _: fault("Client", code, "no such thing"), 500)
+
+
+async def fetched(answer: Answer, status: int = 200) -> bytes:
+    async with foshan(answer, status) as (adapter, _):
+        assert adapter.results is not None
+        return b"".join([piece async for piece in await adapter.results.open("FS1", LISTED)])
+
+
+# --- certificates ------------------------------------------------------------------------------------------------
 
 
 async def lookup(xml: str) -> Any:

@@ -509,7 +509,16 @@ async def test_documents_are_listed_with_the_digest_that_they_must_have() -> Non
 
 @pytest.mark.parametrize(
     "change",
-    [{"wjbm": "../x"}, {"wjbm": ""}, {"wjmc": None}, {"wjdx": "5"}, {"wjdx": 0}, {"wjzy": "zz"}, {"wjlx": 7}],
+    [
+        {"wjbm": "../x"},
+        {"wjbm": ".."},
+        {"wjbm": ""},
+        {"wjmc": None},
+        {"wjdx": "5"},
+        {"wjdx": 0},
+        {"wjzy": "zz"},
+        {"wjlx": 7},
+    ],
 )
 async def test_a_list_that_cannot_be_read_is_no_list(change: Mapping[str, Any]) -> None:
     with pytest.raises(RegionUncertain):
@@ -537,6 +546,8 @@ async def test_a_document_comes_whole_or_not_at_all() -> None:
 async def test_what_is_no_document_is_not_handed_on() -> None:
     with pytest.raises(RegionRefused):
         await fetched(lambda _: says({"code": "404", "message": "no such document here"}, 404))
+    with pytest.raises(RegionRefused):
+        await fetched(lambda _: says({"code": "410", "message": "kept no longer"}, 410))
     with pytest.raises(RegionUnreachable):
         await fetched(lambda _: web.Response(status=401))
     for status in (302, 404, 500):
