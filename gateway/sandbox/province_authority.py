@@ -1,9 +1,10 @@
 """The simulated province of the case exchange: a second, independent reading of docs/province-exchange.md.
 
 Owns: the envelope and its checks, the operations, and the wrong answers that it can be asked for. Leaves to
-`province_cases` how a case goes, to `province_signature` the cryptography, to `adapters/<province>/sandbox.py` what
-differs (`Exchange`), and to `gateway.sandbox.authority` what no real authority has. Eight provinces share it because
-they share one contract; it shares no code with the gateway. It joins the application that signs people on.
+`province_cases` how a case goes, to `province_documents` how items and certificates are written, to
+`province_signature` the cryptography, to `adapters/<province>/sandbox.py` what differs (`Exchange`), and to
+`gateway.sandbox.authority` what no real authority has. Eight provinces share it because they share one contract; it
+shares no code with the gateway. It joins the application that signs people on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from aiohttp import web
 
@@ -26,6 +26,7 @@ from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings,
 from gateway.sandbox.courses import ORDERS
 from gateway.sandbox.left_out import BOOK, LeftOut
 from gateway.sandbox.province_cases import CHINA, Cases, Clock, Entry
+from gateway.sandbox.province_documents import certificate, in_catalogue, is_held_by
 from gateway.sandbox.province_signature import (
     Signing,
     Sm2Signing,
@@ -75,11 +76,7 @@ _LEFT_OUT = {
 }
 """What a case does without → its list, and what an entry has beside `materialCode`."""
 _JOINED = ("materialCodes", "materialNames", "materialTypes", "materialSizes", "materialDigests")
-_MODES = {"online": "全程网办", "collect": "代收代办", "joint": "多地联办"}
-_UNITS = {"G": "工作日", "Z": "自然日"}
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}")
-_HOLDER_CODES = {"CN_RIC": "111", "USCC": "001", "PASSPORT": "414", "HM_PERMIT": "516", "TW_PERMIT": "511"}
-_STATES = {"VALID": "有效", "SUSPENDED": "暂扣", "REVOKED": "吊销", "CANCELLED": "注销", "EXPIRED": "失效"}
 
 
 @dataclass(frozen=True)
@@ -407,35 +404,10 @@ class Province:
 
     def _task_list(self, asked: Entry) -> Entry:
         cursor, limit = _numbers(asked, ITEMS)
-        found = [self._item(item) for item in [*self._items.values()][cursor : cursor + limit]]
+        exchange, rows = self._exchange, [*self._items.values()][cursor : cursor + limit]
+        by = {"areaName": exchange.area_name, "deptName": exchange.department, "deptCode": exchange.department_code}
+        found = [{**in_catalogue(item, exchange.area), **by} for item in rows]
         return {"dataList": found, "cursor": str(cursor + len(found))}
-
-    def _item(self, item: Mapping[str, Any]) -> Entry:
-        exchange = self._exchange
-        office = next(each for each in item["office"] if each["code"].startswith(exchange.area[:2]))
-        return {
-            "taskCode": item["code"],
-            "taskName": item["name"]["zh-CN"],
-            "areaCode": f"{office['code']}000000",
-            "areaName": exchange.area_name,
-            "deptName": exchange.department,
-            "deptCode": exchange.department_code,
-            "handleForm": ",".join(_MODES[mode] for mode in item["modes"] if mode in _MODES),
-            "promiseDay": str(office["promised_days"]),
-            "promiseType": _UNITS[office["limit_unit"]],
-            "anticipateDay": str(office["statutory_days"]),
-            "anticipateType": _UNITS[office["limit_unit"]],
-            "materialList": [
-                {
-                    "materialCode": material["code"],
-                    "materialName": material["name"]["zh-CN"],
-                    "isMust": "是" if material.get("required") else "否",
-                    "isLack": "是" if material.get("deferrable") else "否",
-                }
-                for material in item["material"]
-            ],
-            "updateTime": "2026-01-01 00:00:00",
-        }
 
     def _certificates(self, asked: Entry, *, legal: bool) -> Entry:
         if missing := [name for name in _LOOK_UP if not _filled(asked, name)]:
@@ -445,7 +417,7 @@ class Province:
         of_type = [row for row in self._register if row["type_name"] == asked["certificateTypeName"]]
         if not of_type:
             raise RefusedError("13", "没有该证照类型")
-        found = [_certificate(row) for row in of_type if _is_held_by(row, asked)]
+        found = [certificate(row) for row in of_type if is_held_by(row, asked)]
         if not found:
             raise RefusedError("10", "没有符合条件的证照")
         return {"dataList": found}
@@ -480,37 +452,6 @@ def _numbers(asked: Entry, most: int) -> tuple[int, int]:
     if not (cursor.isdigit() and limit.isdigit() and len(cursor) < 19 and 0 < int(limit) <= most):
         raise RefusedError("12", "游标或数量有误", "cursor", "limit")
     return int(cursor), int(limit)
-
-
-def _is_held_by(row: Mapping[str, Any], asked: Entry) -> bool:
-    """Say whether name, kind and number all fit."""
-    return (row["holder_name"], _holder_code(row), row["holder_id_number"]) == (
-        asked["certificateHolderName"],
-        asked["certificateHolderTypeCode"],
-        asked["certificateHolderCode"],
-    )
-
-
-def _holder_code(row: Mapping[str, Any]) -> str:
-    return _HOLDER_CODES.get(row["holder_id_type"], "999")
-
-
-def _certificate(row: Mapping[str, Any]) -> Entry:
-    return {
-        "certificate_identifier": row["identifier"],
-        "certificate_name": row["type_name"],
-        "certificate_number": row["number"],
-        "certificate_type_name_code": row["type_code"],
-        "certificate_issuing_authority_name": row["issuer_name"],
-        "certificate_issuing_authority_code": row["issuer_code"],
-        "certificate_issuing_authority_date": row["issued_on"].replace("-", ""),
-        "certificate_validate_start": row["valid_from"].replace("-", ""),
-        "certificate_validate_end": row["valid_to"].replace("-", "") if row.get("valid_to") else "长期",
-        "certificate_holder_name": row["holder_name"],
-        "certificate_holder_type": _holder_code(row),
-        "certificate_holder_code": row["holder_id_number"],
-        "status": _STATES.get(str(row["state"]).upper(), "其他"),
-    }
 
 
 # --- opening -----------------------------------------------------------------------------------------------------
