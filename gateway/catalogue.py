@@ -197,6 +197,6 @@ def _field(entry: FieldEntry) -> FormField:
 
 
 def _names(names: Names) -> Mapping[str, str]:
-    """Give both languages of the window a text, the nearest that there is and never nothing. Others as they are."""
+    """Give Chinese and English a text, the nearest that there is and never nothing. Others as they are."""
     texts = {str(language): text for language, text in names.items()}
     return {**texts, **{language: said_in(texts, language)[1] for language in ("zh-CN", "en")}}

@@ -4,14 +4,13 @@ Owns: the Jinja environment, the choice of language and its cookie, catalogues r
 strict Content-Security-Policy, and sending a browser on. Leaves to `window/`, `account/`, `sign_on.py` and `logout.py`:
 what the pages say.
 
-Citizens are spoken to in four languages. The clerks' window (跨域通办窗口) speaks two: its clerks work in mainland
-offices, and whoever wishes for another language there gets the nearer of the two.
+Citizens and clerks alike are spoken to in four languages.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -29,8 +28,6 @@ from gateway.web.middlewares import REQUEST_ID
 
 _HERE = Path(__file__).parent
 WINDOW = "/window"
-_AT_THE_WINDOW = {"zh-CN": "zh-CN", "zh-HK": "zh-CN", "en": "en", "pt": "en"}
-"""What stands in for each language at the window."""
 LANGUAGE_COOKIE = "pearl_language"
 _YEAR = 365 * 24 * 3600
 _HAN = re.compile(r"[\u3400-\u9fff]")
@@ -57,7 +54,7 @@ class Pages:
         """Return the page, in the language of the request; a language that was asked for by `?lang=` is kept."""
         language = language_of(request)
         # The link to another language fetches the page anew; on an answer to a form it would lose what was typed.
-        languages = _spoken(request) if request.method in {"GET", "HEAD"} else ()
+        languages = LANGUAGES if request.method in {"GET", "HEAD"} else ()
         reference = request.get(REQUEST_ID, "")
         known = {"language": language, "languages": languages, "path": request.path_qs, "reference": reference}
         text = self._environments[language].get_template(template).render({**known, **context})
@@ -90,8 +87,7 @@ def language_of(request: web.Request) -> str:
     """Choose the language: `?lang=`, then the cookie, then the browser's wish, then zh-CN."""
     wishes = (request.query.get("lang"), request.cookies.get(LANGUAGE_COOKIE))
     chosen = next((str(wish) for wish in wishes if wish in LANGUAGES), None)
-    language = chosen or _preferred(",".join(request.headers.getall("Accept-Language", [])))
-    return _AT_THE_WINDOW[language] if is_window(request) else language
+    return chosen or _preferred(",".join(request.headers.getall("Accept-Language", [])))
 
 
 def wished(tags: Iterable[str]) -> str | None:
@@ -102,11 +98,6 @@ def wished(tags: Iterable[str]) -> str | None:
 def is_window(request: web.Request) -> bool:
     """Say whether an address is one of the clerks' window."""
     return request.path == WINDOW or request.path.startswith(WINDOW + "/")
-
-
-def _spoken(request: web.Request) -> Sequence[str]:
-    """Return the languages that a page can be had in."""
-    return [tag for tag in LANGUAGES if not is_window(request) or _AT_THE_WINDOW[tag] == tag]
 
 
 def _preferred(header: str) -> str:

@@ -1,4 +1,4 @@
-"""The pages around the form: what a clerk sees of items and cases, in both languages, and what nobody sees."""
+"""The pages around the form: what a clerk sees of items and cases, in every language, and what nobody sees."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.identifiers import DOCUMENT_TYPES, case_number_problem
 from gateway.domain.identity import Assurance
 from gateway.domain.item import FormField, Item, Office
+from gateway.domain.languages import said_in
 from gateway.domain.sensitive import mask_name
 from gateway.errors import FieldProblem, GatewayError, InvalidRequest, NotFound, NotPermitted, SignOnFailed
 from gateway.items.blocks import Block, refusal
@@ -455,7 +456,7 @@ class _WindowPages:
         known = {
             "desk": desk,
             "local": LOCAL,
-            "say": lambda texts: texts.get(language) or texts["zh-CN"],
+            "say": lambda texts: said_in(texts, language)[1],
             "region": lambda key: names[key].of(language) if key in names else key,
         }
         return self._pages.render(request, template, {**known, **context}, status=status)
@@ -475,7 +476,7 @@ def _reference(request: web.Request) -> str:
 
 
 def _choices(field: FormField, language: str) -> list[tuple[str, str]]:
-    return [(value, names.get(language) or names["zh-CN"]) for value, names in field.choices.items()]
+    return [(value, said_in(names, language)[1]) for value, names in field.choices.items()]
 
 
 def _ended(case: CaseView) -> bool:
