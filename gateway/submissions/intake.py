@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -207,7 +207,9 @@ class Intake:
         )  # fmt: skip
         # A trial conversion under a well-formed number: what the region's format cannot say is refused now, to the
         # caller, and not found out at three in the morning by the delivery worker.
-        checked.packs.need("submission").to_region(self._body(checked, self._number(checked, 0)))
+        pack = checked.packs.need("submission")
+        _require_told(application, pack.lost, region)
+        pack.to_region(self._body(checked, self._number(checked, 0)))
         return checked
 
     # --- checks ------------------------------------------------------------------------------------------------
@@ -549,6 +551,17 @@ def unusable(field: str, blob: Blob | None) -> FieldProblem | None:
     if blob.state == "open":
         return FieldProblem(field, "is not complete yet", "blob_unfinished")
     return None
+
+
+def _require_told(application: Application, lost: Set[str], region: Region) -> None:
+    """Require that the region learns of certificates that stand for materials. Raises InvalidRequest.
+
+    Otherwise the material would only be missing there, and a notice would ask for the paper.
+    """
+    if application.certificates and not lost.isdisjoint(("certified[].code", "certified[].identifier")):
+        reason = f"cannot stand for a material at {region.id}, which takes no certificate in its place: hand it in"
+        problem = FieldProblem("certificates", reason, "not_certifiable")
+        raise InvalidRequest("Some materials are missing; see `problems`.", problems=[problem])
 
 
 def not_too_large(materials: Sequence[MaterialReference], blobs: Mapping[str, Blob], region: Region) -> None:

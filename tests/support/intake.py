@@ -47,6 +47,7 @@ class SamePack:
     """A mapping that changes nothing."""
 
     version = "0" * 64
+    lost: frozenset[str] = frozenset()
 
     def to_region(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the document."""

@@ -21,7 +21,7 @@ from gateway.submissions.rules_kept import RulesKept, figures
 from tests.support.cases import REGION
 from tests.support.clock import ManualClock
 from tests.support.followups import APPLICANT, ASKED, Desk
-from tests.support.intake import CALLER
+from tests.support.intake import CALLER, SamePack
 
 KIND, CARD = "11100000000013127D001", "1.2.156.3005.2.11100000000013127D001.1.2.3.X"
 _CARD = MaterialRule("CARD", {"zh-CN": "身份证", "en": "Card"}, True, False, KIND, ("ecert", "scan"))
@@ -102,6 +102,18 @@ async def test_only_a_material_that_a_certificate_can_stand_for_is_certified(des
     with pytest.raises(InvalidRequest) as refused:
         await file(desk, await looked_up(desk), code="PROOF")
     assert [problem.code for problem in refused.value.problems] == ["not_certifiable"]
+
+
+async def test_a_place_that_is_not_told_of_certificates_wants_the_material_itself(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: however well it is proved, the material would only be missing there, and a notice would ask for it."""
+    lookup = await looked_up(desk)
+    monkeypatch.setattr(SamePack, "lost", frozenset({"certified[].code"}))
+    with pytest.raises(InvalidRequest) as refused:
+        await file(desk, lookup)
+    [problem] = refused.value.problems
+    assert (problem.field, problem.code) == ("certificates", "not_certifiable")
 
 
 async def test_asking_for_the_paper_of_what_was_proved_is_a_violation_and_stops_nothing(desk: Desk) -> None:
