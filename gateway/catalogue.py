@@ -32,6 +32,8 @@ class FieldEntry(Settings):
     may_cross: bool = True
     choices: dict[str, Names] = Field(default_factory=dict)
     source: Literal["form", "idp", "ecert"] = "form"
+    claim: Literal["name", "name_latin", "sex", "birth_date", "mobile", "email"] | None = None
+    """What the sign-on calls it; of a field that is from there."""
 
 
 class MaterialEntry(Settings):
@@ -114,8 +116,7 @@ def _wrong(entry: ItemEntry, regions: frozenset[str]) -> Iterator[str]:
         if office.promised_days > office.statutory_days:
             yield f"office {office.region}: the promised limit is longer than the statutory one"
     for field in entry.field:
-        if (field.kind == "choice") != bool(field.choices):
-            yield f"field {field.id}: choices belong to kind `choice`, and only there"
+        yield from _wrong_field(field)
     for material in entry.material:
         yield from _wrong_material(material, entry)
     yield from _wrong_parts(entry, regions)
@@ -128,6 +129,13 @@ def _wrong(entry: ItemEntry, regions: frozenset[str]) -> Iterator[str]:
     )
     for names in lists:
         yield from (f"{name} stands more than once" for name in {n for n in names if names.count(n) > 1})
+
+
+def _wrong_field(field: FieldEntry) -> Iterator[str]:
+    if (field.kind == "choice") != bool(field.choices):
+        yield f"field {field.id}: choices belong to kind `choice`, and only there"
+    if (field.source == "idp") != (field.claim is not None):
+        yield f"field {field.id}: claim belongs to source `idp`, and only there"
 
 
 def _wrong_material(material: MaterialEntry, entry: ItemEntry) -> Iterator[str]:
@@ -193,6 +201,7 @@ def _field(entry: FieldEntry) -> FormField:
         may_cross=entry.may_cross,
         choices={choice: _names(label) for choice, label in entry.choices.items()},
         source=entry.source,
+        claim=entry.claim,
     )
 
 

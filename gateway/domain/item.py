@@ -22,8 +22,9 @@ class FormField:
     """One field of an item's form.
 
     `sensitivity` is one of mappings/vocabulary.toml: none, personal, sensitive. `may_cross` says whether the field may
-    leave its legal territory (rule P1). `source` is where its value can be had: typed in (form), from the sign-on (idp)
-    or from an electronic certificate (ecert).
+    leave its legal territory (rule P1). `source` (字段来源) is where its value can be had: typed in (form), from the
+    sign-on (idp) or from an electronic certificate (ecert). `claim` is what the sign-on calls it, of a field from there
+    (the message `person` of mappings/vocabulary.toml).
     """
 
     id: str
@@ -34,6 +35,7 @@ class FormField:
     may_cross: bool
     choices: Mapping[str, Names]
     source: str = "form"
+    claim: str | None = None
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema (2020-12) of one value; every value travels as a string."""
@@ -52,8 +54,8 @@ class MaterialRule:
     """One material (申请材料) that an item asks for.
 
     `deferrable` is 容缺: it may follow later, and `due_rule` says until when. `certificate_type` is the type of the
-    electronic certificate that satisfies it. `kinds` are the forms in which it may be handed in: the original (paper),
-    a file (scan), an electronic certificate (ecert), or a signed promise (promise, 告知承诺).
+    electronic certificate that satisfies it. `kinds` (材料类型) are the forms in which it may be handed in: the
+    original (paper), a file (scan), an electronic certificate (ecert), or a signed promise (promise, 告知承诺).
     """
 
     code: str
@@ -63,6 +65,10 @@ class MaterialRule:
     certificate_type: str | None
     kinds: Sequence[str] = ("scan",)
     due_rule: DueRule | None = None
+
+    def takes_file(self, *, original_sighted: bool) -> bool:
+        """Say whether a file will do. For an original it does where somebody has seen that; a promise may be a file."""
+        return "scan" in self.kinds or "promise" in self.kinds or ("paper" in self.kinds and original_sighted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from gateway.errors import FieldProblem
 from gateway.submissions.application import Application, PartyNamed
 
 _ORGANISATION_DOCUMENTS = frozenset({"USCC", "HK_BRN"})
+_HOW = {"paper": "the original, seen at a window", "ecert": "an electronic certificate, under `certificates`"}
 
 
 class FormChecker:
@@ -152,6 +153,9 @@ def material_problems(application: Application, item: Item) -> Iterator[FieldPro
         if material.code not in rules:
             known = ", ".join(rules)
             yield FieldProblem(f"materials.{position}.code", f"is not asked for; this item knows: {known}", "unknown")
+        elif not rules[material.code].takes_file(original_sighted=material.original_sighted is True):
+            ways = "; ".join(_HOW[kind] for kind in rules[material.code].kinds)
+            yield FieldProblem(f"materials.{position}.code", f"is not taken as a file, but as: {ways}", "not_a_file")
     given = {file.code for file in application.materials} | {proof.code for proof in application.certificates}
     promised = {deferred.code for deferred in application.deferred}
     for rule in item.materials:

@@ -49,6 +49,7 @@ from gateway.submissions.events import Beginning, EventLog
 from gateway.submissions.materials import Blob, Materials, owner_of
 from gateway.submissions.parcels import seal_body
 from gateway.submissions.rules_kept import CERTIFIED
+from gateway.submissions.vouched import identity_problems, typed_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +257,7 @@ class Intake:
             *checks.applicant_problems(application, local_day(now)),
             *checks.agent_problems(application, local_day(now)),
             *checks.acting_problems(caller, application),
+            *identity_problems(caller, application, item),
             *checks.mode_problems(application, item, assurance),
             *self._forms.problems(item, application.form),
             *checks.material_problems(application, item),
@@ -473,6 +475,7 @@ class Intake:
                 "region": checked.region.id,
                 **_by_mandate(checked),
                 **_sighted(application),
+                **_typed_in(checked),
                 **({"lookups": [one.lookup for one in application.certificates]} if application.certificates else {}),
             },
             purpose=f"{application.purpose_code}: {application.purpose}",
@@ -605,6 +608,12 @@ def _sighted(application: Application) -> dict[str, Any]:
     """Return which originals the clerk saw, by code, where anything was said of it; the clerk stands in `who`."""
     said = [material for material in application.materials if material.original_sighted is not None]
     return {"originals_sighted": sorted({m.code for m in said if m.original_sighted})} if said else {}
+
+
+def _typed_in(checked: Checked) -> dict[str, Any]:
+    """Return the fields from a sign-on that nobody but the caller vouches for, where there are any; no value."""
+    fields = typed_in(checked.caller, checked.application, checked.item)
+    return {"typed_in": fields} if fields else {}
 
 
 def _by_code(checked: Checked) -> dict[str, Blob]:

@@ -68,6 +68,8 @@ part = [
         (f'material = [{{ code = "A", {NAME}, due_rule = 5 }}]', "due_rule belongs to a deferrable material"),
         (f'material = [{{ code = "A", {NAME}, kinds = ["ecert"] }}]', "certificate_type must say which"),
         (f'material = [{{ code = "A", {NAME} }}, {{ code = "A", {NAME} }}]', "A stands more than once"),
+        ('field = [{ id = "a", label = { zh-CN = "某" }, source = "idp" }]', "claim belongs to source `idp`"),
+        ('field = [{ id = "a", label = { zh-CN = "某" }, claim = "mobile" }]', "claim belongs to source `idp`"),
         (f'part = [{{ code = "A", {NAME}, regions = ["hunan"], promised_days = 1 }}]', "'hunan' is no enabled region"),
         (f'part = [{{ code = "A", {NAME}, regions = ["foshan"], after = ["A"], promised_days = 1 }}]',
          "A is no part that stands before it"),
