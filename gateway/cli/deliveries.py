@@ -22,7 +22,7 @@ from gateway.cli.stored import config_option, in_store, json_option, reason_opti
 from gateway.config import Config
 from gateway.data import load_data, read_config
 from gateway.domain.item import Item, Office
-from gateway.errors import FieldProblem, InvalidRequest, NotFound
+from gateway.errors import InvalidRequest, NotFound
 from gateway.items.blocks import refuse_blocked
 from gateway.opening import archive_systems, own_keys
 from gateway.submissions import conflicts as kept
@@ -111,25 +111,38 @@ def reassign(config: Path, case: str, region: str, reason: str) -> None:
 
     def unit(tx: Connection) -> None:
         code, part = dead_letters.item_of(tx, case)
-        office = _office(items.get(code), part, region) if region in read.regions else None
+        if region not in read.regions:
+            raise _no_office(f"Region {region} is not enabled; enabled: {', '.join(sorted(read.regions))}.")
+        office = _office(items.get(code), code, part, region)
         refuse_blocked(tx, code, region)
-        desk.reassign(tx, case, _known(office, region), order)
+        desk.reassign(tx, case, office, order)
 
     in_store(read_config(config), unit)
     click.echo(f"{case} goes to {region}.")
 
 
-def _office(item: Item | None, part: str, region: str) -> Office | None:
-    """Return the region's office that takes the item, or that part of it; None when none does."""
-    takes = item is not None and (not part or any(p.code == part and region in p.regions for p in item.parts))
-    return item.office(region) if item is not None and takes else None
-
-
-def _known(office: Office | None, region: str) -> Office:
+def _office(item: Item | None, code: str, part: str, region: str) -> Office:
+    """Return the region's office that takes the item, or that part of it. Raises InvalidRequest, with the way on."""
+    if item is None:
+        text = f"Item {code} is in items.toml no more, so no office takes it: write it in again, or give the case back."
+        raise _no_office(text)
+    places = [office.region for office in item.offices]
+    if part:
+        places = next((list(each.regions) for each in item.parts if each.code == part), [])
+    office = item.office(region) if region in places else None
     if office is None:
-        problem = FieldProblem("region", f"{region} is not enabled, or has no power over the item", "unknown_place")
-        raise InvalidRequest(f"Region {region} does not handle this item.", problems=[problem])
+        what = f"part {part} of item {code}" if part else f"item {code}"
+        where = "under `regions` of that part and as an [[item.office]]" if part else "as an [[item.office]]"
+        known = ", ".join(places) or "none"
+        raise _no_office(
+            f"Region {region} does not handle this item: places for {what} in items.toml: {known}."
+            f" Choose one of them; if {region} has power over it, enter it {where}, and restart the gateway."
+        )
     return office
+
+
+def _no_office(text: str) -> InvalidRequest:
+    return InvalidRequest(text, code="delivery.no_office")
 
 
 @deliveries.command("pause")

@@ -29,6 +29,7 @@ from gateway.submissions.carriers import message_arrived
 from gateway.submissions.conflicts import LONGEST_NUMBER
 from gateway.submissions.events import EventLog, remember_number
 from gateway.submissions.parcels import number_at, open_body, seal_body
+from gateway.submissions.parts import parts_of
 from gateway.submissions.story import locked
 from gateway.versions import UNPINNED
 
@@ -103,9 +104,10 @@ class DeadLetters:
     def reassign(self, tx: Connection, submission_id: str, office: Office, order: Order) -> None:
         """Send a case that its region certainly does not have to another office with power over the item.
 
-        Raises NotFound when the case has no dead delivery; Conflict when its region may have it, or when the other
-        office lies in another legal territory than the first or than where the case was filed: then the applicant's
-        consent, which names its recipient, is another one, and a new application is needed.
+        Raises NotFound when the case has no dead delivery; Conflict when its region may have it, when the other office
+        has a part of the same case, or when it lies in another legal territory than the first or than where the case
+        was filed: then the applicant's consent, which names its recipient, is another one, and a new application is
+        needed.
         """
         dead = find(tx, submission_id)
         case = locked(tx, submission_id)
@@ -114,6 +116,7 @@ class DeadLetters:
         query = select(submissions.c.body, submissions.c.origin_code).where(submissions.c.id == submission_id)
         sealed, origin = tx.execute(query).one()
         _check_movable(dead, case, origin, office)
+        _check_no_twin(tx, case, office)
         _check_unheard(tx, dead)
         body = {**open_body(self._sealer, submission_id, sealed), "handling": {"region": office.code}}
         moved = {
@@ -185,6 +188,16 @@ def _check_movable(dead: Mapping[str, Any], case: Mapping[str, Any], origin: str
     if {place_of(code).zone for code in (origin, case["handling_code"])} != {place_of(office.code).zone}:
         text = "That office lies in another legal territory: the applicant must consent anew, in a new application."
         raise Conflict(text, code="delivery.other_territory")
+
+
+def _check_no_twin(tx: Connection, case: Mapping[str, Any], office: Office) -> None:
+    """Refuse to give an office, of a case that several handle alike (多地联办), what it has as a part of its own."""
+    parts = parts_of(tx, case["parent_id"]) if case["parent_id"] else []
+    mine = next((part["part_code"] for part in parts if part["id"] == case["id"]), None)
+    for part in parts:
+        if part["id"] != case["id"] and part["part_code"] == mine and part["handling_region"] == office.region:
+            text = f"{office.region} has a part of this case already, {part['id']}: it would decide the same twice."
+            raise Conflict(text, code="delivery.twin")
 
 
 def _check_unheard(tx: Connection, dead: Mapping[str, Any]) -> None:

@@ -258,9 +258,34 @@ def test_a_part_that_is_given_back_ends_the_whole_as_it_would_in_the_gateway(who
 
 def test_a_case_does_not_go_to_a_region_without_power_over_its_item(whole_office: Office) -> None:
     office = whole_office
+    item = next(item for item in load_data(read_config(office.config)).items.values() if not item.office("macau"))
+    office.store(lambda tx: tx.execute(update(submissions).values(item_code=item.code)).rowcount)
     result = office.pearl("reassign", office.cases[0], "macau", "--reason", "moved")
     assert result.exit_code == 1
-    assert "does not handle this item" in result.stderr
+    assert "delivery.no_office: Region macau does not handle this item" in result.stderr
+    assert ", ".join(place.region for place in item.offices) in result.stderr
+    assert "enter it as an [[item.office]]" in result.stderr
+    assert office.store(lambda tx: delivery(tx, "DL" + office.cases[0]))["region"] == REGION
+
+
+def test_an_order_to_an_office_that_the_catalogue_does_not_know_says_what_to_do(whole_office: Office) -> None:
+    """The part of a case goes where its part is taken, and a case whose item is gone goes nowhere."""
+    office = whole_office
+    item = next(item for item in load_data(read_config(office.config)).items.values() if item.parts)
+
+    def ordered(region: str, **case: Any) -> str:
+        office.store(lambda tx: tx.execute(update(submissions).values(case)).rowcount)
+        result = office.pearl("reassign", office.cases[0], region, "--reason", "moved")
+        assert (result.exit_code, "delivery.no_office" in result.stderr) == (1, True)
+        return result.stderr
+
+    assert "in items.toml no more" in ordered("guangdong", item_code="gone")
+    assert "is not enabled; enabled: " in ordered("nowhere", item_code=item.code)
+    part = item.parts[0]
+    elsewhere = next(place.region for place in item.offices if place.region not in part.regions)
+    said = ordered(elsewhere, part_code=part.code)
+    assert f"part {part.code} of item {item.code}" in said
+    assert f"{', '.join(part.regions)}." in said
     assert office.store(lambda tx: delivery(tx, "DL" + office.cases[0]))["region"] == REGION
 
 

@@ -20,7 +20,7 @@ from gateway.submissions.messages import Message, enqueue
 from gateway.submissions.parcels import open_body, seal_body
 from gateway.submissions.story import locked
 from gateway.submissions.turns import agencies_due
-from tests.support.cases import LEASE, REGION, add_delivery, number, said, state_of
+from tests.support.cases import LEASE, REGION, add_case, add_delivery, number, said, state_of
 from tests.support.clock import ManualClock
 
 ELSEWHERE = Office("guangdong", "440000", 5, 20, "G")
@@ -164,6 +164,26 @@ async def test_a_case_that_has_crossed_a_border_goes_to_no_other_recipient(desk:
     with pytest.raises(Conflict) as refused:
         await desk.store.write(lambda tx: desk.letters.reassign(tx, desk.case, ELSEWHERE, desk.order()))
     assert refused.value.stable_code == "delivery.other_territory"
+
+
+async def test_a_part_does_not_go_to_an_office_that_has_another_part_of_the_same_case(desk: Desk) -> None:
+    """Each office of such a case gets the whole application: it would decide the same twice."""
+    whole, twin = number(2, desk.clock()), number(3, desk.clock())
+    await desk.open()
+
+    def join(tx: Any) -> None:
+        add_case(tx, whole, desk.clock())
+        add_case(tx, twin, desk.clock())
+        c = submissions.c
+        for position, case in enumerate((desk.case, twin)):
+            of_whole = {"parent_id": whole, "part_code": "", "client_reference": f"{whole}/{position + 1}"}
+            tx.execute(update(submissions).where(c.id == case).values(of_whole))
+        tx.execute(update(submissions).where(c.id == twin).values(handling_region="guangdong"))
+
+    await desk.store.write(join)
+    with pytest.raises(Conflict, match=twin) as refused:
+        await desk.store.write(lambda tx: desk.letters.reassign(tx, desk.case, ELSEWHERE, desk.order()))
+    assert refused.value.stable_code == "delivery.twin"
 
 
 async def test_what_waits_behind_a_case_follows_it_to_the_other_office(desk: Desk) -> None:

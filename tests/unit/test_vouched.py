@@ -61,7 +61,7 @@ def test_what_the_sign_on_does_not_say_is_taken_and_named() -> None:
 
 def test_a_sign_on_of_somebody_else_or_none_vouches_for_nothing() -> None:
     """An agent's telephone is not the principal's; a window has seen the person, and not the account."""
-    agent = {"name": "某人", "document": {"type": "CN_RIC", "number": CLAIMS["document"]["number"]}}
+    agent = {"name": "某人", "document": CLAIMS["document"]}
     filed = application(OTHER, agent=agent, mandate="MD1", form={"phone": "1"})
     for caller in (SIGNED_ON, CALLER):
         assert list(identity_problems(caller, filed, HERE)) == []
