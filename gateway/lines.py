@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import TypeVar
 
 from aiolimiter import AsyncLimiter
@@ -224,16 +224,29 @@ class _Messages:
 
 
 class _Results:
-    """The line holds until a document begins to come; its bytes take as long as they take."""
+    """The line holds until a document begins to come; its bytes take as long as they take.
+
+    Pieces that are exchanges of their own take their turns: the region has agreed to so many a second.
+    """
 
     def __init__(self, line: Line, inner: Results) -> None:
         self._line, self._inner = line, inner
+        self.in_pieces = inner.in_pieces
 
     async def list(self, number: str) -> Sequence[ResultDocument]:
         return await self._line.run("results", lambda: self._inner.list(number))
 
     async def open(self, number: str, document: ResultDocument) -> AsyncGenerator[bytes, None]:
-        return await self._line.run("results", lambda: self._inner.open(number, document))
+        pieces = await self._line.run("results", lambda: self._inner.open(number, document))
+        return self._one_by_one(pieces, document.size) if self.in_pieces else pieces
+
+    async def _one_by_one(self, pieces: AsyncGenerator[bytes, None], left: int) -> AsyncGenerator[bytes, None]:
+        async with aclosing(pieces):
+            piece = await anext(pieces, b"")  # the opening has brought it
+            while piece:
+                yield piece
+                left -= len(piece)
+                piece = await self._line.run("results", lambda: anext(pieces, b"")) if left > 0 else b""
 
 
 class _Catalogue:

@@ -387,6 +387,9 @@ class ResultDocument:
 class Results(Protocol):
     """A region that hands the documents of a decided case over (结果回传). `number` is its own number of the case."""
 
+    in_pieces: bool
+    """Whether each piece that `open` yields is an exchange of its own, which then takes its turn like any other."""
+
     async def list(self, number: str) -> Sequence[ResultDocument]:
         """Return what there is, all of it, once the region has reported the decision. Raises RegionError."""
         ...

@@ -28,6 +28,8 @@ _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 class IamSmartResults:
     """Documents of cases, under the region's own number."""
 
+    in_pieces = True
+
     def __init__(self, client: IamSmartClient) -> None:
         self._client = client
 

@@ -234,6 +234,8 @@ class PullCatalogue:
 class PullResults:
     """getResultList and getResultFile: documents that came out of a case (办理结果), under the machine's number."""
 
+    in_pieces = False
+
     def __init__(self, client: PullClient) -> None:
         self._client = client
 

@@ -149,6 +149,8 @@ def cannot_be_asked(region: str) -> RegionCannotBeAsked:
 class ProvinceResults:
     """The documents that came out of a case (办理结果), under the province's own number of it."""
 
+    in_pieces = False
+
     def __init__(self, wire: ProvinceWire) -> None:
         self._wire = wire
 

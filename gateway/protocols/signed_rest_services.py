@@ -200,6 +200,8 @@ def _verifies(key: Ed25519PublicKey, signature: str, message: bytes) -> bool:
 class RestResults:
     """Documents that came out of a case (办理结果), under the region's own number of it."""
 
+    in_pieces = False
+
     def __init__(self, client: RestClient) -> None:
         self._client = client
 

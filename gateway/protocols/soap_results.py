@@ -24,6 +24,8 @@ PART = 512 << 10
 class SoapResults:
     """QueryResults and GetResult, under the region's own number of the case."""
 
+    in_pieces = True
+
     def __init__(self, client: SoapClient) -> None:
         self._client = client
 

@@ -18,6 +18,8 @@ from gateway.protocols.tif import TifClient
 class TifResults:
     """Documents of cases, under the region's own number."""
 
+    in_pieces = False
+
     def __init__(self, client: TifClient, prefix: str) -> None:
         self._client = client
         self._prefix = prefix

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field, fields
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ from gateway.errors import (
     SignOnFailed,
 )
 from gateway.lines import Line, guard
-from gateway.ports import Adapter
+from gateway.ports import Adapter, ResultDocument
 from gateway.telemetry import Metrics
 
 REST = 60.0
@@ -451,6 +451,7 @@ class Echo:
 
     complete = submit = ask = poll = lookup = end = resolve = send = holds = list = begin
     kinds = frozenset({"supplement"})
+    in_pieces = False
 
     async def items(self) -> Any:
         return self
@@ -485,6 +486,54 @@ async def test_a_message_is_sent_through_the_line() -> None:
     assert guarded.messages is not None
     await guarded.messages.send(given)  # type: ignore[arg-type] # Echo plays every part
     assert peer.counted("messages", "ok") == 1
+
+
+@dataclass
+class Pieces:
+    """A document in three pieces, of which the opening brings the first."""
+
+    in_pieces: bool
+    trouble: bool = False
+    closed: bool = False
+
+    async def list(self, _number: str) -> list[ResultDocument]:
+        return []
+
+    async def open(self, _number: str, _document: ResultDocument) -> AsyncGenerator[bytes, None]:
+        return self._pieces()
+
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
+        try:
+            for piece in (b"1", b"22", b"333"):
+                yield piece
+                if self.trouble:
+                    raise RegionUncertain("the next one does not come")
+        finally:
+            self.closed = True
+
+
+DOCUMENT = ResultDocument("D1", "决定书.pdf", "application/pdf", 6, "0" * 64)
+
+
+@pytest.mark.parametrize(("in_pieces", "calls"), [(False, 1), (True, 3)])
+async def test_a_piece_that_is_an_exchange_takes_its_turn(in_pieces: bool, calls: int) -> None:
+    """A document of hundreds of pieces would otherwise come faster than the region has agreed to."""
+    peer, inner = region(), Pieces(in_pieces)
+    guarded = guard(peer.line, Adapter(results=inner)).results
+    assert guarded is not None
+    assert [piece async for piece in await guarded.open("1", DOCUMENT)] == [b"1", b"22", b"333"]
+    assert peer.counted("results", "ok") == calls
+    assert inner.closed
+
+
+async def test_a_piece_that_fails_counts_against_the_region() -> None:
+    peer, inner = region(), Pieces(in_pieces=True, trouble=True)
+    guarded = guard(peer.line, Adapter(results=inner)).results
+    assert guarded is not None
+    with pytest.raises(RegionUncertain):
+        [piece async for piece in await guarded.open("1", DOCUMENT)]
+    assert (peer.counted("results", "ok"), peer.counted("results", RegionUncertain.code)) == (1, 1)
+    assert inner.closed
 
 
 def test_what_does_not_press_the_region_is_handed_through() -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import pytest_asyncio
@@ -46,6 +47,7 @@ def listed(code: str, content: bytes, media_type: str = "application/pdf") -> Re
 class Cabinet:
     """A region's documents; `trouble` is raised by the next openings, one after another."""
 
+    in_pieces: ClassVar[bool] = False
     files: dict[str, bytes] = field(default_factory=lambda: {"D1": DECISION, "L1": LICENCE})
     sent: dict[str, bytes] = field(default_factory=dict)
     trouble: list[Exception] = field(default_factory=list)
