@@ -18,7 +18,7 @@ from gateway.storage.tables import submissions
 def parts_of(tx: Connection, parent_id: str) -> list[dict[str, Any]]:
     """Return the parts of a case in the order in which they were asked for: id, part_code, state, where, released."""
     c = submissions.c
-    columns = (c.id, c.client_reference, c.part_code, c.state, c.handling_region, c.released_at)
+    columns = (c.id, c.client_reference, c.part_code, c.state, c.handling_region, c.handling_code, c.released_at)
     rows = tx.execute(select(*columns).where(c.parent_id == parent_id)).mappings()
     found = [{str(name): value for name, value in row.items()} for row in rows]
     return sorted(found, key=lambda row: int(row["client_reference"].rpartition("/")[2]))

@@ -23,6 +23,7 @@ from gateway.crypto.signing import Signer
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
 from gateway.domain.item import Item
+from gateway.domain.joint import MODE as JOINT
 from gateway.domain.region import RegionNames
 from gateway.domain.sensitive import mask_number
 from gateway.errors import NotFound
@@ -34,6 +35,7 @@ from gateway.storage.tables import submissions
 from gateway.submissions.owned import require_owner
 from gateway.submissions.papers import papers_shown
 from gateway.submissions.parcels import open_body
+from gateway.submissions.parts import parts_of
 from gateway.submissions.story import exact
 from gateway.windows import DocumentType, Seal, Window
 
@@ -113,31 +115,50 @@ class WindowDocuments:
     def _case(self, tx: Connection, caller: Caller, submission_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
         require_owner(tx, self._sealer, caller, submission_id)
         row = dict(tx.execute(select(submissions).where(submissions.c.id == submission_id)).mappings().one())
+        row["parts"] = parts_of(tx, submission_id) if row["mode"] == JOINT else []
         return row, open_body(self._sealer, submission_id, row["body"])
 
     # --- what they say -----------------------------------------------------------------------------------------
 
     def _about(self, window: Window, case: Mapping[str, Any]) -> dict[str, Any]:
         """Return what both documents say of case, item, place and window."""
-        item, place = self._items.get(case["item_code"]), str(case["handling_region"])
-        named = self._region_names.get(place)
+        item = self._items.get(case["item_code"])
         return {
             "case": case["id"],
             "item": {"code": case["item_code"], "name": item.name["zh-CN"] if item else case["item_code"]},
-            "decided_by": {
-                "region": place,
-                "name": named.of("zh-CN") if named else place,
-                "office_code": case["handling_code"],
-            },
+            "decided_by": self._office(case),
             "window": {"id": window.id, "name": window.name["zh-CN"], "centre": window.centre},
             "operator": case["operator"],
             "query_url": f"{self._issuer}/window/cases/{case['id']}",
         }
 
+    def _office(self, case: Mapping[str, Any]) -> dict[str, Any]:
+        """Return who decides a case, or a part of one."""
+        place = str(case["handling_region"])
+        named = self._region_names.get(place)
+        name = named.of("zh-CN") if named else place
+        return {"region": place, "name": name, "office_code": case["handling_code"]}
+
+    def _parts(self, case: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the parts of a case that several offices handle together, each with its number and who decides it."""
+        item = self._items.get(case["item_code"])
+        names = {part.code: part.name["zh-CN"] for part in item.parts} if item else {}
+        return [
+            {
+                "case": part["id"],
+                "name": names.get(part["part_code"], part["part_code"]),
+                "decided_by": self._office(part),
+            }
+            for part in case["parts"]
+        ]
+
     def _receipt(self, window: Window, case: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
-        decided_by = self._about(window, case)["decided_by"]["name"]
+        about, parts = self._about(window, case), self._parts(case)
+        places = "、".join(dict.fromkeys(office["decided_by"]["name"] for office in parts or [about]))
+        apart = "分别" if parts else ""
         return {
-            **self._about(window, case),
+            **about,
+            **({"parts": parts} if parts else {}),
             "applicant": _party(body["applicant"]),
             "agent": _party(body["agent"]) if "agent" in body else None,
             "mandate": body.get("mandate"),
@@ -145,7 +166,7 @@ class WindowDocuments:
             "deferred": [material["code"] for material in body.get("deferred", ())],
             "identity_check": IDENTITY_CHECK,
             "collected_at": exact(case["created_at"]),
-            "statement": f"本回执仅证明材料已收件。是否受理由{decided_by}的主管部门决定。",
+            "statement": f"本回执仅证明材料已收件。是否受理由{places}的主管部门{apart}决定。",
         }
 
     # --- issuing -----------------------------------------------------------------------------------------------

@@ -100,9 +100,10 @@ async def test_what_a_colleague_saved_meanwhile_is_not_lost_and_the_same_again_i
 
 
 async def test_what_was_handed_in_is_a_draft_no_more_and_is_not_made_one_again(
-    kept: Drafts, sqlite_store: Store, clock: ManualClock
+    store: Store, sealer: Sealer, clock: ManualClock
 ) -> None:
     """From the commit of the case on; a tab that was left open must not bring a second application about."""
+    kept = Drafts(store=store, sealer=sealer, clock=clock, life=DRAFT_LIFE)
     await kept.save(CLERK, REFERENCE, TYPED, NEW)
     case = number(1, clock())
 
@@ -111,7 +112,7 @@ async def test_what_was_handed_in_is_a_draft_no_more_and_is_not_made_one_again(
         owner = {"client_id": "pearl-window/GZ-01", "item_code": "item", "client_reference": REFERENCE}
         tx.execute(update(submissions).values(owner))
 
-    await sqlite_store.write(file)
+    await store.write(file)
     assert await kept.all_of(CLERK) == []
     with pytest.raises(NotFound):
         await kept.find(CLERK, REFERENCE)
@@ -119,7 +120,10 @@ async def test_what_was_handed_in_is_a_draft_no_more_and_is_not_made_one_again(
         with pytest.raises(Conflict) as refused:
             await kept.save(CLERK, REFERENCE, replace(TYPED, texts={}), version)
         assert refused.value.stable_code == "draft.handed_in"
-    assert await swept(sqlite_store, clock()) == 1
+    assert await swept(store, clock()) == 1
+    await kept.save(CLERK, "f" * 32, replace(TYPED, files={"ID": [("\x00", "x")]}), NEW)
+    await kept.discard(CLERK, "f" * 32)
+    assert await swept(store, clock()) == 0
 
 
 async def test_the_files_of_a_draft_are_held_for_as_long_and_nobody_elses(

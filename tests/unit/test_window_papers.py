@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from joserfc import jwt
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.caller import Caller
@@ -26,6 +26,7 @@ from gateway.submissions.papers import Papers, PaperSent
 from gateway.submissions.window_documents import NO_SEAL_YET, TYP, WindowDocuments, as_json
 from gateway.windows import DocumentType, load_windows
 from tests.support.afterwards import BODY, Finished
+from tests.support.cases import number
 from tests.support.clock import ManualClock
 from tests.support.window import FILING, FOSHAN, PDF, WINDOW, Browser, FakeServices, browser, filled, new_signer
 from tests.support.window_papers import SEAL
@@ -149,6 +150,24 @@ async def test_a_collection_receipt_never_says_that_anything_was_accepted(counte
     assert "是否受理由佛山市的主管部门决定" in statement
     assert statement.count("受理") == 1
     assert "受理" not in str(said)
+
+
+async def test_the_receipt_of_a_case_in_parts_names_each_office_that_decides(counter: Counter) -> None:
+    done = counter.done
+    part = number(2, done.clock())
+
+    def divide(tx: Connection) -> None:
+        whole = dict(tx.execute(select(submissions)).mappings().one())
+        mine = {"id": part, "client_reference": f"{done.case}/1", "parent_id": done.case, "part_code": "CHECK",
+                "handling_region": "guangdong", "handling_code": "440000"}  # fmt: skip
+        tx.execute(submissions.insert().values({**whole, **mine}))
+        tx.execute(update(submissions).where(submissions.c.id == done.case).values(mode="joint"))
+
+    await done.store.write(divide)
+    said = as_json(await counter.documents.receipt(CLERK, WINDOW, done.case))
+    office = {"region": "guangdong", "name": "guangdong", "office_code": "440000"}
+    assert said["parts"] == [{"case": part, "name": "CHECK", "decided_by": office}]
+    assert "是否受理由guangdong的主管部门分别决定" in said["statement"]
 
 
 async def test_the_signature_covers_what_the_document_says_and_names_the_seal(counter: Counter) -> None:
