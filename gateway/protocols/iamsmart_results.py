@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from gateway.ports import ResultDocument
 from gateway.protocols.iamsmart import IamSmartClient, Reply
+from gateway.protocols.listed import result_document
 
 PIECE = 512 << 10
 """The most bytes of a document that one answer brings (512 KiB): sealed, they stay within the largest answer."""
 
 _LIST, _FETCH = "/api/v1/cases/documents", "/api/v1/cases/documents/download"
 _REFUSALS: Mapping[str, str] = {"D40400": "no such case or document", "D41000": "the document is kept no longer"}
-_CODE = re.compile(r"[0-9A-Za-z._-]{1,64}", re.ASCII)
-_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class IamSmartResults:
@@ -75,17 +73,10 @@ class IamSmartResults:
 
     def _document(self, row: Any) -> ResultDocument:
         known: Mapping[str, Any] = row if isinstance(row, dict) else {}
-        code, name, media, size, digest = (known.get(key) for key in ("code", "name", "mimeType", "size", "sha256"))
-        right = (
-            isinstance(code, str) and _CODE.fullmatch(code),
-            isinstance(name, str) and name,
-            isinstance(media, str) and media,
-            isinstance(size, int) and not isinstance(size, bool) and size > 0,
-            isinstance(digest, str) and _DIGEST.fullmatch(digest),
-        )
-        if not all(right):
-            raise self._unreadable("an entry of documents")
-        return ResultDocument(str(code), str(name)[:200], str(media), int(str(size)), str(digest))
+        try:
+            return result_document(*(known.get(key) for key in ("code", "name", "mimeType", "size", "sha256")))
+        except ValueError as wrong:
+            raise self._unreadable(str(wrong)) from None
 
     def _unreadable(self, detail: str) -> Exception:
         return self._client.wire.uncertain("sent a list of documents that cannot be read", detail)

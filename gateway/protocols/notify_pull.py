@@ -43,6 +43,7 @@ from gateway.ports import (
     ResultDocument,
     SubmissionOrder,
 )
+from gateway.protocols.listed import result_document, whole
 from gateway.protocols.notify_pull_wire import (
     DONE,
     NOT_THERE,
@@ -85,7 +86,6 @@ _SENT_WHOLE = {"withdrawal": "sendWithdrawal", "rating": "sendEvaluation"}
 """Kinds of messages that are sent as they are → operation."""
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_FILE_CODE = re.compile(r"[0-9A-Za-z._-]{1,64}", re.ASCII)
 
 
 # --- submissions ---------------------------------------------------------------------------------------------------
@@ -254,12 +254,11 @@ class PullResults:
         return await self._client.fetch("getResultFile", asked, document.size)
 
     def _document(self, row: etree._Element) -> ResultDocument:
-        code, media, size, digest = (row.get(name, "") for name in ("WJBM", "WJLX", "WJDX", "WJZY"))
-        name = (row.text or "").strip()
-        right = _FILE_CODE.fullmatch(code) and _DIGITS.fullmatch(size) and _SHA256.fullmatch(digest.lower())
-        if not right or not media or not name or int(size) == 0:
-            raise self._client.wire.uncertain("sent a list of documents that cannot be read", "JGWJ")
-        return ResultDocument(code, name[:200], media, int(size), digest.lower())
+        code, media_type, size, digest = (row.get(name) for name in ("WJBM", "WJLX", "WJDX", "WJZY"))
+        try:
+            return result_document(code, (row.text or "").strip(), media_type, whole(size), digest)
+        except ValueError as wrong:
+            raise self._client.wire.uncertain("sent a list of documents that cannot be read", str(wrong)) from None
 
 
 # --- certificates --------------------------------------------------------------------------------------------------

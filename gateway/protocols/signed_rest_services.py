@@ -27,6 +27,7 @@ from gateway.ports import (
     ResultDocument,
     SubmissionOrder,
 )
+from gateway.protocols.listed import result_document
 from gateway.protocols.signed_rest import TOLERANCE, RestClient
 from gateway.protocols.wire import (
     as_object,
@@ -57,8 +58,6 @@ SEGMENTS: Mapping[str, str] = {
 _SIGNED = ("webhook-id", "webhook-timestamp", "webhook-signature")
 _SENDING = re.compile(r"[A-Za-z0-9._:-]{8,128}")
 _MOST_SIGNATURES = 4
-_CODE = re.compile(r"[0-9A-Za-z._-]{1,64}", re.ASCII)
-_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def _case(submission_id: str) -> str:
@@ -219,17 +218,10 @@ class RestResults:
 
     def _document(self, row: Any) -> ResultDocument:
         known: Mapping[str, Any] = row if isinstance(row, dict) else {}
-        code, name, media, size, digest = (known.get(key) for key in ("code", "name", "type", "size", "sha256"))
-        right = (
-            isinstance(code, str) and _CODE.fullmatch(code),
-            isinstance(name, str) and name,
-            isinstance(media, str) and media,
-            isinstance(size, int) and not isinstance(size, bool) and size > 0,
-            isinstance(digest, str) and _DIGEST.fullmatch(digest),
-        )
-        if not all(right):
-            raise self._unreadable("an entry of documents")
-        return ResultDocument(str(code), str(name)[:200], str(media), int(str(size)), str(digest))
+        try:
+            return result_document(*(known.get(key) for key in ("code", "name", "type", "size", "sha256")))
+        except ValueError as wrong:
+            raise self._unreadable(str(wrong)) from None
 
     def _unreadable(self, detail: str) -> Exception:
         return self._client.wire.uncertain("sent a list of documents that cannot be read", detail)
