@@ -1,7 +1,7 @@
 """Drafts (暂存): forms that a window has begun and not handed in.
 
 Owns: keeping a form as it was typed, for the clerks of one window alone, until it is handed in, discarded, or its term
-is over; and holding on to its files for as long. Leaves to `gateway.web.window`: what a form says. To `intake`:
+is over; and keeping its files for as long. Leaves to `gateway.web.window`: what a form says. To `intake`:
 whether that is right; nothing of it is asked before it is handed in.
 
 A draft is no case: it has no number, no event, no delivery, no clock but its term. It goes by the reference that its
@@ -93,7 +93,7 @@ class Drafts:
         return await self._store.read(lambda tx: [self._read(row) for row in tx.execute(query).mappings()])
 
     async def discard(self, caller: Caller, reference: str) -> None:
-        """Delete a draft, and let go of its files; one that is not there is discarded already."""
+        """Delete a draft with its files; one that is not there is discarded already."""
         await self._store.write(lambda tx: self._discard(tx, owner_of(caller), reference))
 
     # --- their parts -------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ class Drafts:
             if earlier is None or earlier.typed != typed:
                 raise Conflict("This draft was saved or discarded meanwhile.", code="draft.changed")
             return earlier
-        _hold(tx, owner, typed, draft.until)
+        tx.execute(update(blobs).where(_files_of(owner, typed)).values(held_until=draft.until))
         return draft
 
     def _write(self, tx: Connection, owner: str, draft: Draft, now: datetime) -> bool:
@@ -150,7 +150,8 @@ class Drafts:
         mine = and_(c.client_id == owner, c.reference == reference)
         row = tx.execute(delete(drafts).where(mine).returning(*c)).mappings().one_or_none()
         if row is not None:
-            _hold(tx, owner, self._read(row).typed, None)
+            gone = {"state": "deleting", "why": "dropped", "reserved": 0}
+            tx.execute(update(blobs).where(_files_of(owner, self._read(row).typed)).values(gone))
 
 
 def forget(tx: Connection, now: datetime) -> int:
@@ -160,13 +161,12 @@ def forget(tx: Connection, now: datetime) -> int:
     return tx.execute(delete(drafts).where(or_(c.expires_at <= now, handed_in))).rowcount
 
 
-def _hold(tx: Connection, owner: str, typed: Typed, until: datetime | None) -> None:
-    """Keep the files of a draft until its term is over; with None let them go like any that no case names."""
+def _files_of(owner: str, typed: Typed) -> ColumnElement[bool]:
+    """Return which files are those of a draft: what it names, if this window uploaded it and no case has it."""
     c = blobs.c
     blob_ids = {blob for held in typed.files.values() for blob, _ in held}
     named = sorted(blob for blob in blob_ids if blob.isascii() and blob.isalnum())  # PostgreSQL takes no NUL
-    mine = (c.id.in_(named), c.client_id == owner, c.state == "stored", c.case_id.is_(None))
-    tx.execute(update(blobs).where(*mine).values(held_until=until))
+    return and_(c.id.in_(named), c.client_id == owner, c.state == "stored", c.case_id.is_(None))
 
 
 def _open(now: datetime) -> ColumnElement[bool]:

@@ -186,6 +186,20 @@ async def test_a_file_that_no_case_has_goes_and_one_of_an_open_case_stays(
     ]  # fmt: skip
 
 
+async def test_a_file_that_a_draft_holds_stays_until_the_term_of_the_draft_is_over(
+    sqlite_store: Store, uploads: Uploads, clock: ManualClock, disposal: Disposal, folder: Path
+) -> None:
+    kept = await upload(uploads, PDF)
+    held = update(blob_table).values(held_until=clock() + timedelta(days=14))
+    await sqlite_store.write(lambda tx: tx.execute(held).rowcount)
+    states = []
+    for days in (13, 1):
+        clock.advance(days * DAY)
+        await disposal.tidy()
+        states.append(await state_of(sqlite_store, kept.id))
+    assert (states, files_in(folder)) == (["stored", None], [])
+
+
 @pytest.mark.parametrize("end", [State.COMPLETED, State.NOT_ACCEPTED, State.WITHDRAWN])
 async def test_the_files_of_a_case_go_some_time_after_its_end_and_their_digests_stay(
     end: State, sqlite_store: Store, uploads: Uploads, materials: Materials, clock: ManualClock, disposal: Disposal,

@@ -126,7 +126,7 @@ async def test_what_was_handed_in_is_a_draft_no_more_and_is_not_made_one_again(
     assert await swept(store, clock()) == 0
 
 
-async def test_the_files_of_a_draft_are_held_for_as_long_and_nobody_elses(
+async def test_the_files_of_a_draft_are_kept_for_as_long_and_go_with_it_and_nobody_elses(
     kept: Drafts, sqlite_store: Store, clock: ManualClock
 ) -> None:
     def there(tx: Connection) -> None:
@@ -135,15 +135,15 @@ async def test_the_files_of_a_draft_are_held_for_as_long_and_nobody_elses(
             tx.execute(blobs.insert().values({**row, "sha256": "0" * 64, "created_at": clock(), "state": "stored"}))
 
     async def held() -> list[Any]:
-        query = select(blobs.c.held_until).order_by(blobs.c.id)
-        return list(await sqlite_store.read(lambda tx: tx.execute(query).scalars().all()))
+        query = select(blobs.c.held_until, blobs.c.state).order_by(blobs.c.id)
+        return [tuple(row) for row in await sqlite_store.read(lambda tx: tx.execute(query).all())]
 
     await sqlite_store.write(there)
     files = {"ID": [(BLOB, "a.pdf"), ("BL" + "1" * 32, "b.pdf"), ("\x00", "c.pdf")]}
     draft = await kept.save(CLERK, REFERENCE, replace(TYPED, files=files), NEW)
-    assert await held() == [draft.until, None]
+    assert await held() == [(draft.until, "stored"), (None, "stored")]
     await kept.discard(CLERK, REFERENCE)
-    assert await held() == [None, None]
+    assert [state for _, state in await held()] == ["deleting", "stored"]
 
 
 async def test_a_window_has_not_more_drafts_than_somebody_can_look_through(kept: Drafts, sqlite_store: Store) -> None:
