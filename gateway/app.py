@@ -85,6 +85,7 @@ from gateway.submissions.pickups import PickupDesk
 from gateway.submissions.ratings import Ratings
 from gateway.submissions.results import RESULTS, ResultDesk, ResultFetch, ResultsDue
 from gateway.submissions.retry import RetryPolicy
+from gateway.submissions.revocations import Revocations
 from gateway.submissions.rules_kept import RulesKept
 from gateway.submissions.service import ServiceRecords
 from gateway.submissions.story import retold
@@ -253,6 +254,7 @@ async def build_app(
             pinned=versions.pinned, nudge=worker.nudge,
         )  # fmt: skip
         withdrawals = Withdrawals(desk, events=events, nudge=worker.nudge)
+        revocations = Revocations(store, sealer, events, clock)
         certificates = CertificateLookup(
             store=store, types=data.types, regions=regions, grants=data.grants, bases=data.bases,
             mandates=mandates, references=references, clock=clock,
@@ -285,7 +287,7 @@ async def build_app(
             codes=codes, mandates=MandateDesk(mandates, data.items, data.grants, clock), stream=stream,
             enabled=clients.find,
             store=store, clock=clock, afterwards=afterwards,
-            followups=FollowupServices(supplements, withdrawals),
+            followups=FollowupServices(supplements, withdrawals, revocations),
         )  # fmt: skip
         clerks = WindowServices(
             items=data.items, block_of=blocks.of,

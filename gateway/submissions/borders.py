@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping
+from sqlalchemy import RowMapping, and_
 
 from gateway.domain.region import place_of
 from gateway.policy.transfer import Basis, ConsentGiven, Transfer, require
@@ -27,8 +27,8 @@ ASKED = (
     *(consents.c[name].label(f"consent_{name}") for name in _CONSENT),
 )
 """What must be read of a case and its consents, a row for each, the oldest first: one row without any."""
-RECORDED = consents.c.case_no == submissions.c.id
-"""Which consents are those of a case."""
+RECORDED = and_(consents.c.case_no == submissions.c.id, consents.c.recorded_by == submissions.c.client_id)
+"""Which consents are those of a case: recorded by whoever filed it, for nobody else can vouch for its applicant."""
 Rows = Sequence[RowMapping]
 
 

@@ -17,9 +17,9 @@ from gateway.crypto.at_rest import Sealer
 from gateway.domain.caller import Acting, Caller
 from gateway.domain.identifiers import case_number_problem
 from gateway.errors import NotFound
-from gateway.storage.tables import region_numbers, submissions
+from gateway.storage.tables import submissions
 from gateway.submissions.materials import owner_of
-from gateway.submissions.parcels import open_body
+from gateway.submissions.parcels import number_at, open_body
 from gateway.submissions.story import locked
 
 
@@ -56,10 +56,7 @@ def is_theirs(acting: Acting, body: Mapping[str, Any]) -> bool:
 
 def number_there(tx: Connection, case: Mapping[str, Any]) -> str | None:
     """Return the handling region's own number of the case; None while it has not got it."""
-    c = region_numbers.c
-    query = select(c.number).where(c.submission_id == case["id"], c.region == case["handling_region"])
-    number: str | None = tx.execute(query).scalar_one_or_none()
-    return number
+    return number_at(tx, case["id"], case["handling_region"])
 
 
 def said_digest(said: Mapping[str, Any]) -> str:

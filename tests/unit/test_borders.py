@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import select, update
+from sqlalchemy import literal, select
 
 from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.caller import Caller
-from gateway.errors import NotPermitted
+from gateway.errors import Conflict, NotFound, NotPermitted
 from gateway.mapping.library import PackSet
 from gateway.ports import Adapter, CaseMessage, RegionDocument, SubmissionOrder
 from gateway.regions import Region
@@ -27,12 +27,13 @@ from gateway.submissions.events import remember_number
 from gateway.submissions.intake import sent_fields
 from gateway.submissions.parcels import Parcels, open_body
 from gateway.submissions.retry import RetryPolicy
+from gateway.submissions.revocations import Revocation, Revocations, Revoked
 from gateway.submissions.story import open_detail
 from gateway.telemetry import Metrics
 from tests.support.cases import LEASE, REGION
 from tests.support.clock import ManualClock
 from tests.support.followups import APPLICANT, FORM, Desk, region
-from tests.support.intake import SamePack
+from tests.support.intake import CALLER, SamePack
 from tests.unit.test_supplements import APPLIED, across, consent
 
 DAY = 24 * 3600
@@ -103,9 +104,11 @@ class House:
         row = await self.desk.store.read(lambda tx: tx.execute(query).one())
         return row.state, row.last_code
 
-    async def revoke(self) -> None:
-        taken_back = update(consents).values(revoked_at=self.desk.clock())
-        await self.desk.store.write(lambda tx: tx.execute(taken_back).rowcount)
+    async def revoke(self, caller: Caller | None = None) -> Revoked:
+        desk = self.desk
+        revocations = Revocations(desk.store, desk.sealer, desk.events, desk.clock)
+        said = Revocation.model_validate({"reason": "本人不再同意"})
+        return await revocations.revoke(caller or self.caller, self.case, said)
 
 
 @pytest.fixture
@@ -173,6 +176,46 @@ async def test_a_supplement_waits_for_a_person_when_its_consent_is_over(house: H
     await house.revoke()
     await house.attempt()
     assert (house.peer.heard, await house.delivery("supplement")) == (["submission"], ("dead", "transfer.no_consent"))
+
+
+async def test_a_consent_is_taken_back_once_by_whoever_filed_the_case(house: House) -> None:
+    case = await house.file()
+    with pytest.raises(NotFound):
+        await house.revoke(replace(house.caller, client_id="another"))
+    first = await house.revoke()
+    assert [(each["case"], each["recipient"], each["revoked_at"]) for each in first.consents] == [
+        (case, REGION, house.desk.clock())
+    ]
+    house.desk.clock.advance(60)
+    again = await house.revoke()
+    assert (first.replayed, again.replayed, again.consents) == (False, True, first.consents)
+    _, detail = await house.last()
+    assert detail == {"consents": [first.consents[0]["id"]], "reason": "本人不再同意"}
+    c = evidence.c
+    rows = select(c.outcome, c.reason).where(c.action == "consent.revoke")
+    kept = await house.desk.store.read(lambda tx: tx.execute(rows).all())
+    assert sorted(map(tuple, kept)) == [("done", "revoked"), ("refused", "submission.not_found")]
+
+
+async def test_a_case_that_crosses_no_border_has_no_consent_to_take_back(house: House) -> None:
+    house.caller = CALLER
+    house.case = (await house.desk.file()).submission_id
+    with pytest.raises(Conflict) as refused:
+        await house.revoke()
+    assert refused.value.stable_code == "submission.no_consent"
+
+
+async def test_nobody_elses_consent_carries_a_case(house: House) -> None:
+    """A lookup may be recorded under any number that its caller names."""
+    await house.file()
+    await house.revoke()
+    c = consents.c
+    names = [column.name for column in c if column.name not in ("id", "recorded_by", "revoked_at")]
+    copied = select(literal("CNSother"), literal("another"), *(c[name] for name in names))
+    slipped_in = consents.insert().from_select(["id", "recorded_by", *names], copied)
+    await house.desk.store.write(lambda tx: tx.execute(slipped_in).rowcount)
+    await house.attempt()
+    assert (house.peer.heard, await house.delivery()) == ([], ("cancelled", "transfer.no_consent"))
 
 
 async def test_a_replica_whose_clock_is_behind_does_not_take_a_new_consent_for_one_to_come(house: House) -> None:

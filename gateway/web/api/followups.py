@@ -1,4 +1,4 @@
-"""What is said of a case after it was handed in: supplements, withdrawals, returns.
+"""What is said of a case after it was handed in: supplements, withdrawals, returns, revocations of consents.
 
 Owns: HTTP of these addresses. Leaves everything else to the services that it is given.
 """
@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from aiohttp import web
 
 from gateway.domain.caller import Caller
+from gateway.submissions.revocations import Revocation, Revocations
 from gateway.submissions.supplements import Supplement, Supplements
 from gateway.submissions.withdrawals import Ended, Return, Withdrawal, Withdrawals
 from gateway.web.api.answers import json_answer
@@ -27,6 +28,7 @@ class FollowupServices:
 
     supplements: Supplements
     withdrawals: Withdrawals
+    revocations: Revocations
 
 
 def routes(services: FollowupServices, guarded: Guard) -> list[web.RouteDef]:
@@ -36,6 +38,7 @@ def routes(services: FollowupServices, guarded: Guard) -> list[web.RouteDef]:
         web.post("/v1/submissions/{id}/supplements", guarded(scope, api.supplement)),
         web.post("/v1/submissions/{id}/withdrawal", guarded(scope, api.withdraw)),
         web.post("/v1/submissions/{id}/return", guarded(scope, api.give_back)),
+        web.post("/v1/submissions/{id}/consents/revoke", guarded(scope, api.revoke)),
     ]
 
 
@@ -58,6 +61,11 @@ class _Followups:
         """POST …/return: 200."""
         said = await read_body(request, Return)
         return _ended(await self._services.withdrawals.give_back(caller, request.match_info["id"], said))
+
+    async def revoke(self, request: web.Request, caller: Caller) -> web.Response:
+        """POST …/consents/revoke: 200."""
+        said = await read_body(request, Revocation)
+        return json_answer(asdict(await self._services.revocations.revoke(caller, request.match_info["id"], said)))
 
 
 def _ended(ended: Ended) -> web.Response:
