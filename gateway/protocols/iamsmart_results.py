@@ -61,7 +61,9 @@ class IamSmartResults:
         if any(content.get(name) != value for name, value in asked.items()):
             raise self._client.wire.uncertain("answered for another piece of a document", "caseNo, code or offset")
         piece, last = _decoded(content.get("data")), offset + PIECE >= document.size
-        if content.get("sha256") != document.sha256 or len(piece) != (document.size - offset if last else PIECE):
+        if str(content.get("sha256")).lower() != document.sha256 or len(piece) != (
+            document.size - offset if last else PIECE
+        ):
             raise self._client.wire.uncertain("sent another file than the one announced", "its digest or size differs")
         return piece
 

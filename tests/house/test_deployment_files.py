@@ -28,6 +28,7 @@ SAMPLES: Mapping[str, Any] = {
     "float": 1.0,
     "bool": True,
     "dict[str, int]": {"x": 1},
+    "Mapping[str, int]": {"x": 1},
     "Mapping[tuple[str, str, str], int]": {("x", "y", "z"): 1},
     "Mapping[tuple[str, str], int]": {("x", "y"): 1},
     "Mapping[str, tuple[int, int]]": {"open": (1, 1)},
