@@ -1,4 +1,4 @@
-"""Revocations (撤回同意): the applicant takes back the consent by which a case crosses a border (PIPL art. 15, 47).
+"""Revocations (撤回同意): the applicant takes back the consent by which a case crosses a border (PIPL art. 15).
 
 Owns: that the consents of a case, and of its parts, are over from then on, as a fact of the case and as evidence. What
 has left already stays where it is: that the region ends the case is asked by a withdrawal. Leaves to `borders`: that
@@ -25,7 +25,7 @@ from gateway.storage import Store
 from gateway.storage.tables import consents
 from gateway.submissions.events import EventLog
 from gateway.submissions.materials import owner_of
-from gateway.submissions.owned import owned
+from gateway.submissions.owned import require_owner
 from gateway.submissions.parts import parts_of
 
 REVOKED = "consent.revoked"
@@ -70,33 +70,32 @@ class Revocations:
             raise
 
     def _revoke(self, tx: Connection, caller: Caller, submission_id: str, said: Revocation, now: datetime) -> Revoked:
-        case, c = owned(tx, self._sealer, caller, submission_id), consents.c
-        cases = [case["id"], *sorted(part["id"] for part in parts_of(tx, case["id"]))]
+        require_owner(tx, self._sealer, caller, submission_id)
+        c = consents.c
+        cases = [*sorted(part["id"] for part in parts_of(tx, submission_id)), submission_id]  # locked in this order
         theirs = and_(c.case_no.in_(cases), c.recorded_by == owner_of(caller))
         over = update(consents).where(theirs, c.revoked_at.is_(None)).values(revoked_at=now)
         taken = tx.execute(over.returning(c.id, c.case_no)).all()
-        shown = (
-            select(c.id, c.case_no.label("case"), c.recipient, c.revoked_at).where(theirs).order_by(c.given_at, c.id)
-        )
-        known = [dict(row) for row in tx.execute(shown).mappings()]
+        shown = select(c.id, c.case_no.label("case"), c.recipient, c.revoked_at).where(theirs)
+        known = [dict(row) for row in tx.execute(shown.order_by(c.given_at, c.id)).mappings()]
         if not known:
             raise Conflict("The case rests on no consent: it crosses no border.", code="submission.no_consent")
-        for each in cases:
-            ids = sorted(row.id for row in taken if row.case_no == each)
+        for case in cases:
+            ids = sorted(row.id for row in taken if row.case_no == case)
             if ids:
-                self._events.note(tx, each, REVOKED, now, {"consents": ids, "reason": said.reason})
+                self._events.note(tx, case, REVOKED, now, {"consents": ids, "reason": said.reason})
         if taken:
-            record(tx, _exchange(caller, case, sorted(row.id for row in taken), now), now=self._clock())
-        return Revoked(case["id"], known, replayed=not taken)
+            record(tx, _exchange(caller, submission_id, sorted(row.id for row in taken), now), now=self._clock())
+        return Revoked(submission_id, known, replayed=not taken)
 
 
-def _exchange(caller: Caller, case: Mapping[str, Any], ids: Sequence[str], now: datetime) -> Exchange:
+def _exchange(caller: Caller, case: str, ids: Sequence[str], now: datetime) -> Exchange:
     return Exchange(
         action=ACTION,
         outcome="done",
         reason="revoked",
         who=who_is(caller),
-        what={"case": case["id"], "item": case["item_code"], "region": case["handling_region"], "consents": list(ids)},
+        what={"case": case, "consents": list(ids)},
         purpose="the applicant's wish",
         received_at=now,
     )
