@@ -28,6 +28,7 @@ from gateway.errors import (
     InvalidRequest,
     NotFound,
     NotOffered,
+    NotPermitted,
     PickupOver,
     ReplayedCallback,
 )
@@ -304,6 +305,7 @@ _CODES: Sequence[tuple[type[GatewayError], str]] = (
     (ForgedCallback, "401"),
     (ReplayedCallback, "409"),
     (PickupOver, "410"),
+    (NotPermitted, "410"),  # it may not leave any more: a consent is over
     (NotFound, "404"),
     (InvalidRequest, "400"),
     (BodyTooLarge, "400"),

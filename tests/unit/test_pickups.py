@@ -244,6 +244,20 @@ async def test_any_replica_answers_any_pull_and_as_often_as_it_is_asked(replica:
     assert len(set(answers)) == 1
 
 
+async def test_a_case_is_pulled_no_longer_once_the_consent_by_which_it_crosses_a_border_is_over(
+    replica: Replica, machine: Machine
+) -> None:
+    """The notice may be weeks old. The refusal is a definite one, or the machine would come for it again."""
+    case = await announced(replica)
+    filed = update(submissions).values(origin_code="810000")
+    await replica.store.write(lambda tx: tx.execute(filed).rowcount)
+    file = machine.pull("getMaterial", WWBH=case, CLBM=next(iter(FILES)))
+    for pull in (machine.pull("getApplyInfo", WWBH=case), file):
+        code, document = machine.told(pull, await replica.answer(pull))
+        assert (code, document.get("DM")) == ("410", "transfer.no_consent")
+    assert [row["reason"] for row in await replica.evidence()] == ["transfer.no_consent"] * 2
+
+
 async def test_a_supplement_is_pulled_under_its_own_number_with_its_own_files(
     replica: Replica, machine: Machine
 ) -> None:
