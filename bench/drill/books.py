@@ -6,10 +6,11 @@ Owns: the counts, and which of them must be nought. Reads the store as it is, wi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
+from urllib.parse import parse_qs
 
 from sqlalchemy import Connection, select
 
@@ -26,8 +27,20 @@ from gateway.storage.tables import (
 from gateway.submissions.queue import UNSETTLED
 
 FORWARDED = "FORWARDED"
+ONCE = frozenset({"SUPPLEMENTED", "WITHDRAWN"})
+"""Steps that a message brings about, and that a case of the drill takes once: by our word, and by its authority's."""
 _ITSELF = deliveries.c.message_id.is_(None)
-WRONG = ("lost", "messages_lost", "strange", "doubled", "in_doubt", "events_lost", "gaps")
+WRONG = (
+    "lost",
+    "messages_lost",
+    "messages_strange",
+    "messages_doubled",
+    "strange",
+    "doubled",
+    "in_doubt",
+    "events_lost",
+    "gaps",
+)
 
 
 @dataclass(slots=True)
@@ -44,8 +57,13 @@ class Tally:
     lost: int = 0
     """Accepted, and neither at its authority nor parked."""
     messages: int = 0
+    """What was said of cases: supplements, withdrawals, ratings, complaints."""
     messages_lost: int = 0
-    """Complaints that were taken, and are neither at their authority nor parked."""
+    """Taken, and neither at their authority nor parked."""
+    messages_strange: int = 0
+    """At an authority, and in no book of ours."""
+    messages_doubled: int = 0
+    """In effect twice: more of a kind at the authority, of one case, than were said; two of one reference."""
     strange: int = 0
     """At an authority, and in no book of ours."""
     doubled: int = 0
@@ -116,7 +134,9 @@ def tally(around: Town, agency: Agency, ours: Mapping[str, Any], theirs: Mapping
         parked=len(parked),
         in_doubt=sum(state in UNSETTLED for state in (*states.values(), *ours["messages"].values())),
         messages=len(agency.said),
-        messages_lost=len(set(agency.said.values()) - (there | given_up)),
+        messages_lost=len({said.message for said in agency.said.values()} - (there | given_up)),
+        messages_strange=len(there - set(ours["messages"])),
+        messages_doubled=_messages_doubled(agency, ours, theirs),
         lost=len(promised - (held | parked)) + len(promised - set(ours["cases"])),
         strange=len(held - set(ours["cases"])),
         doubled=_doubled(agency, ours),
@@ -125,7 +145,7 @@ def tally(around: Town, agency: Agency, ours: Mapping[str, Any], theirs: Mapping
         events_lost=_events_lost(ours, theirs),
         gaps=_gaps(ours["events"]),
         asked_again=agency.asked_again,
-        done=dict(around.counts),
+        done={**around.counts, **Counter(said.kind for said in agency.said.values())},
     )
 
 
@@ -138,15 +158,37 @@ def _doubled(agency: Agency, ours: Mapping[str, Any]) -> int:
     )
 
 
+def _messages_doubled(agency: Agency, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> int:
+    """Count references with two messages, and effects that no case can have twice.
+
+    A message that was taken, and whose answer never came, is the agency's all the same: it is asked until one does.
+    """
+    apart = len(agency.said) - len({said.message for said in agency.said.values()})
+    said = Counter((each.case, each.kind) for each in agency.said.values())
+    kinds = {each.message: (each.case, each.kind) for each in agency.said.values()}
+    held = Counter(kinds[message] for book in theirs.values() for message in book["messages"] if message in kinds)
+    steps = Counter(
+        (row.submission_id, row.state) for row in ours["events"] if row.kind == "step" and row.state in ONCE
+    )
+    return apart + sum(held[each] > said[each] for each in held) + sum(count > 1 for count in steps.values())
+
+
 def _events_lost(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> int:
-    """Count what was reported and nobody here has: all that Foshan's feed holds, all that we acknowledged to Guangdong.
+    """Count what was reported and nobody here has: all that the feeds hold, all that we acknowledged to Guangdong.
 
     Guangdong gives a report up after some tries; one that we never took is not lost here.
     """
     heard = {row.region_event_id for row in ours["events"]} | ours["conflicts"]
-    polled = {event["EventId"] for event in theirs["foshan"]["events"].values()}
-    pushed = {entry["event"]["sjbh"] for entry in theirs["guangdong"]["events"].values() if entry["acknowledged"]}
-    return len((polled | pushed) - heard)
+    return len({event for place, read in REPORTED.items() for event in read(theirs[place]["events"])} - heard)
+
+
+REPORTED: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
+    "foshan": lambda book: (event["EventId"] for event in book.values()),
+    "guangdong": lambda book: (entry["event"]["sjbh"] for entry in book.values() if entry["acknowledged"]),
+    "hunan": lambda book: (event["stepId"] for event in book.values()),
+    "qingyuan": lambda book: (parse_qs(report)["SJBH"][0] for report in book.values()),
+}
+"""How an authority numbers what it reports, in its own book."""
 
 
 def _gaps(events: Sequence[Any]) -> int:

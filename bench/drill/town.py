@@ -7,10 +7,8 @@ plan. Leaves to `load`: filing cases. To `books`: comparing.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -21,13 +19,20 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK
+from bench.drill.dying import Dying
+from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, Notebook
 from gateway.sandbox.layout import Layout
 from gateway.sandbox.neighbourhood import NotReadyError, end, wait_until_ready
-from tests.support.replicas import lay_out_replicas, secrets_of, submits
+from tests.support.few_regions import THREE
+from tests.support.replicas import lay_out_replicas, secrets_of
 
-PLACES = ("foshan", "guangdong")
-"""Authorities that the drill runs: one pushes files first and calls back, one takes signed XML and is polled."""
+PLACES = ("foshan", "guangdong", "hunan", "qingyuan")
+"""Authorities that the drill runs: one takes signed XML and is polled, one signed JSON and calls back, one (a province)
+signed JSON with the files sent before it, and is polled; one is told a number only, and pulls."""
+REGIONS = (*THREE, "hunan", "qingyuan")
+"""Regions of the gateways: those, and what the sandbox's data need."""
+COURSES = ("course_supplement", "course_undecided")
+"""What an authority does with the next case, so that there is something to supplement and something to withdraw."""
 STEPS = ("claimed", "sending", "answered", "settling", "settled")
 """The named steps of a delivery at which a gateway dies; `arrived` is a sixth, which only the authority sees."""
 ARRIVED = "arrived"
@@ -45,7 +50,7 @@ class Gateway:
 
     layout: Layout
     secrets: Mapping[str, str]
-    process: asyncio.subprocess.Process | None = None
+    process: Dying | None = None
     step: str = "none"
     killed: bool = False
     ready: bool = False
@@ -58,17 +63,13 @@ class Gateway:
         if not self.ready:
             raise NotReadyError(f"{self.layout.folder} ended with {process.returncode}")
 
-    async def launch(self, step: str, count: int) -> asyncio.subprocess.Process:
+    async def launch(self, step: str, count: int) -> Dying:
         """Start it; it dies when it reaches the step for the count-th time, perhaps before it is ready."""
         self.step, self.killed, self.ready = step, False, False
-        with (self.layout.folder / "gateway.log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "bench.drill.dying", str(self.layout.config), step, str(count),
-                stdout=log, stderr=log, env={**os.environ, "PYTHONUNBUFFERED": "1", **self.secrets},
-            )  # fmt: skip
+        self.process = await Dying.start(self.layout.config, step, count, self.secrets, list(REGIONS))
         return self.process
 
-    async def coming_up(self, process: asyncio.subprocess.Process) -> None:
+    async def coming_up(self, process: Dying) -> None:
         """Note when it is ready, if it lives to be."""
         with suppress(NotReadyError):
             await wait_until_ready(process, self.layout)
@@ -92,9 +93,9 @@ class Town:
     authorities: Mapping[str, web.Application]
     chance: random.Random
     counts: Counter[str] = field(default_factory=Counter)
-    """What was done: deaths by step, faults by mode."""
+    """What was done: deaths by step, faults by mode; `starts` that came to be ready."""
     cut: bool = False
-    """Kill a gateway when the next case arrives at an authority."""
+    """Kill a gateway when the next case or message arrives at an authority, before it is answered."""
 
     # --- gateways ----------------------------------------------------------------------------------------------
 
@@ -140,7 +141,7 @@ class Town:
 
     async def trouble(self, over: asyncio.Event) -> None:
         """Do something to somebody every moment, by the seeded plan, until the drill is over."""
-        deeds = (self._kill, self._cut, *(self._order,) * 4)
+        deeds = (self._kill, self._cut, *(self._order,) * 4, *(self._send_on_a_course,) * 4)
         while not over.is_set():
             self.chance.choice(deeds)()
             pause = self.chance.uniform(0.2, 1.2)
@@ -166,8 +167,11 @@ class Town:
         wrong.order(mode, self.chance.randint(1, times))
         self.counts[mode] += 1
 
+    def _send_on_a_course(self) -> None:
+        self.authorities[self.chance.choice(PLACES)][MISBEHAVIOUR].order(self.chance.choice(COURSES), 2)
+
     def arrived(self) -> None:
-        """Kill a gateway while a case is at the authority, when that was ordered."""
+        """Kill a gateway while a case or a message is at the authority, when that was ordered."""
         if self.cut:
             self.cut = False
             if self.chance.choice(self.gateways).kill():
@@ -177,7 +181,7 @@ class Town:
 @asynccontextmanager
 async def town(name: str, folder: Path, store_url: str, replicas: int, chance: random.Random) -> AsyncIterator[Town]:
     """Lay out a town, run its authorities, and end every process on the way out. Gateways are not started yet."""
-    layouts = lay_out_replicas(folder, store_url, replicas, delivery=DELIVERY, limits=LIMITS)
+    layouts = lay_out_replicas(folder, store_url, replicas, delivery=DELIVERY, limits=LIMITS, regions=REGIONS)
     made = Town(name, [Gateway(layout, secrets_of(store_url)) for layout in layouts], {}, chance)
     runners: list[web.AppRunner] = []
     apps: dict[str, web.Application] = {}
@@ -204,8 +208,6 @@ def _authority(layout: Layout, place: str, around: Town) -> web.Application:
     @web.middleware
     async def watched(request: web.Request, handler: Handler) -> web.StreamResponse:
         kind = f"{request.method} {request.path.rsplit('/', 1)[0]} {request.headers.get('SOAPAction', '')}"
-        if submits(request):
-            around.arrived()
         if kind in earlier and not request.path.startswith("/control") and wrong.due("lie"):
             told = earlier[kind]
             return web.Response(status=told.status, body=told.body, headers={"Content-Type": told.content_type})
@@ -215,7 +217,21 @@ def _authority(layout: Layout, place: str, around: Town) -> web.Application:
         return answer
 
     app.middlewares.append(watched)
+    _listen(app[NOTEBOOK], around)
     return app
+
+
+def _listen(notebook: Notebook, around: Town) -> None:
+    """Have the town hear of whatever an authority enters in its book of arrivals, on each wire."""
+    count = notebook.count
+
+    def heard(book: str, key: str) -> int:
+        number = count(book, key)
+        if book == "arrivals":
+            around.arrived()
+        return number
+
+    notebook.count = heard  # type: ignore[method-assign] # the authority is not to know that somebody listens
 
 
 def books_of(app: web.Application) -> Mapping[str, Any]:

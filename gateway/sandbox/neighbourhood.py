@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import web
@@ -121,7 +121,24 @@ async def gateway_process(layout: Layout, *, module: str = "gateway.cli") -> Asy
         await end(process)
 
 
-async def wait_until_ready(process: asyncio.subprocess.Process, layout: Layout) -> None:
+class Running(Protocol):
+    """What is used of a process here."""
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended, None while it lives."""
+
+    async def wait(self) -> int:
+        """Wait for its end."""
+
+    def terminate(self) -> None:
+        """Ask it to stop."""
+
+    def kill(self) -> None:
+        """Kill it."""
+
+
+async def wait_until_ready(process: Running, layout: Layout) -> None:
     """Wait for /readyz to say 200. Raises NotReadyError with the end of the log."""
     try:
         async with asyncio.timeout(READY_WITHIN), aiohttp.ClientSession() as session:
@@ -145,7 +162,7 @@ async def _is_ready(session: aiohttp.ClientSession, admin_url: str) -> bool:
         return False
 
 
-async def end(process: asyncio.subprocess.Process) -> None:
+async def end(process: Running) -> None:
     """Ask the process to stop; insist when it does not."""
     if process.returncode is not None:
         return

@@ -7,6 +7,7 @@ prove nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,7 +16,7 @@ import pytest
 
 from bench.drill.__main__ import drill
 from bench.drill.books import tally
-from bench.drill.load import Agency
+from bench.drill.load import Agency, Said
 from bench.drill.town import Town
 
 
@@ -60,15 +61,22 @@ def changed(**fields: Any) -> list[SimpleNamespace]:
     return [first, SimpleNamespace(**{**vars(second), **fields})]
 
 
+def withdrawn_again() -> SimpleNamespace:
+    """Return a third event of that case, which ends it once more."""
+    return SimpleNamespace(**{**vars(books()["events"][1]), "seq": 3, "state": "WITHDRAWN", "region_event_id": "E1"})
+
+
 def authorities(**changes: Any) -> dict[str, Any]:
     foshan: dict[str, Any] = {
         "cases": {"A": {}}, "arrivals": {"A": 1}, "events": {"1": {"EventId": "E1"}}, "messages": {"M1": {}},
     }  # fmt: skip
-    return {"foshan": {**foshan, **changes}, "guangdong": {key: {} for key in foshan}}
+    nothing: dict[str, Any] = {key: {} for key in foshan}
+    return {"foshan": {**foshan, **changes}, **dict.fromkeys(("guangdong", "hunan", "qingyuan"), nothing)}
 
 
-def counted(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, int]:
-    agency = cast("Agency", SimpleNamespace(promised={"r1": ("A", "foshan")}, said={"c1": "M1"}, asked_again=0))
+def counted(ours: dict[str, Any], theirs: dict[str, Any], references: Sequence[str] = ("c1",)) -> dict[str, int]:
+    said = {reference: Said("M1", "A", "supplements") for reference in references}
+    agency = cast("Agency", SimpleNamespace(promised={"r1": ("A", "foshan")}, said=said, asked_again=0))
     around = cast("Town", SimpleNamespace(name="town", counts={}))
     return {name: count for name, count in tally(around, agency, ours, theirs).wrong.items() if count}
 
@@ -85,6 +93,9 @@ def test_books_that_agree_are_in_order() -> None:
         ({}, {"cases": {"A": {}, "B": {}}}, {"strange": 1}),
         ({}, {"messages": {}}, {"messages_lost": 1}),
         ({"messages": {"M1": "dead"}}, {"messages": {}}, {}),
+        ({}, {"messages": {"M1": {}, "M2": {}}}, {"messages_strange": 1}),
+        ({"events": changed(state="WITHDRAWN")}, {}, {}),
+        ({"events": [*changed(state="WITHDRAWN"), withdrawn_again()]}, {}, {"messages_doubled": 1}),
         ({"cases": {"A": "r1", "B": "r1"}}, {}, {"doubled": 1}),
         ({"numbers": {"A": 2}}, {}, {"doubled": 1}),
         ({}, {"events": {"1": {"EventId": "E1"}, "2": {"EventId": "E2"}}}, {"events_lost": 1}),
@@ -95,3 +106,7 @@ def test_books_that_agree_are_in_order() -> None:
 )
 def test_the_drill_finds_what_is_wrong(ours: dict[str, Any], theirs: dict[str, Any], wrong: dict[str, int]) -> None:
     assert counted(books(**ours), authorities(**theirs)) == wrong
+
+
+def test_two_references_of_one_message_are_found() -> None:
+    assert counted(books(), authorities(), ["c1", "c2"]) == {"messages_doubled": 1}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -22,10 +22,19 @@ def secrets_of(store_url: str) -> Mapping[str, str]:
 
 
 def lay_out_replicas(
-    folder: Path, store_url: str, replicas: int, *, delivery: Mapping[str, float], limits: Mapping[str, float]
+    folder: Path,
+    store_url: str,
+    replicas: int,
+    *,
+    delivery: Mapping[str, float],
+    limits: Mapping[str, float],
+    regions: Sequence[str] = THREE,
 ) -> list[Layout]:
-    """Lay out one folder a process. Replicas share store, keys, blobs and authorities; only their ports differ."""
-    first = free_ports(THREE)  # few regions: the processes start sooner
+    """Lay out one folder a process. Replicas share store, keys, blobs and authorities; only their ports differ.
+
+    With a few regions the processes start sooner; those of `THREE` are among them.
+    """
+    first = free_ports(regions)
     bare = make_url(store_url)
     secret = None if bare.password is None else f"env:{PASSWORD}"
     address = URL.create(bare.drivername, bare.username, None, bare.host, bare.port, bare.database, bare.query)
@@ -38,7 +47,7 @@ def lay_out_replicas(
         replica = _sharing(folder, folder / f"replica-{number}")
         layouts.append(lay_out(replica, Ports(own.public, own.admin, first.authorities), choices))
     for layout in layouts:
-        narrow(layout.folder, THREE)
+        narrow(layout.folder, regions)
     return layouts
 
 
