@@ -24,12 +24,15 @@ from gateway.ports import (
     CaseMessage,
     CaseMessages,
     Catalogue,
+    CertificateFile,
     CertificateReply,
     CertificateSource,
     CodeQuestion,
     CodeResolver,
+    DisputeReply,
     FeedPage,
     IdentityProvider,
+    IssuedCertificates,
     RegionDocument,
     ResolvedCode,
     ResultDocument,
@@ -177,6 +180,8 @@ def guard(line: Line, adapter: Adapter) -> Adapter:
         callbacks=adapter.callbacks,  # comes in: nothing to press
         feed=adapter.feed and _Feed(line, adapter.feed),
         certificates=adapter.certificates and _Certificates(line, adapter.certificates),
+        issued=adapter.issued and _Issued(line, adapter.issued),
+        notices=adapter.notices,  # comes in: nothing to press
         catalogue=adapter.catalogue and _Catalogue(line, adapter.catalogue),
         codes=adapter.codes and _Codes(line, adapter.codes),
         sign_out=adapter.sign_out and _SignOut(line, adapter.sign_out),
@@ -271,6 +276,29 @@ class _Certificates:
 
     async def lookup(self, query: RegionDocument) -> CertificateReply:
         return await self._line.run("certificates", lambda: self._inner.lookup(query))
+
+
+class _Issued:
+    """As with results: the line holds until a file begins to come."""
+
+    def __init__(self, line: Line, inner: IssuedCertificates) -> None:
+        self._line, self._inner = line, inner
+        self.operations = inner.operations
+
+    async def data(self, query: RegionDocument) -> CertificateReply:
+        return await self._line.run("certificates", lambda: self._inner.data(query))
+
+    async def code(self, query: RegionDocument) -> CertificateReply:
+        return await self._line.run("certificates", lambda: self._inner.code(query))
+
+    async def file(self, query: RegionDocument) -> CertificateFile | CertificateReply:
+        return await self._line.run("certificates", lambda: self._inner.file(query))
+
+    async def dispute(self, report: RegionDocument) -> str:
+        return await self._line.run("disputes", lambda: self._inner.dispute(report))
+
+    async def disputed(self, number: str) -> DisputeReply:
+        return await self._line.run("disputes", lambda: self._inner.disputed(number))
 
 
 class _SignOut:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import aiohttp
 from structlog.typing import FilteringBoundLogger
@@ -422,6 +422,66 @@ class CertificateSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class CertificateFile:
+    """A certificate's file (证照文件) on its way. `body` yields its bytes; size and SHA-256 (hex) where they are said."""
+
+    media_type: str
+    size: int | None
+    sha256: str | None
+    body: AsyncGenerator[bytes, None]
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeReply:
+    """What an issuer answers to a reported error (异议): `corrected`, `rejected`, or `open` while it looks into it."""
+
+    state: Literal["open", "corrected", "rejected"]
+    text: str = ""
+
+
+class IssuedCertificates(Protocol):
+    """A region that tells of one certificate that is named, by identifier (证照标识) or by a shown code (亮证码).
+
+    `operations` are those that its wire knows, of `data`, `file`, `code` and `dispute`; the core asks for no other.
+    """
+
+    operations: frozenset[str]
+
+    async def data(self, query: RegionDocument) -> CertificateReply:
+        """Ask for one certificate by its identifier (pack `certificate-request`). Raises RegionError."""
+        ...
+
+    async def code(self, query: RegionDocument) -> CertificateReply:
+        """Ask what a shown code stands for (pack `certificate-request`). Raises RegionError."""
+        ...
+
+    async def file(self, query: RegionDocument) -> CertificateFile | CertificateReply:
+        """Begin to fetch the file of one certificate; a reply says why there is none. Raises RegionError."""
+        ...
+
+    async def dispute(self, report: RegionDocument) -> str:
+        """Report an error (pack `certificate-dispute`) and return the issuer's number; again is the same report."""
+        ...
+
+    async def disputed(self, number: str) -> DisputeReply:
+        """Ask what became of a report, by the issuer's number. Raises RegionError."""
+        ...
+
+
+class CertificateNotices(Protocol):
+    """A region that tells when a certificate is worth something else than before (证照状态变更通知).
+
+    `operations` are the last steps of the callback addresses under which its notices come.
+    """
+
+    operations: frozenset[str]
+
+    async def read(self, callback: Callback) -> CallbackReading:
+        """Verify and decode as `StatusCallbacks.read` does; what is read are notices (pack `certificate-notice`)."""
+        ...
+
+
 # --- catalogue and city codes ------------------------------------------------------------------------------------
 
 
@@ -472,6 +532,8 @@ class Adapter:
     callbacks: StatusCallbacks | None = None
     feed: StatusFeed | None = None
     certificates: CertificateSource | None = None
+    issued: IssuedCertificates | None = None
+    notices: CertificateNotices | None = None
     catalogue: Catalogue | None = None
     codes: CodeResolver | None = None
     sign_out: SignOut | None = None

@@ -44,6 +44,8 @@ class Capabilities(Settings):
     callbacks: bool = False
     feed: bool = False
     certificates: bool = False
+    issued: bool = False
+    notices: bool = False
     sign_out: bool = False
     codes: bool = False
     catalogue: bool = False
@@ -77,6 +79,8 @@ class CertificateDeclaration(Settings):
     status: dict[str, Literal[
         "found", "not_found", "not_permitted", "type_unknown", "match", "no_match", "no_consent", "refused"
     ]] = Field(default_factory=dict)  # fmt: skip
+    code_prefixes: list[Annotated[str, Field(pattern=r"^[0-9A-Z][0-9A-Z:._-]{1,15}$")]] = Field(default_factory=list)
+    """What the shown codes (亮证码) of this region's certificates begin with."""
 
 
 class CodeDeclaration(Settings):
@@ -123,6 +127,12 @@ class Region:
     packs: Packs
     folder: str = ""
     code_prefixes: tuple[str, ...] = ()
+    shown_prefixes: tuple[str, ...] = ()
+    """What the codes begin with under which its certificates are shown."""
+
+    def tells(self, operation: str) -> bool:
+        """Say whether it tells this of a certificate that is named: `data`, `file`, `code` or `dispute`."""
+        return self.adapter.issued is not None and operation in self.adapter.issued.operations
 
     def pack(self, message: str) -> Pack:
         """Return the mapping pack of a message, for an exchange that needs no other. Raises NotOffered."""
@@ -152,6 +162,8 @@ PACKS_OF: Mapping[str, tuple[str, ...]] = {
     "callbacks": ("event",),
     "feed": ("event",),
     "certificates": ("certificate-query",),
+    "issued": (),
+    "notices": ("certificate-notice",),
     "sign_out": (),
     "codes": (),
     "catalogue": ("item",),
@@ -290,6 +302,7 @@ def _open(config: Config, manifest: Manifest, packs: PackSet, make_kit: MakeKit,
         packs=packs,
         folder=manifest.mappings,
         code_prefixes=tuple(manifest.codes.prefixes),
+        shown_prefixes=tuple(manifest.certificates.code_prefixes),
     )
 
 
@@ -319,10 +332,22 @@ def _needs(capabilities: Container[str], certificate_words: Mapping[str, str]) -
         yield "certificates", "certificate"
 
 
+_PACKS_OF_ISSUED: Mapping[str, tuple[str, ...]] = {
+    "data": ("certificate-request", "certificate"),
+    "code": ("certificate-request", "certificate"),
+    "file": ("certificate-request",),
+    "dispute": ("certificate-dispute",),
+}
+"""The packs without which what an issuer tells of a named certificate cannot be asked."""
+
+
 def _spoken(adapter: Adapter) -> Iterator[tuple[str, str]]:
-    """Yield a pack for every kind of message about a case that the region takes."""
+    """Yield a pack for every kind of message about a case that the region takes, and for what it tells of one name."""
     if adapter.messages is not None:
         yield from (("messages", kind) for kind in sorted(adapter.messages.kinds))
+    if adapter.issued is not None:
+        needed = {pack for operation in adapter.issued.operations for pack in _PACKS_OF_ISSUED[operation]}
+        yield from (("issued", pack) for pack in sorted(needed))
 
 
 def _missing(region: str, folder: str, needs: Iterable[tuple[str, str]], packs: PackSet) -> Iterator[FieldProblem]:

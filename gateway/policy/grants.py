@@ -26,17 +26,29 @@ class Capability(StrEnum):
     CREATE_SUBMISSIONS = "submissions.create"
     READ_SUBMISSIONS = "submissions.read"
     LOOK_UP_CERTIFICATES = "certificates.lookup"
+    READ_CERTIFICATES = "certificates.data"
+    VERIFY_CERTIFICATES = "certificates.verify"
+    FETCH_CERTIFICATES = "certificates.file"
+    DISPUTE_CERTIFICATES = "certificates.dispute"
     RECORD_MANDATES = "mandates.record"
     RESOLVE_CODES = "codes.resolve"
 
 
+OF_CERTIFICATES = frozenset(each for each in Capability if each.startswith("certificates."))
+"""Capabilities that are granted type by type."""
+
+
 class Grant(Entry):
-    """One `[[grant]]`. Regions are named one by one: an old line does not grant a region that joins later."""
+    """One `[[grant]]`. Regions are named one by one: an old line does not grant a region that joins later.
+
+    `fields` are those of a certificate whose values may be given out, with `certificates.data`; without it, all.
+    """
 
     client: str
     capability: Capability
     items: AnyOrCodes
     certificate_types: AnyOrCodes | None = None
+    fields: AnyOrCodes | None = None
     purposes: AnyOrCodes
     regions: Codes
 
@@ -85,13 +97,15 @@ def load_grants(path: Path, known: Known) -> Grants:
 
 
 def _own_problems(grant: Grant) -> Iterator[tuple[str, str]]:
-    looks_up = grant.capability is Capability.LOOK_UP_CERTIFICATES
+    by_type = grant.capability in OF_CERTIFICATES
     if grant.client == ANY:
         yield "client", "must be one client; a grant is never for everybody"
-    if looks_up and grant.certificate_types is None:
+    if by_type and grant.certificate_types is None:
         yield "certificate_types", f"is required for {grant.capability}"
-    if not looks_up and grant.certificate_types is not None:
+    if not by_type and grant.certificate_types is not None:
         yield "certificate_types", f"means nothing for {grant.capability}; leave it out"
+    if grant.fields is not None and grant.capability is not Capability.READ_CERTIFICATES:
+        yield "fields", f"means nothing for {grant.capability}; leave it out"
 
 
 class Grants:
@@ -118,6 +132,15 @@ class Grants:
             raise NotPermitted(text[0].upper() + text[1:], code="policy.no_grant")
         return decision.grant
 
+    def readable(self, ask: Ask) -> AnyOrCodes:
+        """Return the fields whose values every grant that allows this lets out together; `*` stands for all."""
+        allowing = [
+            grant for _, grant in self._of.get((ask.client, ask.capability), ()) if not _lacks(grant, ask)
+        ]  # fmt: skip
+        if any(grant.fields is None for grant in allowing):
+            return frozenset(ANY)
+        return frozenset(name for grant in allowing for name in grant.fields or ())
+
     def visible_items(self, client: str, items: Iterable[Item], on: date) -> list[Item]:
         """Return the items that the client may submit, each with only the offices that it may submit to.
 
@@ -127,11 +150,20 @@ class Grants:
         narrowed = (_narrow(item, [grant for grant in usable if covers(grant.items, item.code)]) for item in items)
         return [item for item in narrowed if item.offices]
 
+    def may_look_up(self, client: str, kind: str, region: str, on: date) -> bool:
+        """Say whether some grant lets the client look this type up in that region; item and purpose are left open."""
+        granted = self._of.get((client, Capability.LOOK_UP_CERTIFICATES), ())
+        return any(
+            grant.in_force(on) and region in grant.regions and covers(grant.certificate_types or (), kind)
+            for _, grant in granted
+        )
+
     def visible_certificate_types(self, client: str, types: Iterable[str], region: str, on: date) -> list[str]:
-        """Return the certificate types that the client may look up in that region; item and purpose are left open."""
+        """Return the certificate types about which the client may ask anything in that region."""
         usable = [
             grant.certificate_types or frozenset[str]()
-            for _, grant in self._of.get((client, Capability.LOOK_UP_CERTIFICATES), ())
+            for capability in OF_CERTIFICATES
+            for _, grant in self._of.get((client, capability), ())
             if grant.in_force(on) and region in grant.regions
         ]
         return [kind for kind in types if any(covers(listed, kind) for listed in usable)]

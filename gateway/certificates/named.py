@@ -1,0 +1,209 @@
+"""One certificate that is named: what is written in it (取数), and what it is worth and says (核验).
+
+Owns: that values are given out only where a grant lets them, and otherwise compared here: match or mismatch, per field.
+A standing alone may be remembered for minutes; whatever needs the certificate asks its issuer. Leaves to `inquiry`: the
+way there. To `questions`: which certificate is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from gateway.certificates.answers import CertificateAnswer
+from gateway.certificates.claims import Match, compared, restricted
+from gateway.certificates.inquiry import Inquired, Inquiry
+from gateway.certificates.lookup import LookupAnswer
+from gateway.certificates.permission import Question
+from gateway.certificates.questions import Questions
+from gateway.certificates.request import DataRequest, HolderNamed, NamedRequest, VerifyRequest
+from gateway.certificates.states import Remembered, States, noticed_since
+from gateway.certificates.witness import Report
+from gateway.domain.caller import Caller
+from gateway.domain.certificate import Standing
+from gateway.errors import FieldProblem, GatewayError, InvalidRequest
+from gateway.evidence import record
+from gateway.policy.grants import Capability
+from gateway.policy.rulefile import ANY
+
+READ, VERIFY = "certificate.data", "certificate.verify"
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyAnswer:
+    """What a certificate is worth, and how the claims about it stand. `remembered` is the evidence of the answer that a
+    remembered standing comes from."""
+
+    answer: CertificateAnswer
+    claims: Mapping[str, Match]
+    evidence_id: str
+    remembered: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NamedCertificates:
+    """Answers questions about one certificate."""
+
+    questions: Questions
+    inquiry: Inquiry
+    states: States
+
+    # --- data ------------------------------------------------------------------------------------------------------
+
+    async def data(self, caller: Caller, request: DataRequest) -> LookupAnswer:
+        """Return what is written in it, as far as the grants let it out.
+
+        Raises InvalidRequest or NotPermitted; a region's failure is part of the answer.
+        """
+        inquired = await self.inquiry.make(
+            READ, caller, request, _named(request),
+            lambda at: self.questions.of_named(caller, request, Capability.READ_CERTIFICATES, at),
+        )  # fmt: skip
+        answers = [_of_holder(answer, request) for answer in inquired.answers]
+        await self._require_involved(caller, request, inquired, answers)
+        allowed = self._allowed(inquired.questions, request)
+        report = replace(inquired.report(READ, request), answers=answers, what={"fields": sorted(allowed)})
+        evidence_id = await self.inquiry.witness.answered(report)
+        return LookupAnswer(
+            [_with(answer, allowed) for answer in answers], inquired.asked_at, inquired.answered_at, evidence_id,
+            inquired.silent, inquired.not_asked,
+        )  # fmt: skip
+
+    def _allowed(self, questions: Sequence[Question], request: DataRequest) -> frozenset[str]:
+        """Return the fields that are wanted and may be given out, `*` for all."""
+        granted = frozenset[str].union(*(self.inquiry.permission.grants.readable(one.ask()) for one in questions))
+        if request.fields is None:
+            return granted
+        wanted = frozenset(request.fields)
+        return wanted if ANY in granted else frozenset(name for name in wanted if _covered(name, granted))
+
+    async def _require_involved(
+        self, caller: Caller, request: NamedRequest, inquired: Inquired, answers: Sequence[CertificateAnswer]
+    ) -> None:
+        for answer in answers:
+            if answer.certificate is None or "holder" not in answer.certificate:
+                continue
+            document = answer.certificate["holder"]["document"]
+            try:
+                await self.inquiry.permission.require_involved(inquired.questions[0], document)
+            except GatewayError as error:
+                at = inquired.questions[0].received_at
+                await self.inquiry.witness.refused(READ, caller, request, _named(request), error, at)
+                raise
+
+    # --- verification ----------------------------------------------------------------------------------------------
+
+    async def verify(self, caller: Caller, request: VerifyRequest) -> VerifyAnswer:
+        """Return what it is worth now, and how each claim stands; values are never told.
+
+        A standing alone may be as old as its type allows, or younger by `max_age`. Raises InvalidRequest or
+        NotPermitted; a region's failure is part of the answer.
+        """
+
+        def build(at: datetime) -> Sequence[Question]:
+            _require_one_name(request)
+            if request.code is not None:
+                return [self.questions.of_code(caller, request, request.code, Capability.VERIFY_CERTIFICATES, at)]
+            return self.questions.of_named(caller, request, Capability.VERIFY_CERTIFICATES, at)
+
+        if request.identifier is not None and request.holder is None and not request.claims:
+            permitted, _ = await self.inquiry.let_through(VERIFY, caller, request, _named(request), build)
+            known = await self._remembered(permitted[0].question, request)
+            if known is not None:
+                return known
+        inquired = await self.inquiry.make(VERIFY, caller, request, _named(request), build)
+        answer = _best(inquired.answers)
+        claims = compared({**_claimed_holder(request.holder), **request.claims}, answer.certificate or {})
+        report = replace(
+            inquired.report(VERIFY, request), answers=[answer], what={"claims": {k: str(v) for k, v in claims.items()}}
+        )
+        evidence_id = await self.inquiry.witness.answered(report)
+        if answer.certificate is not None and "identifier" in answer.certificate:
+            self.states.remember(str(answer.certificate["identifier"]), answer, evidence_id)
+        return VerifyAnswer(_bare(answer), claims if answer.certificate is not None else {}, evidence_id)
+
+    async def _remembered(self, question: Question, request: VerifyRequest) -> VerifyAnswer | None:
+        """Return the standing that is remembered, recorded as such; None when there is none, or a notice is younger."""
+        identifier = request.identifier or ""
+        age = question.kind.cached
+        if request.max_age is not None:
+            age = min(age, timedelta(seconds=request.max_age))
+        known = self.states.recall(identifier, self.inquiry.clock(), age)
+        if known is None:
+            return None
+        reference = self.inquiry.permission.references.of("certificate", identifier)
+        exchange = _recalled(question, request, known).exchange()
+
+        def unit(tx: Connection) -> str | None:
+            if noticed_since(tx, reference, known.answered_at):
+                return None
+            return record(tx, exchange, now=self.inquiry.clock())
+
+        evidence_id = await self.inquiry.witness.store.write(unit)
+        if evidence_id is None:
+            self.states.forget(identifier)
+            return None
+        return VerifyAnswer(known.answer(), {}, evidence_id, known.evidence_id)
+
+
+def _recalled(question: Question, request: VerifyRequest, known: Remembered) -> Report:
+    return Report(VERIFY, request, [question], [], [known.answer()], what={"remembered": known.evidence_id})
+
+
+def _named(request: NamedRequest) -> dict[str, object]:
+    return {"type": request.certificate_type} if request.certificate_type else {}
+
+
+def _require_one_name(request: VerifyRequest) -> None:
+    """Refuse a request that names the certificate in two ways at once. Raises InvalidRequest."""
+    given = [name for name in ("identifier", "code", "file") if getattr(request, name) is not None]
+    if len(given) > 1:
+        problems = [FieldProblem(name, "is one of several names; give one", "ambiguous") for name in given]
+        raise InvalidRequest("The certificate is named in several ways.", problems=problems)
+
+
+def _of_holder(answer: CertificateAnswer, request: NamedRequest) -> CertificateAnswer:
+    """Name and number must both fit: a certificate of somebody else than the holder who is named is not found."""
+    if answer.certificate is None or request.holder is None or request.identifier is None:
+        return answer
+    held = compared(_claimed_holder(request.holder), answer.certificate)
+    if all(match is Match.MATCH for match in held.values()):
+        return answer
+    return CertificateAnswer(answer.issuer, Standing.NOT_FOUND, answered_at=answer.answered_at)
+
+
+def _claimed_holder(holder: HolderNamed | None) -> dict[str, str]:
+    if holder is None:
+        return {}
+    return {
+        "holder.name": holder.name,
+        "holder.document.type": holder.document.type,
+        "holder.document.number": holder.document.number,
+    }
+
+
+def _best(answers: Sequence[CertificateAnswer]) -> CertificateAnswer:
+    """Return the answer that counts, of several certificates or issuers: one in force, else whichever says most."""
+    order = list(Standing)
+    return min(answers, key=lambda answer: order.index(answer.standing))
+
+
+def _bare(answer: CertificateAnswer) -> CertificateAnswer:
+    """Leave of the certificate what names it and its successor."""
+    if answer.certificate is None:
+        return answer
+    kept = {name: answer.certificate[name] for name in ("identifier", "replaced_by") if answer.certificate.get(name)}
+    return replace(answer, certificate=kept or None)
+
+
+def _covered(name: str, granted: frozenset[str]) -> bool:
+    return any(name == one or name.startswith(f"{one}.") for one in granted)
+
+
+def _with(answer: CertificateAnswer, allowed: frozenset[str]) -> CertificateAnswer:
+    if answer.certificate is None or ANY in allowed:
+        return answer
+    return replace(answer, certificate=restricted(answer.certificate, set(allowed)))

@@ -1,0 +1,78 @@
+"""Asking several issuers at once, under one deadline: whoever has not answered by then is named.
+
+Owns: the order of the steps and the end. Leaves to `asking`: one question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from gateway.certificates.asking import Told
+from gateway.certificates.directory import is_home
+from gateway.certificates.permission import Question
+from gateway.domain.certificate import Standing
+
+FOUND_NOTHING = frozenset({Standing.NOT_FOUND, Standing.NO_MATCH, Standing.UNVERIFIABLE})
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """A question that may be asked, and the id of the consent on which it rests."""
+
+    question: Question
+    consent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """`deadline` seconds for all together, of which the holder's own region has the first `head_start` to itself.
+
+    `most` is how many may be asked for one request.
+    """
+
+    deadline: float = 8.0
+    head_start: float = 1.0
+    most: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Who said what, and who had not answered when the time was up."""
+
+    told: Sequence[Told]
+    silent: Sequence[Question]
+
+
+Ask = Callable[[Permitted], Awaitable[Told]]
+
+
+async def search(asked: Sequence[Permitted], ask: Ask, bounds: Bounds) -> Found:
+    """Ask the holder's own region first, and everybody else when that has found nothing or takes its time.
+
+    One question alone has its region's time-out for an end.
+    """
+    if len(asked) == 1:
+        return Found([await ask(asked[0])], [])
+    home = [one for one in asked if one.question.holder is not None and is_home(one.question.region, one.question.holder)]
+    ends = asyncio.get_running_loop().time() + bounds.deadline
+    under_way = {asyncio.ensure_future(ask(one)): one.question for one in home}
+    try:
+        if home:
+            await asyncio.wait(under_way, timeout=bounds.head_start)
+        if not any(task.done() and found(task.result()) for task in under_way):
+            under_way |= {asyncio.ensure_future(ask(one)): one.question for one in asked if one not in home}
+            await asyncio.wait(under_way, timeout=max(0.0, ends - asyncio.get_running_loop().time()))
+        return Found(
+            [task.result() for task in under_way if task.done()],
+            [question for task, question in under_way.items() if not task.done()],
+        )
+    finally:
+        for task in under_way:
+            task.cancel()
+
+
+def found(told: Told) -> bool:
+    """Say whether an issuer has something for this holder."""
+    return any(answer.standing not in FOUND_NOTHING for answer in told.answers)

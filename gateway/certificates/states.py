@@ -1,0 +1,79 @@
+"""What certificates were worth a moment ago: standings, and nothing else, for minutes, in the memory of this process.
+
+Owns: how long a standing may be remembered, and that a notice of its issuer ends that at once, whichever replica hears
+it: every use of a remembered standing looks for a younger notice in the transaction that records it. Certificates and
+files are never kept.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, select
+
+from gateway.certificates.answers import CertificateAnswer
+from gateway.domain.certificate import Standing
+from gateway.storage.tables import certificate_notices
+
+MOST = 20_000
+"""Standings that are remembered; beyond it the one that was used longest ago goes."""
+LASTING = frozenset({Standing.VALID, Standing.EXPIRED, Standing.REVOKED, Standing.SUPERSEDED, Standing.RESTRICTED})
+"""What may be remembered: an issuer that found nothing, or was not heard, is asked again."""
+_NOTICE = select(certificate_notices.c.noticed_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A standing, who said it when, and the evidence of that."""
+
+    issuer: str
+    standing: Standing
+    replaced_by: str | None
+    answered_at: datetime
+    evidence_id: str
+
+    def answer(self) -> CertificateAnswer:
+        """Return it as an answer; the time is that of the issuer's word."""
+        certificate: Mapping[str, str] | None = {"replaced_by": self.replaced_by} if self.replaced_by else None
+        return CertificateAnswer(self.issuer, self.standing, certificate=certificate, answered_at=self.answered_at)
+
+
+class States:
+    """Standings by identifier."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._known: OrderedDict[str, Remembered] = OrderedDict()
+
+    def remember(self, identifier: str, answer: CertificateAnswer, evidence_id: str) -> None:
+        """Keep what an issuer said of a certificate, if it may be kept."""
+        if answer.standing not in LASTING or answer.answered_at is None:
+            return
+        replaced_by = answer.certificate.get("replaced_by") if answer.certificate else None
+        self._known[identifier] = Remembered(
+            answer.issuer, answer.standing, replaced_by, answer.answered_at, evidence_id
+        )  # fmt: skip
+        self._known.move_to_end(identifier)
+        while len(self._known) > self._most:
+            self._known.popitem(last=False)
+
+    def recall(self, identifier: str, now: datetime, age: timedelta) -> Remembered | None:
+        """Return what is known of a certificate and no older than this; a clock that went back makes it too old."""
+        known = self._known.get(identifier)
+        if known is None or not timedelta(0) <= now - known.answered_at <= age or not age:
+            return None
+        self._known.move_to_end(identifier)
+        return known
+
+    def forget(self, identifier: str) -> None:
+        """Forget a certificate: its issuer has told that it changed."""
+        self._known.pop(identifier, None)
+
+
+def noticed_since(tx: Connection, reference: str, since: datetime) -> bool:
+    """Say whether the issuer has told of a change of this certificate (its keyed reference) since then."""
+    c = certificate_notices.c
+    return tx.execute(_NOTICE.where(c.reference == reference, c.noticed_at >= since)).first() is not None

@@ -1,0 +1,105 @@
+"""Evidence of questions about certificates: one row for each, refused ones too.
+
+Owns: what a row says, and which parts it proves by their salted digests: the holder, the identifiers that were found
+valid, every issuer's exact words. Leaves to `gateway.evidence`: the row. Nothing else of an answer is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import orjson
+
+from gateway.certificates.answers import CertificateAnswer
+from gateway.certificates.asking import Told
+from gateway.certificates.permission import Question
+from gateway.certificates.request import Frame, HolderNamed
+from gateway.domain.caller import Caller
+from gateway.domain.certificate import Standing
+from gateway.errors import GatewayError
+from gateway.evidence import Exchange, record
+from gateway.evidence.record import IDENTIFIER_PART, refusal, who_is
+from gateway.ports import Clock
+from gateway.storage import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one request came to. `parts` are further exact bytes, `what` further names, never a person's."""
+
+    action: str
+    frame: Frame
+    questions: Sequence[Question]
+    told: Sequence[Told]
+    answers: Sequence[CertificateAnswer]
+    parts: Mapping[str, bytes] = field(default_factory=dict)
+    what: Mapping[str, object] = field(default_factory=dict)
+
+    def exchange(self) -> Exchange:
+        """Return it as the row of evidence says it; an answer that was remembered counts as one."""
+        frame, first = self.frame, self.questions[0]
+        answered = [answer.answered_at for answer in self.answers if answer.answered_at is not None]
+        return Exchange(
+            action=self.action,
+            outcome="done" if answered else "failed",
+            reason=",".join(sorted({answer.standing for answer in self.answers})),
+            who={**who_is(first.caller), "operator": frame.operator},
+            what={
+                "case": frame.case,
+                "item": frame.item.code,
+                "type": ",".join(dict.fromkeys(question.kind.code for question in self.questions)),
+                "region": ",".join(dict.fromkeys(question.region.id for question in self.questions)),
+                "legal_basis": frame.legal_basis,
+                **({"mandate": frame.mandate} if frame.mandate else {}),
+                **self.what,
+            },
+            purpose=f"{frame.purpose_code}: {frame.purpose}",
+            received_at=first.received_at,
+            forwarded_at=min((told.asked_at for told in self.told), default=None),
+            answered_at=max(answered, default=None),
+            parts={
+                **_holder(first.holder),
+                "answer": b"\n".join(told.raw for told in self.told),
+                **_valid(self.answers),
+                **self.parts,
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """Writes evidence."""
+
+    store: Store
+    clock: Clock
+
+    async def answered(self, report: Report) -> str:
+        """Write what was asked and answered; return the id of the row."""
+        exchange = report.exchange()
+        return await self.store.write(lambda tx: record(tx, exchange, now=self.clock()))
+
+    async def refused(
+        self, action: str, caller: Caller, frame: Frame, what: Mapping[str, object], error: GatewayError, at: datetime
+    ) -> None:
+        """Write a refusal and put its id on the error."""
+        exchange = refusal(
+            error,
+            action=action,
+            who={**who_is(caller), "operator": frame.operator},
+            what={"case": frame.case, "item": frame.item.code, **what},
+            purpose=f"{frame.purpose_code}: {frame.purpose}",
+            received_at=at,
+        )
+        error.evidence = await self.store.write(lambda tx: record(tx, exchange, now=self.clock()))
+
+
+def _holder(holder: HolderNamed | None) -> dict[str, bytes]:
+    return {} if holder is None else {"holder": orjson.dumps(holder.model_dump(mode="json"))}
+
+
+def _valid(answers: Sequence[CertificateAnswer]) -> dict[str, bytes]:
+    """Return the identifiers of the certificates that were found valid."""
+    found = [answer.certificate for answer in answers if answer.standing is Standing.VALID and answer.certificate]
+    return {f"{IDENTIFIER_PART}{n}": str(one["identifier"]).encode() for n, one in enumerate(found)}
