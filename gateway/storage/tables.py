@@ -555,6 +555,59 @@ nonces = Table(
     Column("expires_at", Instant, nullable=False, index=True),
 )
 
+# --- certificates ------------------------------------------------------------------------------------------------
+
+certificate_notices = Table(
+    "certificate_notices",
+    metadata,
+    Column("reference", String(64), primary_key=True),  # keyed reference of the identifier, which may name a person
+    Column("region", String(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Column("noticed_at", Instant, nullable=False, index=True),
+)
+
+certificate_misses = Table(
+    "certificate_misses",
+    metadata,
+    Column("reference", String(64), primary_key=True),  # keyed reference of holder, type and issuer
+    Column("region", String(32), nullable=False),
+    Column("type_code", String(21), nullable=False),
+    Column("missed_at", Instant, nullable=False, index=True),
+)
+
+certificate_links = Table(
+    "certificate_links",
+    metadata,
+    Column("token_hash", String(64), primary_key=True),
+    Column("client_id", String(130), nullable=False),
+    Column("body", Sealed, nullable=False),
+    Column("expires_at", Instant, nullable=False, index=True),
+)
+
+certificate_disputes = Table(
+    "certificate_disputes",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("client_id", String(130), nullable=False),
+    Column("client_reference", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("region", String(32), nullable=False),
+    Column("type_code", String(21), nullable=False),
+    Column("body", Sealed, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("number", String(128)),  # the issuer's
+    Column("reply", Sealed),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("due", Instant),  # when the issuer is told, or asked, next; NULL: never again
+    Column("owner", String(64)),
+    Column("lease_until", Instant),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    UniqueConstraint("client_id", "client_reference", name="uq_certificate_disputes_reference"),
+    Index("ix_certificate_disputes_due", "due", sqlite_where=text("due IS NOT NULL"), postgresql_where=text("due IS NOT NULL")),
+)
+
 consents = Table(
     "consents",
     metadata,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 import structlog
@@ -30,7 +31,21 @@ class AnswersPulls(Protocol):
         ...
 
 
-def routes(inbox: Inbox, pickups: AnswersPulls, clock: Clock, limit: int) -> list[web.RouteDef]:
+class TakesNotices(Protocol):
+    """What takes notices about certificates (`gateway.certificates.notices`)."""
+
+    def serves(self, region_id: str, operation: str, /) -> bool:
+        """Say whether what arrives under this region's address is such a notice."""
+        ...
+
+    async def take(self, region_id: str, callback: Callback, /) -> Mapping[str, Any]:
+        """Return the answer that the region expects."""
+        ...
+
+
+def routes(
+    inbox: Inbox, pickups: AnswersPulls, notices: TakesNotices, clock: Clock, limit: int
+) -> list[web.RouteDef]:
     """Return the routes. `limit` is the largest callback body in bytes."""
 
     async def receive(request: web.Request) -> web.StreamResponse:
@@ -45,7 +60,8 @@ def routes(inbox: Inbox, pickups: AnswersPulls, clock: Clock, limit: int) -> lis
         region = request.match_info["region"]
         if pickups.serves(region, request.match_info["rest"]):
             return await _streamed(request, await pickups.answer(region, callback))
-        answer = await inbox.callback(region, callback)
+        takes = notices.take if notices.serves(region, request.match_info["rest"]) else inbox.callback
+        answer = await takes(region, callback)
         return web.Response(body=orjson.dumps(dict(answer)), content_type="application/json")
 
     return [web.post("/callbacks/{region}/{rest:.+}", receive)]

@@ -1,0 +1,141 @@
+"""/v1/certificate-types and /v1/certificates/…: certificates found, read and verified live where they were issued.
+
+Owns: requests and answers as JSON. Leaves to `gateway.certificates`: everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from gateway.certificates.answers import CertificateAnswer
+from gateway.certificates.batch import Batch, BatchRequest, Outcome
+from gateway.certificates.directory import Directory
+from gateway.certificates.lookup import CertificateLookup, LookupAnswer
+from gateway.certificates.named import NamedCertificates, VerifyAnswer
+from gateway.certificates.request import DataRequest, LookupRequest, VerifyRequest
+from gateway.certificates.types import CertificateType
+from gateway.domain.calendar import local_day
+from gateway.domain.caller import Caller
+from gateway.policy.grants import Grants
+from gateway.ports import Clock
+from gateway.web.api.answers import as_json
+from gateway.web.api.bodies import read_body
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateServices:
+    """What the addresses are made of."""
+
+    directory: Directory
+    grants: Grants
+    lookup: CertificateLookup
+    named: NamedCertificates
+    batch: Batch
+    clock: Clock
+
+
+class _Addresses:
+    def __init__(self, services: CertificateServices) -> None:
+        self._services = services
+
+    async def types(self, _request: web.Request, caller: Caller) -> web.Response:
+        """GET /v1/certificate-types: those that the caller may ask about, and at which issuers."""
+        today = local_day(self._services.clock())
+        known = [self._type(kind, caller, today) for kind in self._services.directory.types.values()]
+        return as_json({"types": [one for one in known if one["issuers"]]})
+
+    def _type(self, kind: CertificateType, caller: Caller, today: Any) -> dict[str, Any]:
+        visible = self._services.grants.visible_certificate_types
+        issuers = [one for one in kind.issuers if visible(caller.client_id, [kind.code], one, today)]
+        return {
+            "code": kind.code,
+            "name": kind.name,
+            "aliases": list(kind.aliases),
+            "code_status": kind.code_status,
+            "definer": {"code": kind.code[:18], **({"name": kind.definer} if kind.definer else {})},
+            "level": kind.level,
+            "issuers": issuers,
+            "recognition": {issuer: kind.recognised(issuer) for issuer in issuers},
+            "remembered_seconds": int(kind.cached.total_seconds()),
+            "surface": [{"name": name, "title": title} for name, title in kind.surface.items()],
+        }
+
+    async def look_up(self, request: web.Request, caller: Caller) -> web.Response:
+        """POST /v1/certificates/lookup."""
+        asked = await read_body(request, LookupRequest)
+        return as_json(found(await self._services.lookup.lookup(caller, asked)))
+
+    async def data(self, request: web.Request, caller: Caller) -> web.Response:
+        """POST /v1/certificates/data."""
+        asked = await read_body(request, DataRequest)
+        return as_json(found(await self._services.named.data(caller, asked)))
+
+    async def verify(self, request: web.Request, caller: Caller) -> web.Response:
+        """POST /v1/certificates/verify."""
+        asked = await read_body(request, VerifyRequest)
+        return as_json(verified(await self._services.named.verify(caller, asked)))
+
+    async def batch(self, request: web.Request, caller: Caller) -> web.Response:
+        """POST /v1/certificates/batch: each question answered or refused on its own, in their order."""
+        asked = await read_body(request, BatchRequest)
+        return as_json({"answers": [_outcome(one) for one in await self._services.batch.answer(caller, asked)]})
+
+
+def routes(services: CertificateServices, guarded: Any) -> list[web.RouteDef]:
+    """Return the routes, each behind the scope `certificates`."""
+    at = _Addresses(services)
+    return [
+        web.get("/v1/certificate-types", guarded("certificates", at.types)),
+        web.post("/v1/certificates/lookup", guarded("certificates", at.look_up)),
+        web.post("/v1/certificates/data", guarded("certificates", at.data)),
+        web.post("/v1/certificates/verify", guarded("certificates", at.verify)),
+        web.post("/v1/certificates/batch", guarded("certificates", at.batch)),
+    ]
+
+
+# --- answers -----------------------------------------------------------------------------------------------------
+
+
+def found(answer: LookupAnswer) -> dict[str, Any]:
+    """Write the answer of a lookup, or of a question for data."""
+    known = {
+        "answers": [certificate(one) for one in answer.answers],
+        "asked_at": answer.asked_at,
+        "answered_at": answer.answered_at,
+        "evidence": answer.evidence_id,
+    }
+    if answer.silent:
+        known["silent"] = list(answer.silent)
+    if answer.not_asked:
+        known["not_asked"] = dict(answer.not_asked)
+    return known
+
+
+def certificate(answer: CertificateAnswer) -> dict[str, Any]:
+    """Write what one issuer says."""
+    known: Mapping[str, Any] = {
+        "issuer": answer.issuer,
+        "standing": answer.standing,
+        "reason": answer.reason,
+        "certificate": answer.certificate,
+        "warnings": list(answer.warnings),
+        "answered_at": answer.answered_at,
+    }
+    return {name: value for name, value in known.items() if value not in (None, [])}
+
+
+def verified(answer: VerifyAnswer) -> dict[str, Any]:
+    """Write the answer of a verification."""
+    written = {**certificate(answer.answer), "evidence": answer.evidence_id}
+    if answer.claims:
+        written["claims"] = {name: str(match) for name, match in answer.claims.items()}
+    if answer.remembered:
+        written["remembered"] = answer.remembered
+    return written
+
+
+def _outcome(outcome: Outcome) -> Mapping[str, Any]: ...
