@@ -20,7 +20,8 @@ from sqlalchemy import Connection
 
 from gateway.background import feed_readers, in_background, janitor_of
 from gateway.calendars import CalendarsInUse
-from gateway.certificates.lookup import CertificateLookup
+from gateway.certificates.search import Bounds
+from gateway.certificates.services import Certificates
 from gateway.config import Config
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.calendar import local_day
@@ -45,7 +46,7 @@ from gateway.identity.verified import VerifiedTokens
 from gateway.items.approvals import Approvals
 from gateway.items.blocks import ItemBlocks
 from gateway.items.puller import Puller, Schedule
-from gateway.lines import SIGN_ON
+from gateway.lines import SIGN_ON, distrust
 from gateway.mapping.library import Library
 from gateway.opening import (
     archive_systems,
@@ -255,9 +256,11 @@ async def build_app(
         )  # fmt: skip
         withdrawals = Withdrawals(desk, events=events, nudge=worker.nudge)
         revocations = Revocations(store, sealer, events, clock)
-        certificates = CertificateLookup(
-            store=store, types=data.types, regions=regions, grants=data.grants, bases=data.bases,
-            mandates=mandates, references=references, clock=clock,
+        asked = config.certificates
+        certificates = Certificates.of(
+            types=data.types, regions=regions, grants=data.grants, bases=data.bases, store=store, mandates=mandates,
+            references=references, metrics=metrics, clock=clock, distrust=partial(distrust, lines),
+            bounds=Bounds(asked.deadline_seconds, asked.head_start_seconds, asked.most_issuers),
         )  # fmt: skip
         linking = Linking(
             store, sealer, references, clock,
@@ -282,7 +285,7 @@ async def build_app(
         certificate_of = _certificate_of(config)
         authenticate = _authenticator(identity, certificate_of)
         agencies = ApiServices(
-            authenticate=authenticate, items=data.items, block_of=blocks.of, types=data.types, grants=data.grants,
+            authenticate=authenticate, items=data.items, block_of=blocks.of, grants=data.grants,
             intake=intake, cases=cases, materials=materials, uploads=uploads, certificates=certificates,
             codes=codes, mandates=MandateDesk(mandates, data.items, data.grants, clock), stream=stream,
             enabled=clients.find,
@@ -329,6 +332,7 @@ async def build_app(
         public.add_routes(
             routes.public(
                 identity=identity, agencies=agencies, clerks=clerks, persons=persons, inbox=inbox, pickups=pickups,
+                notices=certificates.notices,
                 pages=pages, limits=config.limits, clock=clock, certificate_of=certificate_of,
             )
         )  # fmt: skip

@@ -226,6 +226,17 @@ class ItemSettings(Settings):
     """After a pull that failed."""
 
 
+class CertificateSettings(Settings):
+    """How certificates are asked about. Times in seconds."""
+
+    deadline_seconds: float = Field(8, gt=0, le=60)
+    """For all issuers of one request together; whoever has not answered by then is named."""
+    head_start_seconds: float = Field(1, ge=0)
+    """What the region where the holder is at home has of that to itself."""
+    most_issuers: int = Field(32, gt=0, le=200)
+    """Issuers that may be asked for one request."""
+
+
 class ArchiveSystem(Settings):
     """An archive system (档案管理系统): packages are PUT to `<url>/<case>`, with the token as Bearer."""
 
@@ -278,6 +289,7 @@ class Config(Settings):
     logout: LogoutSettings = LogoutSettings()
     items: ItemSettings = ItemSettings()
     archive: ArchiveSettings = ArchiveSettings()
+    certificates: CertificateSettings = CertificateSettings()
     files: Files = Files()
     regions: dict[str, RegionSettings] = Field(min_length=1)
     adapters: Path = HOUSE / "adapters"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import TypeVar
 
 from aiolimiter import AsyncLimiter
@@ -170,6 +170,16 @@ class Line:
     def _left_alone(self) -> RegionResting:
         text = f"Region {self.region} has failed repeatedly and is left alone for a moment."
         return RegionResting(text, region=self.region)
+
+
+async def distrust(lines: Mapping[str, Line], region: str, lie: GatewayError) -> None:
+    """Count an answer that was read, and turned out not to be believed, against its region."""
+
+    async def lied() -> None:
+        raise lie
+
+    with suppress(GatewayError):  # whoever found it out says so; here it is only counted
+        await lines[region].run("certificates", lied)
 
 
 def guard(line: Line, adapter: Adapter) -> Adapter:

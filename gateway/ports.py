@@ -424,7 +424,7 @@ class CertificateSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CertificateFile:
-    """A certificate's file (证照文件) on its way. `body` yields its bytes; size and SHA-256 (hex) where they are said."""
+    """A certificate's file (证照文件) on its way: `body` yields its bytes, of this size and SHA-256 (hex) if said."""
 
     media_type: str
     size: int | None

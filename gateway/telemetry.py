@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 import structlog
@@ -83,6 +83,14 @@ class Metrics:
         self._region = Histogram(
             "pearl_region_call_seconds", "Calls to regions by capability and outcome.",
             ["region", "capability", "outcome"], buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._certificates = Counter(
+            "pearl_certificate_answers_total", "Answers of issuers about certificates, by type and standing.",
+            ["region", "type", "standing"], registry=registry,
+        )  # fmt: skip
+        self._certificate_seconds = Histogram(
+            "pearl_certificate_answer_seconds", "How long issuers take to answer about a type of certificate.",
+            ["region", "type"], buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self._deliveries = Counter(
             "pearl_delivery_attempts_total", "Delivery attempts by outcome.", ["region", "outcome"], registry=registry
@@ -201,6 +209,13 @@ class Metrics:
     def region_call(self, region: str, capability: str, outcome: str, seconds: float) -> None:
         """Count one call to a region; the outcome is `ok` or an error code."""
         self._region.labels(region, capability, outcome).observe(seconds)
+
+    def certificate_answer(self, region: str, kind: str, standings: Sequence[str], seconds: float | None) -> None:
+        """Count what an issuer says about certificates of a type; `seconds` is None when it did not answer."""
+        for standing in standings:
+            self._certificates.labels(region, kind, standing).inc()
+        if seconds is not None:
+            self._certificate_seconds.labels(region, kind).observe(seconds)
 
     def delivery(self, region: str, outcome: str) -> None:
         """Count one delivery attempt; the outcome is the state that it led to."""

@@ -19,7 +19,7 @@ from gateway.certificates.answers import CertificateAnswer, OfSomebodyElse, Want
 from gateway.certificates.freshness import Freshness
 from gateway.certificates.permission import Question
 from gateway.domain.certificate import Standing
-from gateway.errors import GatewayError, RegionError
+from gateway.errors import GatewayError, RegionCannotBeAsked, RegionError
 from gateway.ports import CertificateReply, Clock, RegionDocument
 
 T = TypeVar("T")
@@ -30,8 +30,10 @@ Distrust = Callable[[str, GatewayError], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What one issuer said: its answers, the times, and its exact words for the digest. `answered_at` is None without
-    a legible answer."""
+    """What one issuer said: its answers, the times, and its exact words for the digest.
+
+    `answered_at` is None without a legible answer.
+    """
 
     question: Question
     answers: Sequence[CertificateAnswer]
@@ -78,7 +80,7 @@ class Asking:
             return await self._once(question, "data", named_query(question, consent), issued.data)
         if question.holder is None or region.adapter.certificates is None:
             text = "This issuer cannot be asked by identifier or code: name the holder."
-            raise RegionError(text, code="certificate.holder_needed", region=region.id)
+            raise RegionCannotBeAsked(text, code="certificate.holder_needed", region=region.id)
         document = question.packs.need("certificate-query").to_region(_holder_query(question, consent))
         return await self._once(question, "lookup", document, region.adapter.certificates.lookup)
 
@@ -95,7 +97,7 @@ class Asking:
 
 
 def _wanted(question: Question) -> Wanted:
-    """Return what an answer must fit: what the region was told. Whose a certificate is was told it only with a holder."""
+    """Return what an answer must fit: what the region was told, by identifier or by holder."""
     if question.code is not None:
         return Wanted()
     if question.identifier is not None and question.region.tells("data"):

@@ -38,9 +38,7 @@ class Directory:
         """Return the regions that can be asked for certificates of a type, in the order of certificates.toml."""
         return [self.regions[name] for name in kind.issuers if self.regions[name].adapter.certificates]
 
-    def chosen(
-        self, kind: CertificateType, wanted: str | None, problems: list[FieldProblem]
-    ) -> Sequence[Region]:
+    def chosen(self, kind: CertificateType, wanted: str | None, problems: list[FieldProblem]) -> Sequence[Region]:
         """Return the region that is named, or all that may have issued one; a problem where that is nobody."""
         candidates = self.issuers(kind)
         known = ", ".join(region.id for region in candidates) or "none"

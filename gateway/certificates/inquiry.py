@@ -26,8 +26,11 @@ Build = Callable[[datetime], Sequence[Question]]
 
 @dataclass(frozen=True, slots=True)
 class Inquired:
-    """What came of it. `silent` are regions that had not answered when the time was up; `not_asked` those that the
-    caller may not ask, region id → stable code of the reason."""
+    """What came of it.
+
+    `silent` are regions that had not answered when the time was up; `not_asked` those that the caller may not ask,
+    region id → stable code of the reason.
+    """
 
     questions: Sequence[Question]
     told: Sequence[Told]

@@ -34,8 +34,10 @@ READ, VERIFY = "certificate.data", "certificate.verify"
 
 @dataclass(frozen=True, slots=True)
 class VerifyAnswer:
-    """What a certificate is worth, and how the claims about it stand. `remembered` is the evidence of the answer that a
-    remembered standing comes from."""
+    """What a certificate is worth, and how the claims about it stand.
+
+    `remembered` is the evidence of the answer that a remembered standing comes from.
+    """
 
     answer: CertificateAnswer
     claims: Mapping[str, Match]

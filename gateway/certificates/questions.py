@@ -43,9 +43,7 @@ class Questions:
             caller, request, request.holder, pairs, problems, Capability.LOOK_UP_CERTIFICATES, at
         )  # fmt: skip
 
-    def of_named(
-        self, caller: Caller, request: NamedRequest, capability: Capability, at: datetime
-    ) -> list[Question]:
+    def of_named(self, caller: Caller, request: NamedRequest, capability: Capability, at: datetime) -> list[Question]:
         """Return the question about the certificate that is named, or those to whoever may have issued the holder's.
 
         Raises InvalidRequest.
@@ -61,7 +59,9 @@ class Questions:
         pairs = self._of_type(request.certificate_type, request.issuer, problems)
         return self._by_holder(caller, request, request.holder, pairs, problems, capability, at)
 
-    def of_code(self, caller: Caller, request: NamedRequest, code: str, capability: Capability, at: datetime) -> Question:
+    def of_code(
+        self, caller: Caller, request: NamedRequest, code: str, capability: Capability, at: datetime
+    ) -> Question:
         """Return the question what a shown code stands for; the type that is named is held against the answer.
 
         Raises InvalidRequest.
@@ -95,7 +95,7 @@ class Questions:
             and self.grants.may_look_up(caller.client_id, kind.code, region.id, today)
         ]
         if not pairs:
-            text = "No grant of yours covers a look-up of any type of certificate at any issuer that this request means."
+            text = "No grant of yours covers a look-up of any type of certificate at any issuer that is meant."
             raise NotPermitted(text, code="policy.no_grant")
         return pairs
 
@@ -137,7 +137,8 @@ class Questions:
         if kind is None:
             problems.append(FieldProblem("identifier", "is of a type that is not known here", "unknown_type"))
         if kind and wanted and wanted not in {kind.code, kind.name, *kind.aliases}:
-            problems.append(FieldProblem("certificate_type", f"does not fit: the identifier's is {kind.name}", "differs"))
+            reason = f"does not fit: the identifier's is {kind.name}"
+            problems.append(FieldProblem("certificate_type", reason, "differs"))
         return kind
 
     def _issuer(

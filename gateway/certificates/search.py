@@ -55,7 +55,7 @@ async def search(asked: Sequence[Permitted], ask: Ask, bounds: Bounds) -> Found:
     """
     if len(asked) == 1:
         return Found([await ask(asked[0])], [])
-    home = [one for one in asked if one.question.holder is not None and is_home(one.question.region, one.question.holder)]
+    home = [one for one in asked if _is_at_home(one.question)]
     ends = asyncio.get_running_loop().time() + bounds.deadline
     under_way = {asyncio.ensure_future(ask(one)): one.question for one in home}
     try:
@@ -71,6 +71,10 @@ async def search(asked: Sequence[Permitted], ask: Ask, bounds: Bounds) -> Found:
     finally:
         for task in under_way:
             task.cancel()
+
+
+def _is_at_home(question: Question) -> bool:
+    return question.holder is not None and is_home(question.region, question.holder)
 
 
 def found(told: Told) -> bool:

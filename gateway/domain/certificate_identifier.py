@@ -16,8 +16,8 @@ from gateway.domain.identifiers import ZZBS_ROOT, mod37_36, zzbs_problem
 class CertificateIdentifier:
     """One version of one certificate.
 
-    `type_code` (21): the USCC of whoever defined the type, and three digits. `issuer` (6 to 18): the issuer's USCC; some
-    places put a region code there. `serial`: what the issuer numbers its certificates with. `version`: three digits.
+    `type_code` (21): the USCC of whoever defined the type, and three digits. `issuer` (6 to 18): the issuer's USCC;
+    some places put a region code there. `serial`: the issuer's own number. `version`: three digits.
     """
 
     type_code: str

@@ -605,7 +605,12 @@ certificate_disputes = Table(
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("client_id", "client_reference", name="uq_certificate_disputes_reference"),
-    Index("ix_certificate_disputes_due", "due", sqlite_where=text("due IS NOT NULL"), postgresql_where=text("due IS NOT NULL")),
+    Index(
+        "ix_certificate_disputes_due",
+        "due",
+        sqlite_where=text("due IS NOT NULL"),
+        postgresql_where=text("due IS NOT NULL"),
+    ),
 )
 
 consents = Table(

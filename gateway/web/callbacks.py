@@ -44,7 +44,7 @@ class TakesNotices(Protocol):
 
 
 def routes(
-    inbox: Inbox, pickups: AnswersPulls, notices: TakesNotices, clock: Clock, limit: int
+    inbox: Inbox, pickups: AnswersPulls, clock: Clock, limit: int, notices: TakesNotices | None = None
 ) -> list[web.RouteDef]:
     """Return the routes. `limit` is the largest callback body in bytes."""
 
@@ -60,7 +60,8 @@ def routes(
         region = request.match_info["region"]
         if pickups.serves(region, request.match_info["rest"]):
             return await _streamed(request, await pickups.answer(region, callback))
-        takes = notices.take if notices.serves(region, request.match_info["rest"]) else inbox.callback
+        about_certificate = notices is not None and notices.serves(region, request.match_info["rest"])
+        takes = notices.take if notices is not None and about_certificate else inbox.callback
         answer = await takes(region, callback)
         return web.Response(body=orjson.dumps(dict(answer)), content_type="application/json")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from gateway.certificates.notices import CertificateNotices
 from gateway.config import Limits
 from gateway.identity.health import Health
 from gateway.identity.service import IdentityService
@@ -40,6 +41,7 @@ def public(
     persons: account.AccountServices,
     inbox: Inbox,
     pickups: PickupDesk,
+    notices: CertificateNotices,
     pages: Pages,
     limits: Limits,
     clock: Clock,
@@ -53,7 +55,7 @@ def public(
         *sign_on.routes(identity, pages),  # /oauth2/authorize…, /sign-in…
         *logout.routes(identity, pages, clock, limits.callback_bytes),  # /oauth2/logout…, /sign-in/{region}/…
         *api.routes(agencies),  # /v1/…
-        *callbacks.routes(inbox, pickups, clock, limits.callback_bytes),  # /callbacks/{region}/…
+        *callbacks.routes(inbox, pickups, clock, limits.callback_bytes, notices),  # /callbacks/{region}/…
         *window.routes(clerks, pages, limits),  # /window…
         *account.routes(persons, pages),  # /account…
     ]

@@ -42,6 +42,7 @@ from gateway.ports import (
     Callback,
     CallbackReading,
     CaseMessage,
+    CertificateNotices,
     Kit,
     Material,
     Pickup,
@@ -209,6 +210,25 @@ class Authority:
         return self.app[NOTEBOOK].entries(name)
 
 
+@dataclass
+class NoticeDoor:
+    """Stands where notices about certificates come in: reads them with the adapter, and keeps what was read."""
+
+    notices: CertificateNotices | None
+    read: asyncio.Queue[CallbackReading] = field(default_factory=asyncio.Queue)
+
+    def serves(self, _region: str, operation: str) -> bool:
+        """Say whether this is such a notice, as `gateway.certificates.notices` does."""
+        return self.notices is not None and operation in self.notices.operations
+
+    async def take(self, _region: str, callback: Callback) -> Mapping[str, Any]:
+        """Read a notice, and return the answer that the region expects."""
+        assert self.notices is not None
+        reading = await self.notices.read(callback)
+        self.read.put_nowait(reading)
+        return reading.answer
+
+
 @dataclass(slots=True)
 class Door:
     """Stands where the gateway's inbox and its desk for pulls stand.
@@ -273,6 +293,7 @@ class Place:
     region: Region
     authority: Authority
     door: Door
+    notices: NoticeDoor
 
     @property
     def id(self) -> str:
@@ -378,12 +399,14 @@ async def inhabited(folder: Path, region: str) -> AsyncIterator[Place]:
     layout, config = set_up(folder, region)
     authority = _authority(layout.authorities[0])
     async with opened(config, region) as open_region:
-        door = Door(open_region.adapter.callbacks, open_region.adapter.pickups)
+        offered = open_region.adapter
+        door, notices = Door(offered.callbacks, offered.pickups), NoticeDoor(offered.notices)
         gateway = web.Application()
         # The product's own route: what it hands to the inbox is what the adapter gets in service.
-        gateway.add_routes(callbacks.routes(cast("Inbox", door), door, utc_now, config.limits.callback_bytes))
+        inbox, limit = cast("Inbox", door), config.limits.callback_bytes
+        gateway.add_routes(callbacks.routes(inbox, door, utc_now, limit, notices))
         async with served(gateway, layout.ports.public), served(authority.app, layout.ports.authorities[region]):
-            yield Place(MANIFESTS[region], layout, config, open_region, authority, door)
+            yield Place(MANIFESTS[region], layout, config, open_region, authority, door, notices)
 
 
 def _authority(settings: AuthoritySettings) -> Authority:

@@ -54,7 +54,8 @@ async def test_a_certificate_in_force_is_valid(world: World, asked: str) -> None
     answer = await look_up(world, world.question(certificate_type=asked))
     (one,) = answer["answers"]
     assert (one["issuer"], one["standing"]) == ("guangdong", "valid")
-    assert one["certificate"]["number"] == "44010619900101900X"
+    assert one["certificate"]["identifier"].endswith(".SBX000000000101.001.W")
+    assert one["certificate"].keys().isdisjoint({"number", "holder", "surface"})  # which it is, and no more
     assert one["certificate"]["valid_until"] == "2040-01-01"
     assert "warnings" not in one
 
@@ -91,14 +92,14 @@ async def test_name_and_number_must_both_fit(world: World, holder: dict[str, Any
     """A number alone opens nothing, and a guess learns nothing."""
     answer = await look_up(world, world.question(holder=holder))
     (one,) = answer["answers"]
-    assert one == {"issuer": "guangdong", "standing": "not_found"}
-    assert answer["answered_at"] is not None
+    assert one == {"issuer": "guangdong", "standing": "not_found", "answered_at": answer["answered_at"]}
 
 
 async def test_hong_kong_says_match_and_no_value(world: World) -> None:
     """Consented matching (domain §5.3): data stays at source."""
-    (one,) = (await look_up(world, hongkong_question(world)))["answers"]
-    assert one == {"issuer": "hongkong", "standing": "match"}
+    answer = await look_up(world, hongkong_question(world))
+    (one,) = answer["answers"]
+    assert one == {"issuer": "hongkong", "standing": "match", "answered_at": answer["answered_at"]}
 
 
 async def test_hong_kong_says_no_match_for_somebody_else(world: World) -> None:
@@ -237,3 +238,55 @@ async def test_the_types_that_can_be_looked_up_are_listed_with_their_issuers(wor
     types = (await world.ask("GET", "/v1/certificate-types")).json()["types"]
     assert {one["name"]: one["issuers"] for one in types}["营业执照"] == ["foshan"]
     assert all(one["code_status"] in {"official", "sandbox"} for one in types)
+
+
+# --- what is written in it, and what is claimed of it ------------------------------------------------------------------
+
+CARD = "1.2.156.3005.2.11100000000013127D001.11440000MBT400007D.SBX000000000101.001.W"
+
+
+async def test_data_tells_the_fields_that_are_wanted_and_no_other(world: World) -> None:
+    question = world.question(fields=["number", "holder.name"])
+    answer = await world.ask("POST", "/v1/certificates/data", question)
+    (one,) = answer.json()["answers"]
+    assert one["certificate"] == {"number": "44010619900101900X", "holder": {"name": "陈小明"}}
+
+
+async def test_claims_are_answered_with_match_or_mismatch_and_no_value(world: World) -> None:
+    """Whoever shows a card says what is on it; the issuer's values stay where they are."""
+    claims = {"number": "44010619900101900X", "valid_until": "2030-01-01", "surface.血型": "A"}
+    answer = await world.ask("POST", "/v1/certificates/verify", world.question(claims=claims))
+    read = answer.json()
+    assert (read["standing"], read["certificate"]) == ("valid", {"identifier": CARD})
+    fitting = {name: match for name, match in read["claims"].items() if not name.startswith("holder.")}
+    assert fitting == {"number": "match", "valid_until": "mismatch", "surface.血型": "absent"}
+    assert "2040-01-01" not in answer.body.decode()
+
+
+async def test_a_user_who_mistypes_an_identifier_is_told_before_anybody_is_asked(world: World) -> None:
+    asked = len(world.authorities["guangdong"].seen)
+    question = {**world.question(identifier=CARD[:-1] + "X"), "holder": None, "certificate_type": None}
+    refusal = await world.refused(lambda: world.ask("POST", "/v1/certificates/verify", question))
+    assert (refusal.status, refusal.fields) == (422, {"identifier"})
+    assert len(world.authorities["guangdong"].seen) == asked
+
+
+async def test_each_question_of_a_batch_stands_for_itself(world: World) -> None:
+    """One that is refused says nothing of the others."""
+    lookup = {"operation": "lookup", **world.question()}
+    verify = {"operation": "verify", **world.question(claims={"number": "1"})}
+    refused = {"operation": "data", **world.question(purpose_code="another purpose")}
+    answer = await world.ask("POST", "/v1/certificates/batch", {"questions": [lookup, refused, verify]})
+    first, second, third = answer.json()["answers"]
+    assert first["answer"]["answers"][0]["standing"] == "valid"
+    assert (second["problem"]["status"], second["problem"]["code"]) == (403, "policy.no_grant")
+    assert third["answer"]["claims"]["number"] == "mismatch"
+    rows = await world.rows(evidence)
+    named = {first["answer"]["evidence"], second["problem"]["instance"].rpartition(":")[2], third["answer"]["evidence"]}
+    assert named <= {row["id"] for row in rows}
+
+
+async def test_a_batch_of_more_than_twenty_is_refused(world: World) -> None:
+    body = {"questions": [{"operation": "lookup", **world.question()}] * 21}
+    refusal = await world.refused(lambda: world.ask("POST", "/v1/certificates/batch", body))
+    assert (refusal.status, refusal.fields) == (422, {"questions"})

@@ -84,6 +84,7 @@ def addresses() -> set[str]:
     nothing: Any = _Nothing()
     public = routes.public(
         identity=nothing, agencies=nothing, clerks=nothing, persons=nothing, inbox=nothing, pickups=nothing,
+        notices=nothing,
         pages=Pages(), limits=Limits(), clock=utc_now, certificate_of=nothing,
     )  # fmt: skip
     admin = routes.admin(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import select
 
-from gateway.certificates.lookup import CertificateLookup, LookupAnswer
+from gateway.certificates.lookup import LookupAnswer
 from gateway.certificates.request import LookupRequest
+from gateway.certificates.search import Bounds
+from gateway.certificates.services import Certificates
 from gateway.certificates.types import CertificateType
 from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.caller import Caller
@@ -19,6 +23,7 @@ from gateway.domain.certificate import Standing
 from gateway.domain.region import place_of
 from gateway.domain.submission import State
 from gateway.identity.mandates import Mandates
+from gateway.lines import distrust
 from gateway.mapping.converters import UNKNOWN
 from gateway.mapping.library import PackSet
 from gateway.mapping.packs import Pack
@@ -28,6 +33,7 @@ from gateway.ports import Adapter, CertificateReply, RegionDocument
 from gateway.regions import Region
 from gateway.storage import Store
 from gateway.storage.tables import evidence
+from gateway.telemetry import Metrics
 from tests.support.cases import REGION, add_case, conflicts, number, said, state_of, timeline
 from tests.support.clock import ManualClock
 from tests.support.intake import CALLER, Callbacks, Feed, SamePack, callback, inbox, region
@@ -103,15 +109,18 @@ async def looked_up(store: Store, clock: ManualClock, **said_of_it: Any) -> Look
         id=REGION, place=place_of("440600"), adapter=adapter, certificate_words={"0": "found"},
         packs=PackSet.of(REGION, packs),
     )  # fmt: skip
-    lookup = CertificateLookup(
-        store=store,
+    certificates = Certificates.of(
         types={"T": CertificateType("T", "居民身份证", (), "sandbox", (REGION,))},
         regions={REGION: cast("Region", issuer)},
         grants=cast("Grants", SimpleNamespace(require=lambda _ask: None)),
         bases=(),
+        store=store,
         mandates=cast("Mandates", None),  # nobody acts for anybody here
         references=References(b"r" * 32),
+        metrics=Metrics(CollectorRegistry()),
         clock=clock,
+        distrust=partial(distrust, {}),
+        bounds=Bounds(),
     )
     request = LookupRequest.model_validate(
         {
@@ -121,7 +130,7 @@ async def looked_up(store: Store, clock: ManualClock, **said_of_it: Any) -> Look
         }
     )  # fmt: skip
     caller: Caller = CALLER
-    return await lookup.lookup(caller, request)
+    return await certificates.lookup.lookup(caller, request)
 
 
 async def test_a_certificate_in_words_that_are_known_is_judged(sqlite_store: Store, clock: ManualClock) -> None:

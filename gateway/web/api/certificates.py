@@ -5,50 +5,39 @@ Owns: requests and answers as JSON. Leaves to `gateway.certificates`: everything
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from aiohttp import web
 
 from gateway.certificates.answers import CertificateAnswer
-from gateway.certificates.batch import Batch, BatchRequest, Outcome
-from gateway.certificates.directory import Directory
-from gateway.certificates.lookup import CertificateLookup, LookupAnswer
-from gateway.certificates.named import NamedCertificates, VerifyAnswer
+from gateway.certificates.batch import BatchRequest, Outcome
+from gateway.certificates.lookup import LookupAnswer
+from gateway.certificates.named import VerifyAnswer
 from gateway.certificates.request import DataRequest, LookupRequest, VerifyRequest
+from gateway.certificates.services import Certificates
 from gateway.certificates.types import CertificateType
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
-from gateway.policy.grants import Grants
-from gateway.ports import Clock
-from gateway.web.api.answers import as_json
+from gateway.errors import GatewayError
+from gateway.web.api.answers import json_answer
 from gateway.web.api.bodies import read_body
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateServices:
-    """What the addresses are made of."""
-
-    directory: Directory
-    grants: Grants
-    lookup: CertificateLookup
-    named: NamedCertificates
-    batch: Batch
-    clock: Clock
+from gateway.web.api.followups import Guard
+from gateway.web.problems import document
 
 
 class _Addresses:
-    def __init__(self, services: CertificateServices) -> None:
+    def __init__(self, services: Certificates) -> None:
         self._services = services
 
     async def types(self, _request: web.Request, caller: Caller) -> web.Response:
         """GET /v1/certificate-types: those that the caller may ask about, and at which issuers."""
         today = local_day(self._services.clock())
         known = [self._type(kind, caller, today) for kind in self._services.directory.types.values()]
-        return as_json({"types": [one for one in known if one["issuers"]]})
+        return json_answer({"types": [one for one in known if one["issuers"]]})
 
-    def _type(self, kind: CertificateType, caller: Caller, today: Any) -> dict[str, Any]:
+    def _type(self, kind: CertificateType, caller: Caller, today: date) -> dict[str, Any]:
         visible = self._services.grants.visible_certificate_types
         issuers = [one for one in kind.issuers if visible(caller.client_id, [kind.code], one, today)]
         return {
@@ -67,25 +56,25 @@ class _Addresses:
     async def look_up(self, request: web.Request, caller: Caller) -> web.Response:
         """POST /v1/certificates/lookup."""
         asked = await read_body(request, LookupRequest)
-        return as_json(found(await self._services.lookup.lookup(caller, asked)))
+        return json_answer(found(await self._services.lookup.lookup(caller, asked)))
 
     async def data(self, request: web.Request, caller: Caller) -> web.Response:
         """POST /v1/certificates/data."""
         asked = await read_body(request, DataRequest)
-        return as_json(found(await self._services.named.data(caller, asked)))
+        return json_answer(found(await self._services.named.data(caller, asked)))
 
     async def verify(self, request: web.Request, caller: Caller) -> web.Response:
         """POST /v1/certificates/verify."""
         asked = await read_body(request, VerifyRequest)
-        return as_json(verified(await self._services.named.verify(caller, asked)))
+        return json_answer(verified(await self._services.named.verify(caller, asked)))
 
     async def batch(self, request: web.Request, caller: Caller) -> web.Response:
         """POST /v1/certificates/batch: each question answered or refused on its own, in their order."""
         asked = await read_body(request, BatchRequest)
-        return as_json({"answers": [_outcome(one) for one in await self._services.batch.answer(caller, asked)]})
+        return json_answer({"answers": [_outcome(one) for one in await self._services.batch.answer(caller, asked)]})
 
 
-def routes(services: CertificateServices, guarded: Any) -> list[web.RouteDef]:
+def routes(services: Certificates, guarded: Guard) -> list[web.RouteDef]:
     """Return the routes, each behind the scope `certificates`."""
     at = _Addresses(services)
     return [
@@ -138,4 +127,8 @@ def verified(answer: VerifyAnswer) -> dict[str, Any]:
     return written
 
 
-def _outcome(outcome: Outcome) -> Mapping[str, Any]: ...
+def _outcome(outcome: Outcome) -> Mapping[str, Any]:
+    """Write an answer under `answer`, or the problem document of a refusal under `problem`."""
+    if isinstance(outcome, GatewayError):
+        return {"problem": document(outcome, "")}
+    return {"answer": found(outcome) if isinstance(outcome, LookupAnswer) else verified(outcome)}

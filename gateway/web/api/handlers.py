@@ -14,9 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.certificates.lookup import CertificateAnswer, CertificateLookup, LookupAnswer
-from gateway.certificates.request import LookupRequest
-from gateway.certificates.types import CertificateType
+from gateway.certificates.services import Certificates
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
 from gateway.domain.identity import Assurance
@@ -40,7 +38,7 @@ from gateway.submissions.intake import Intake, Receipt
 from gateway.submissions.materials import Materials
 from gateway.submissions.stream import Stream
 from gateway.submissions.uploads import Uploads
-from gateway.web.api import afterwards, events, followups, materials, webhooks
+from gateway.web.api import afterwards, certificates, events, followups, materials, webhooks
 from gateway.web.api.answers import json_answer as _json
 from gateway.web.api.bodies import read_body
 from gateway.web.api.followups import FollowupServices
@@ -63,13 +61,12 @@ class ApiServices:
     authenticate: Authenticate
     items: Mapping[str, Item]
     block_of: BlockOf
-    types: Mapping[str, CertificateType]
     grants: Grants
     intake: Intake
     cases: Cases
     materials: Materials
     uploads: Uploads
-    certificates: CertificateLookup
+    certificates: Certificates
     codes: CodeRouter
     mandates: MandateDesk
     stream: Stream
@@ -95,8 +92,7 @@ def routes(services: ApiServices) -> list[web.RouteDef]:
         web.get("/v1/webhooks", api.guarded("submissions", list_webhooks)),
         web.post("/v1/webhooks/{id}/replay", api.guarded("submissions", replay_webhook)),
         web.get("/v1/events", api.guarded("submissions", stream)),
-        web.get("/v1/certificate-types", api.guarded("certificates", api.certificate_types)),
-        web.post("/v1/certificates/lookup", api.guarded("certificates", api.look_up)),
+        *certificates.routes(services.certificates, api.guarded),  # /v1/certificates/…
         web.post("/v1/codes/resolve", api.guarded("codes", api.resolve_code)),
         web.post("/v1/mandates", api.guarded("mandates", api.record_mandate)),
         web.get("/v1/mandates/{id}", api.guarded("mandates", api.mandate)),
@@ -176,22 +172,6 @@ class _Api:
         """GET /v1/submissions/{id}: state, who holds it, numbers, timeline."""
         return _json(_case(await self._services.cases.show(caller, request.match_info["id"])))
 
-    # --- certificates ------------------------------------------------------------------------------------------
-
-    async def certificate_types(self, _request: web.Request, _caller: Caller) -> web.Response:
-        """GET /v1/certificate-types."""
-        types = [
-            {"code": t.code, "name": t.name, "aliases": list(t.aliases), "code_status": t.code_status,
-             "issuers": list(t.issuers)}
-            for t in self._services.types.values()
-        ]  # fmt: skip
-        return _json({"types": types})
-
-    async def look_up(self, request: web.Request, caller: Caller) -> web.Response:
-        """POST /v1/certificates/lookup."""
-        asked = await read_body(request, LookupRequest)
-        return _json(_lookup(await self._services.certificates.lookup(caller, asked)))
-
     # --- city codes --------------------------------------------------------------------------------------------
 
     async def resolve_code(self, request: web.Request, caller: Caller) -> web.Response:
@@ -239,26 +219,6 @@ def _case(case: CaseView) -> dict[str, Any]:
         **{k: v for k, v in known.items() if k not in {"applicant_name", "document_number"}},
         "applicant": {"name": case.applicant_name, "document_number": case.document_number},
     }
-
-
-def _lookup(answer: LookupAnswer) -> dict[str, Any]:
-    return {
-        "answers": [_certificate(one) for one in answer.answers],
-        "asked_at": answer.asked_at,
-        "answered_at": answer.answered_at,
-        "evidence": answer.evidence_id,
-    }
-
-
-def _certificate(answer: CertificateAnswer) -> dict[str, Any]:
-    known = {
-        "issuer": answer.issuer,
-        "standing": answer.standing,
-        "reason": answer.reason,
-        "certificate": answer.certificate,
-        "warnings": list(answer.warnings),
-    }
-    return {name: value for name, value in known.items() if value not in (None, [])}
 
 
 def _resolved(answer: CodeAnswer) -> dict[str, Any]:

@@ -1,0 +1,74 @@
+"""The questions about certificates, put together: what each of them is made of, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.certificates.asking import Asking, Distrust
+from gateway.certificates.batch import Batch
+from gateway.certificates.directory import Directory
+from gateway.certificates.freshness import Freshness
+from gateway.certificates.inquiry import Inquiry
+from gateway.certificates.lookup import CertificateLookup
+from gateway.certificates.named import NamedCertificates
+from gateway.certificates.notices import CertificateNotices
+from gateway.certificates.permission import Permission
+from gateway.certificates.questions import Questions
+from gateway.certificates.search import Bounds
+from gateway.certificates.states import States
+from gateway.certificates.types import CertificateType
+from gateway.certificates.witness import Witness
+from gateway.crypto.at_rest import References
+from gateway.identity.mandates import Mandates
+from gateway.policy.grants import Grants
+from gateway.policy.transfer import Basis
+from gateway.ports import Clock
+from gateway.regions import Region
+from gateway.storage import Store
+from gateway.telemetry import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """What can be asked about certificates, and who takes the notices of their issuers."""
+
+    directory: Directory
+    grants: Grants
+    lookup: CertificateLookup
+    named: NamedCertificates
+    batch: Batch
+    notices: CertificateNotices
+    inquiry: Inquiry
+    questions: Questions
+    clock: Clock
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        types: Mapping[str, CertificateType],
+        regions: Mapping[str, Region],
+        grants: Grants,
+        bases: tuple[Basis, ...],
+        store: Store,
+        mandates: Mandates,
+        references: References,
+        metrics: Metrics,
+        clock: Clock,
+        distrust: Distrust,
+        bounds: Bounds,
+    ) -> Certificates:
+        """Put them together."""
+        directory = Directory(types, regions)
+        questions = Questions(directory, grants, bounds.most)
+        asking = Asking(clock, distrust, Freshness(metrics))
+        permission = Permission(store, grants, bases, mandates, references)
+        inquiry = Inquiry(permission, asking, Witness(store, clock), clock, bounds)
+        states = States()
+        lookup = CertificateLookup(questions, inquiry)
+        named = NamedCertificates(questions, inquiry, states)
+        notices = CertificateNotices(store, regions, references, states, clock)
+        return cls(
+            directory, grants, lookup, named, Batch(lookup, named), notices, inquiry, questions, clock
+        )  # fmt: skip
