@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 import structlog
@@ -210,12 +210,13 @@ class Metrics:
         """Count one call to a region; the outcome is `ok` or an error code."""
         self._region.labels(region, capability, outcome).observe(seconds)
 
-    def certificate_answer(self, region: str, kind: str, standings: Sequence[str], seconds: float | None) -> None:
-        """Count what an issuer says about certificates of a type; `seconds` is None when it did not answer."""
-        for standing in standings:
-            self._certificates.labels(region, kind, standing).inc()
-        if seconds is not None:
-            self._certificate_seconds.labels(region, kind).observe(seconds)
+    def certificate_answer(self, region: str, kind: str, standing: str) -> None:
+        """Count what an issuer says about one certificate of a type."""
+        self._certificates.labels(region, kind, standing).inc()
+
+    def certificate_seconds(self, region: str, kind: str, seconds: float) -> None:
+        """Show how long an issuer took to answer about a type."""
+        self._certificate_seconds.labels(region, kind).observe(seconds)
 
     def delivery(self, region: str, outcome: str) -> None:
         """Count one delivery attempt; the outcome is the state that it led to."""

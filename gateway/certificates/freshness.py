@@ -31,5 +31,7 @@ class Freshness:
         answered_at: datetime | None,
     ) -> None:
         """Count one question: a standing per certificate, and the time until the answer where there was one."""
-        seconds = None if answered_at is None else (answered_at - asked_at).total_seconds()
-        self.metrics.certificate_answer(region, kind.code, [str(each) for each in standings], seconds)
+        for standing in standings:
+            self.metrics.certificate_answer(region, kind.code, standing)
+        if answered_at is not None:
+            self.metrics.certificate_seconds(region, kind.code, (answered_at - asked_at).total_seconds())
