@@ -240,7 +240,7 @@ async def test_the_types_that_can_be_looked_up_are_listed_with_their_issuers(wor
     assert all(one["code_status"] in {"official", "sandbox"} for one in types)
 
 
-# --- what is written in it, and what is claimed of it ------------------------------------------------------------------
+# --- what is written in it, and what is claimed of it -----------------------------------------------------------------
 
 CARD = "1.2.156.3005.2.11100000000013127D001.11440000MBT400007D.SBX000000000101.001.W"
 
