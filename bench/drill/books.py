@@ -63,7 +63,7 @@ class Tally:
     messages_strange: int = 0
     """At an authority, and in no book of ours."""
     messages_doubled: int = 0
-    """In effect twice: more of a kind at the authority, of one case, than were said; two of one reference."""
+    """In effect twice: two of one reference, or a step that it brings about taken twice."""
     strange: int = 0
     """At an authority, and in no book of ours."""
     doubled: int = 0
@@ -136,7 +136,7 @@ def tally(around: Town, agency: Agency, ours: Mapping[str, Any], theirs: Mapping
         messages=len(agency.said),
         messages_lost=len({said.message for said in agency.said.values()} - (there | given_up)),
         messages_strange=len(there - set(ours["messages"])),
-        messages_doubled=_messages_doubled(agency, ours, theirs),
+        messages_doubled=_messages_doubled(agency, ours),
         lost=len(promised - (held | parked)) + len(promised - set(ours["cases"])),
         strange=len(held - set(ours["cases"])),
         doubled=_doubled(agency, ours),
@@ -158,19 +158,16 @@ def _doubled(agency: Agency, ours: Mapping[str, Any]) -> int:
     )
 
 
-def _messages_doubled(agency: Agency, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> int:
-    """Count references with two messages, and effects that no case can have twice.
+def _messages_doubled(agency: Agency, ours: Mapping[str, Any]) -> int:
+    """Count messages that our store has beside those that the agency was told of, and steps that one brings about once.
 
-    A message that was taken, and whose answer never came, is the agency's all the same: it is asked until one does.
+    The agency asks under one reference until it is answered, so it knows the number of all that it said.
     """
-    apart = len(agency.said) - len({said.message for said in agency.said.values()})
-    said = Counter((each.case, each.kind) for each in agency.said.values())
-    kinds = {each.message: (each.case, each.kind) for each in agency.said.values()}
-    held = Counter(kinds[message] for book in theirs.values() for message in book["messages"] if message in kinds)
-    steps = Counter(
-        (row.submission_id, row.state) for row in ours["events"] if row.kind == "step" and row.state in ONCE
-    )
-    return apart + sum(held[each] > said[each] for each in held) + sum(count > 1 for count in steps.values())
+    told = {said.message for said in agency.said.values()}
+    apart = len(agency.said) - len(told) + len(set(ours["messages"]) - told)
+    caused = [row for row in ours["events"] if row.kind == "step" and row.state in ONCE]
+    steps = Counter((row.submission_id, row.state, row.source) for row in caused)
+    return apart + sum(count > 1 for count in steps.values())
 
 
 def _events_lost(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> int:

@@ -61,9 +61,9 @@ def changed(**fields: Any) -> list[SimpleNamespace]:
     return [first, SimpleNamespace(**{**vars(second), **fields})]
 
 
-def withdrawn_again() -> SimpleNamespace:
+def withdrawn_again(**fields: Any) -> SimpleNamespace:
     """Return a third event of that case, which ends it once more."""
-    return SimpleNamespace(**{**vars(books()["events"][1]), "seq": 3, "state": "WITHDRAWN", "region_event_id": "E1"})
+    return SimpleNamespace(**{**vars(books()["events"][1]), "seq": 3, "state": "WITHDRAWN", **fields})
 
 
 def authorities(**changes: Any) -> dict[str, Any]:
@@ -94,7 +94,13 @@ def test_books_that_agree_are_in_order() -> None:
         ({}, {"messages": {}}, {"messages_lost": 1}),
         ({"messages": {"M1": "dead"}}, {"messages": {}}, {}),
         ({}, {"messages": {"M1": {}, "M2": {}}}, {"messages_strange": 1}),
+        (
+            {"messages": {"M1": "delivered", "M2": "delivered"}},
+            {"messages": {"M1": {}, "M2": {}}},
+            {"messages_doubled": 1},
+        ),
         ({"events": changed(state="WITHDRAWN")}, {}, {}),
+        ({"events": [*changed(state="WITHDRAWN"), withdrawn_again(source="foshan")]}, {}, {}),
         ({"events": [*changed(state="WITHDRAWN"), withdrawn_again()]}, {}, {"messages_doubled": 1}),
         ({"cases": {"A": "r1", "B": "r1"}}, {}, {"doubled": 1}),
         ({"numbers": {"A": 2}}, {}, {"doubled": 1}),
