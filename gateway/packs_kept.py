@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, and_, delete, exists, select, update
 
 from gateway.mapping.library import PackSet
+from gateway.mapping.packs import Pack
 from gateway.mapping.source import Files
 from gateway.storage.store import insert_into
 from gateway.storage.tables import OPEN_CASE, mapping_packs, mapping_set_packs, mapping_sets, submissions
@@ -35,23 +36,32 @@ Archives = Mapping[str, bytes]
 
 def archives(sets: Iterable[PackSet]) -> Archives:
     """Pack the files of sets that are about to be kept: it takes tenths of a second, which nobody should wait for."""
-    return {pack.fingerprint: packed(pack.files) for packs in sets for pack in packs.values()}
+    made: dict[int, bytes] = {}
+    return {pack.fingerprint: _archive(pack, made) for packs in sets for pack in packs.values()}
+
+
+def _archive(pack: Pack, made: dict[int, bytes]) -> bytes:
+    """Pack the files of a pack; those that regions share from one folder once, kept in `made` under their identity."""
+    key = id(pack.files)
+    if key not in made:
+        made[key] = packed(pack.files)
+    return made[key]
 
 
 def keep(tx: Connection, sets: Iterable[PackSet], now: datetime, ready: Archives = MappingProxyType({})) -> None:
     """Write down that these sets are in use, and the sets themselves where they are not there yet."""
     c = mapping_sets.c
+    made: dict[int, bytes] = {}
     for packs in sets:
         known = and_(c.region == packs.region, c.version == packs.version)
         if tx.execute(update(mapping_sets).where(known).values(seen_at=now)).rowcount == 0:
-            _write(tx, packs, now, ready)
+            _write(tx, packs, now, lambda pack: ready.get(pack.fingerprint) or _archive(pack, made))
 
 
-def _write(tx: Connection, packs: PackSet, now: datetime, ready: Archives) -> None:
+def _write(tx: Connection, packs: PackSet, now: datetime, archive: Callable[[Pack], bytes]) -> None:
     # Rows that are there are written too: a janitor who is about to delete one then sees it in use and lets it be.
     for message, pack in packs.items():
-        files = ready.get(pack.fingerprint) or packed(pack.files)
-        row = {"region": packs.region, "message": message, "version": pack.version, "files": files}
+        row = {"region": packs.region, "message": message, "version": pack.version, "files": archive(pack)}
         _put(tx, mapping_packs, {**row, "seen_at": now}, now)
     _put(tx, mapping_sets, {"region": packs.region, "version": packs.version, "kept_at": now, "seen_at": now}, now)
     for message, pack in packs.items():
