@@ -436,10 +436,15 @@ OUTGOING = [
     ("codes", "resolve", "codes"),
     ("messages", "holds", "ask"),
     ("results", "list", "results"),
+    ("issued", "data", "certificates"),
+    ("issued", "code", "certificates"),
+    ("issued", "file", "certificates"),
+    ("issued", "dispute", "disputes"),
+    ("issued", "disputed", "disputes"),
 ]
 OF_ITSELF = {"catalogue"}
 """What goes through the line without an argument."""
-THROUGH = {"callbacks", "pickups", "trust_confirmed_at", "metadata", "probe"}
+THROUGH = {"callbacks", "pickups", "notices", "trust_confirmed_at", "metadata", "probe"}
 """What does not press the region."""
 
 
@@ -450,6 +455,8 @@ class Echo:
         return given
 
     complete = submit = ask = poll = lookup = end = resolve = send = holds = list = begin
+    data = code = file = dispute = disputed = begin
+    operations = frozenset({"data"})
     kinds = frozenset({"supplement"})
     in_pieces = False
 
