@@ -26,6 +26,8 @@ NOT_NOW = 409
 """The case is not where this can be said: its region does not have it yet, asked for nothing, or has ended it."""
 LATER = 8
 """Something is said of each case, when so many others were filed after it: it has come some way by then."""
+LOOKS = 3
+"""How many cases are looked at after each that is filed; one that has not come far enough is looked at again."""
 WITHDRAW = 0.3
 """How often a case that is accepted and not decided is withdrawn."""
 RATE = 0.6
@@ -70,7 +72,7 @@ class Agency:
             reference, place = f"{self.chance.getrandbits(64):016x}", self.chance.choice(PLACES)
             self._believe(reference, place, await self._insist(partial(self._send, reference=reference, place=place)))
             self._unsaid.append((self.promised[reference][0], place))
-            if len(self._unsaid) > LATER:
+            for _ in range(min(LOOKS, len(self._unsaid) - LATER)):
                 await self._say(*self._unsaid.popleft())
 
     async def _say(self, case: str, place: str) -> None:
