@@ -46,6 +46,9 @@ MAX_MATERIAL_BYTES = 32 << 20
 SLOWEST_UPLOAD = 256 << 10
 """Bytes a second that a streamed upload must move, on the whole, before it is given up (256 KiB/s)."""
 
+MAX_UNANNOUNCED = 32 << 20
+"""The largest file of which nothing was said beforehand, in bytes (32 MiB)."""
+
 _PIECE = 64 << 10
 """Bytes of a download that are handed on at once."""
 
@@ -261,17 +264,18 @@ class Wire:
         url: URL,
         *,
         headers: Mapping[str, str],
-        size: int,
+        size: int | None,
         method: str = "GET",
         body: bytes | None = None,
         is_file: Callable[[Answer], bool] = lambda head: head.status == 200,
     ) -> tuple[Answer, AsyncGenerator[bytes, None] | None]:
         """Ask for a file of `size` bytes: its head, and its bytes as they come where `is_file` says so of the head.
 
-        Any other answer is read in full; what `is_file` raises ends the exchange. It may take longer than other
-        exchanges, as `stream` may. Raises as `exchange`, and RegionUncertain where other bytes come than announced.
+        Without a size it is the one that its head announces (`Content-Length`), up to `MAX_UNANNOUNCED`. Any other
+        answer is read in full; what `is_file` raises ends the exchange. It may take longer than other exchanges, as
+        `stream` may. Raises as `exchange`, and RegionUncertain where other bytes come than announced.
         """
-        lasting = _lasting(self._timeout, size / SLOWEST_UPLOAD)
+        lasting = _lasting(self._timeout, (MAX_UNANNOUNCED if size is None else size) / SLOWEST_UPLOAD)
         sent = {"Accept-Encoding": "identity", **headers}
         request = self._session.request(method, url, headers=sent, data=body, timeout=lasting, allow_redirects=False)
         with region_errors(self.region):
@@ -279,7 +283,7 @@ class Wire:
         head = Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, b"")
         try:
             if is_file(head):
-                return head, self._pieces(response, size)
+                return head, self._pieces(response, self._announced(head) if size is None else size)
         except GatewayError:
             response.close()
             raise
@@ -287,6 +291,14 @@ class Wire:
             with region_errors(self.region):
                 read = await self._bounded(response.content)
         return self._not_overloaded(replace(head, body=read)), None
+
+    def _announced(self, head: Answer) -> int:
+        length = head.headers.get("content-length", "")
+        if not (length.isascii() and length.isdigit() and len(length) <= len(str(MAX_UNANNOUNCED))):
+            raise self.uncertain("sent a file without saying how large it is", "Content-Length")
+        if int(length) > MAX_UNANNOUNCED:
+            raise self.uncertain("sent a file that is too large to take", f"more than {MAX_UNANNOUNCED} bytes")
+        return int(length)
 
     async def _pieces(self, response: aiohttp.ClientResponse, size: int) -> AsyncGenerator[bytes, None]:
         left = size
