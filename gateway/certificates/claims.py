@@ -1,17 +1,17 @@
 """What somebody claims that a certificate says, held against what its issuer says (核验): match or mismatch, per field.
 
-Owns: how two values are compared. Pure. A value of the issuer's never leaves here. Names are compared as people write
-them: width, spaces and the kind of middle dot make no difference (domain facts §2.13); everything else must fit.
+Owns: which values are compared, and how. Pure. A value of the issuer's never leaves here. Names are compared as people
+write them; of everything else width, capitals and blanks alone make no difference.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
-_DOTS = str.maketrans({"•": "·", "・": "·", "．": "·", "‧": "·", "․": "·"})
+from gateway.domain.spelling import bare, spelt
+
 SURFACE = "surface."
 """What the name of a claim begins with that is about a field of its type (照面信息项): `surface.<issuer's name>`."""
 
@@ -27,18 +27,14 @@ class Match(StrEnum):
 def compared(claims: Mapping[str, str], certificate: Mapping[str, Any]) -> dict[str, Match]:
     """Return for each claim whether it fits."""
     fields = dict(flat(certificate))
-    return {name: _one(claimed, fields.get(name)) for name, claimed in claims.items()}
+    return {name: _one(name, claimed, fields.get(name)) for name, claimed in claims.items()}
 
 
-def _one(claimed: str, held: str | None) -> Match:
+def _one(name: str, claimed: str, held: str | None) -> Match:
     if held is None:
         return Match.ABSENT
-    return Match.MATCH if plain(claimed) == plain(held) else Match.MISMATCH
-
-
-def plain(text: str) -> str:
-    """Return a text as it is compared: NFKC, one kind of middle dot, without spaces, in one case."""
-    return "".join(unicodedata.normalize("NFKC", text.translate(_DOTS)).split()).casefold()
+    alike = spelt if name.endswith("name") else bare
+    return Match.MATCH if alike(claimed) == alike(held) else Match.MISMATCH
 
 
 def flat(certificate: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -9,8 +9,6 @@ for everything, and none for "whoever holds this number".
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -19,6 +17,7 @@ from enum import StrEnum
 from gateway.domain.calendar import local_day
 from gateway.domain.identifiers import document_problem
 from gateway.domain.identity import Assurance
+from gateway.domain.spelling import spelt
 
 MOST_ITEMS = 50
 """Items of one mandate: more is nearly "everything", which nobody reads before agreeing."""
@@ -27,7 +26,6 @@ CHILDHOOD = 14
 
 _ORGANISATIONS = frozenset({"USCC", "HK_BRN"})
 _DATED = frozenset({"CN_RIC", "HM_RESID", "TW_RESID"})  # their numbers hold the day of birth (GB 11643)
-_UNSEEN = re.compile(r"[\s·•‧・,，.]+")
 
 
 class Relation(StrEnum):
@@ -61,7 +59,7 @@ class Party:
 
     def is_same_as(self, other: Party) -> bool:
         """Compare type, number and, for persons, the name. Never by number alone (domain rule P8)."""
-        return self.key == other.key and (self.organisation or _spelt(self.name) == _spelt(other.name))
+        return self.key == other.key and (self.organisation or spelt(self.name) == spelt(other.name))
 
     def born(self) -> date | None:
         """Return the day of birth that the number tells, None where it tells none."""
@@ -71,11 +69,6 @@ class Party:
             return date(int(self.number[6:10]), int(self.number[10:12]), int(self.number[12:14]))
         except ValueError:
             return None
-
-
-def _spelt(name: str) -> str:
-    """Return a name without what scanners and keyboards differ in: width, case, blanks, dots between parts."""
-    return _UNSEEN.sub("", unicodedata.normalize("NFKC", name)).casefold()
 
 
 @dataclass(frozen=True, slots=True)

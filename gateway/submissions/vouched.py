@@ -6,11 +6,11 @@ vouches. Leaves to `checks`: whether the person who signed on may file at all. T
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping
 
 from gateway.domain.caller import Caller
 from gateway.domain.item import Item
+from gateway.domain.spelling import bare
 from gateway.errors import FieldProblem
 from gateway.submissions.application import Application
 
@@ -51,11 +51,7 @@ def _told_of_applicant(caller: Caller, application: Application) -> Mapping[str,
 
 def _agree(claim: str, said: str, told: str) -> bool:
     """Say whether two values are one. A telephone number may have its country code or not, and be written in groups."""
-    if _bare(said) == _bare(told):
+    if bare(said) == bare(told):
         return True
     short, long = sorted(("".join(filter(str.isdecimal, text)) for text in (said, told)), key=len)
     return claim == "mobile" and len(short) >= _LEAST_DIGITS and long.endswith(short)
-
-
-def _bare(text: str) -> str:
-    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
