@@ -63,6 +63,12 @@ class Gateway:
         if not self.ready:
             raise NotReadyError(f"{self.layout.folder} ended with {process.returncode}")
 
+    async def start_again(self) -> None:
+        """End it, if it lives, and start it for good."""
+        if self.process is not None:
+            await end(self.process)
+        await self.start()
+
     async def launch(self, step: str, count: int) -> Dying:
         """Start it; it dies when it reaches the step for the count-th time, perhaps before it is ready."""
         self.step, self.killed, self.ready = step, False, False
@@ -128,10 +134,7 @@ class Town:
         self.cut = False
         for app in self.authorities.values():
             app[MISBEHAVIOUR].clear()
-        for gateway in self.gateways:
-            if gateway.process is not None:
-                await end(gateway.process)
-            await gateway.start()
+        await asyncio.gather(*(gateway.start_again() for gateway in self.gateways))
 
     async def stop(self) -> None:
         """End every process by its pid."""

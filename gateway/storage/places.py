@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import obstore
@@ -20,9 +21,14 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from gateway.errors import FieldProblem, StartRefused
 
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig  # it is there for types only
+
 TROUBLE = (BaseError, FileNotFoundError)
 """What obstore raises of its own: its family, and Python's own error for a blob or a bucket that is not there."""
 _ENDPOINTS = {"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"}
+_BUNDLE = "AWS_CA_BUNDLE"
+"""Authorities that are trusted beside the usual ones. obstore does not read it, the tools of Amazon do."""
 _PRINTED = re.compile(r"[!-~]+")
 _RETRIES = 3
 _PATIENCE = timedelta(seconds=15)
@@ -51,13 +57,16 @@ def open_blob_store(place: str, folder: Path, environment: Mapping[str, str] = o
 
 def _open_s3(place: str, environment: Mapping[str, str]) -> ObjectStore:
     clear = environment.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")
-    problems = [*_place_problems(place), *_endpoint_problems(environment, clear)]
+    problems = [*_place_problems(place), *_endpoint_problems(environment, clear), *_bundle_problems(environment)]
     if problems:
         raise _refused(problems)
+    options: ClientConfig = {"connect_timeout": timedelta(seconds=3), "timeout": _PATIENCE, "allow_http": clear}
+    if _BUNDLE in environment:
+        options["root_certificate"] = Path(environment[_BUNDLE]).read_bytes()
     try:
         return from_url(
             place,
-            client_options={"connect_timeout": timedelta(seconds=3), "timeout": _PATIENCE, "allow_http": clear},
+            client_options=options,
             retry_config={"max_retries": _RETRIES, "retry_timeout": _PATIENCE},
         )
     except (BaseError, ValueError) as error:
@@ -80,6 +89,17 @@ def _endpoint_problems(environment: Mapping[str, str], clear: bool) -> Iterator[
             yield FieldProblem(name, "must be an address that begins with https://, without a name or a password in it")
         elif known.scheme == "http" and not clear:
             yield FieldProblem(name, "is plain http: use https, or set AWS_ALLOW_HTTP=true in a network of your own")
+
+
+def _bundle_problems(environment: Mapping[str, str]) -> Iterator[FieldProblem]:
+    if _BUNDLE not in environment:
+        return
+    try:
+        named = b"-----BEGIN CERTIFICATE-----" in Path(environment[_BUNDLE]).read_bytes()
+    except OSError:
+        named = False
+    if not named:
+        yield FieldProblem(_BUNDLE, "must be a file of certificates (PEM) that can be read")
 
 
 def _refused(problems: Sequence[FieldProblem]) -> StartRefused:

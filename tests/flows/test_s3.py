@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -33,6 +34,8 @@ PLACE = f"s3://{BUCKET}/production"
 def s3() -> Iterator[S3]:
     """Run S3, with the variables of a gateway that uses it."""
     with s3_server() as running, pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)  # of the machine's own
         for name, value in running.variables().items():
             patch.setenv(name, value)
         yield running

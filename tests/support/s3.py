@@ -9,11 +9,15 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import boto3
 import requests
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.server import ThreadedMotoServer
+from werkzeug.serving import make_server
 
 BUCKET = "pearl"
 SECRET = "a-secret-that-nobody-may-read"
@@ -61,6 +65,20 @@ class S3:
 
     def _demand_keys(self, after: str) -> None:
         requests.post(f"{self.url}/moto-api/reset-auth", data=after.encode(), timeout=5).raise_for_status()
+
+
+@contextmanager
+def over_tls(certificate: Path, key: Path) -> Iterator[str]:
+    """Run a second server over the same buckets that speaks TLS with this certificate; yield its address."""
+    app = DomainDispatcherApplication(create_backend_app)
+    server = make_server("127.0.0.1", 0, app, ssl_context=(str(certificate), str(key)), threaded=True)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def s3_running() -> Iterator[S3]:
 @pytest.fixture
 def s3(s3_running: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
     """Lend S3 to one test, with the variables of a gateway that uses it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)  # of the machine's own
     for name, value in s3_running.variables().items():
         monkeypatch.setenv(name, value)
     return s3_running

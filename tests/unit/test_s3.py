@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from prometheus_client import CollectorRegistry
 
 from gateway.crypto.at_rest import Sealer
@@ -20,8 +22,9 @@ from gateway.submissions.disposal import Disposal, Terms
 from gateway.submissions.upload_rows import UploadBusy
 from gateway.submissions.uploads import PART, Piece, Wish
 from gateway.telemetry import Metrics
+from tests.support.certificates import certificate
 from tests.support.clock import ManualClock
-from tests.support.s3 import BUCKET, S3, SECRET
+from tests.support.s3 import BUCKET, S3, SECRET, over_tls
 from tests.support.uploads import AGENCY, PDF, append, breaking, finish, uploads_over, whole
 
 HTTPS = "https://s3.example.gov.cn"
@@ -149,6 +152,33 @@ async def test_the_bucket_stands_in_the_path_unless_the_operator_has_it_in_the_h
     with s3.refusing(), pytest.raises(Unavailable) as refused:
         await there.put("one", b"1")
     assert f"{s3.url}{path}elsewhere/one" in refused.value.detail
+
+
+async def test_a_store_whose_certificate_is_of_an_authority_of_ones_own_is_trusted_when_that_is_named(
+    s3: S3, prefix: str, sealer: Sealer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    begins, ends = (datetime.now(UTC) + timedelta(days=days) for days in (-1, 1))
+    names = [x509.IPAddress(ip_address("127.0.0.1"))]
+    authority = certificate("CN=Authority", ca=True, begins=begins, ends=ends)
+    server = certificate("CN=s3", authority, names=names, begins=begins, ends=ends)
+    for name, content in {"ca": authority.pem, "cert": server.pem, "key": server.key_pem}.items():
+        (tmp_path / name).write_bytes(content)
+    with over_tls(tmp_path / "cert", tmp_path / "key") as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        monkeypatch.delenv("AWS_ALLOW_HTTP")
+        stranger = Blobs(open_blob_store(f"s3://{BUCKET}/{prefix}", tmp_path), sealer)
+        assert await stranger.trouble() == "it does not answer"
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca"))
+        known = Blobs(open_blob_store(f"s3://{BUCKET}/{prefix}", tmp_path), sealer)
+        await known.put("one", b"1")
+        assert await whole(known.get("one")) == b"1"
+
+
+def test_authorities_that_cannot_be_read_refuse_the_start(tmp_path: Path) -> None:
+    (tmp_path / "ca").write_text("no certificate")
+    for named in ("ca", "nobody"):
+        with pytest.raises(StartRefused, match="AWS_CA_BUNDLE"):
+            check_place("s3://pearl/x", {"AWS_CA_BUNDLE": str(tmp_path / named)})
 
 
 # --- uploads -------------------------------------------------------------------------------------------------------
