@@ -356,6 +356,7 @@ async def build_app(
             "catalogues": partial(puller.run, stopping),
             "blocked items": partial(blocks.keep_fresh, stopping),
             "errands": partial(errands.run, stopping),
+            "freshness": partial(certificates.freshness.run, stopping),
         }
         await down.enter_async_context(in_background(worker, logout_worker, feeds, janitor, stopping, watches))
         yield Gateway(public, admin, worker, versions, tls, calendars, stopping)

@@ -15,6 +15,8 @@ from functools import partial
 import structlog
 from sqlalchemy import Connection
 
+from gateway.certificates.freshness import forget as forget_freshness
+from gateway.certificates.timeliness import forget as forget_looked_for
 from gateway.errors import GatewayError
 from gateway.identity.logout_records import forget_finished
 from gateway.identity.logout_worker import LogoutWorker
@@ -95,6 +97,8 @@ def _forget(tx: Connection, now: datetime) -> None:
     forget_finished(tx, now)
     forget_window_sessions(tx, now)
     forget_drafts(tx, now)
+    forget_looked_for(tx, now)
+    forget_freshness(tx, now)
 
 
 def janitor_of(

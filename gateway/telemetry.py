@@ -92,6 +92,10 @@ class Metrics:
             "pearl_certificate_answer_seconds", "How long issuers take to answer about a type of certificate.",
             ["region", "type"], buckets=_SECONDS, registry=registry,
         )  # fmt: skip
+        self._issues = Counter(
+            "pearl_certificate_issue_total", "Certificates found soon after their issue, by whether in time.",
+            ["region", "type", "timely"], registry=registry,
+        )  # fmt: skip
         self._deliveries = Counter(
             "pearl_delivery_attempts_total", "Delivery attempts by outcome.", ["region", "outcome"], registry=registry
         )
@@ -217,6 +221,10 @@ class Metrics:
     def certificate_seconds(self, region: str, kind: str, seconds: float) -> None:
         """Show how long an issuer took to answer about a type."""
         self._certificate_seconds.labels(region, kind).observe(seconds)
+
+    def certificate_issue(self, region: str, kind: str, timely: str) -> None:
+        """Count a certificate that was found soon after its issue; `false`: it was looked for in vain before."""
+        self._issues.labels(region, kind, timely).inc()
 
     def delivery(self, region: str, outcome: str) -> None:
         """Count one delivery attempt; the outcome is the state that it led to."""

@@ -17,6 +17,7 @@ from gateway.certificates.permission import Permission
 from gateway.certificates.questions import Questions
 from gateway.certificates.search import Bounds
 from gateway.certificates.states import States
+from gateway.certificates.timeliness import Timeliness
 from gateway.certificates.types import CertificateType
 from gateway.certificates.witness import Witness
 from gateway.crypto.at_rest import References
@@ -41,6 +42,7 @@ class Certificates:
     notices: CertificateNotices
     inquiry: Inquiry
     questions: Questions
+    freshness: Freshness
     clock: Clock
 
     @classmethod
@@ -62,13 +64,15 @@ class Certificates:
         """Put them together."""
         directory = Directory(types, regions)
         questions = Questions(directory, grants, bounds.most)
-        asking = Asking(clock, distrust, Freshness(metrics))
+        freshness = Freshness(metrics, store, clock)
+        asking = Asking(clock, distrust, freshness)
         permission = Permission(store, grants, bases, mandates, references)
-        inquiry = Inquiry(permission, asking, Witness(store, clock), clock, bounds)
+        witness = Witness(store, clock, Timeliness(references), freshness)
+        inquiry = Inquiry(permission, asking, witness, clock, bounds)
         states = States()
         lookup = CertificateLookup(questions, inquiry)
         named = NamedCertificates(questions, inquiry, states)
         notices = CertificateNotices(store, regions, references, states, clock)
         return cls(
-            directory, grants, lookup, named, Batch(lookup, named), notices, inquiry, questions, clock
+            directory, grants, lookup, named, Batch(lookup, named), notices, inquiry, questions, freshness, clock
         )  # fmt: skip

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import orjson
+from sqlalchemy import Connection
 
 from gateway.certificates.answers import CertificateAnswer
 from gateway.certificates.asking import Told
+from gateway.certificates.freshness import Freshness, Issue
 from gateway.certificates.permission import Question
 from gateway.certificates.request import Frame, HolderNamed
+from gateway.certificates.timeliness import Timeliness
 from gateway.domain.caller import Caller
 from gateway.domain.certificate import Standing
 from gateway.errors import GatewayError
@@ -74,11 +77,20 @@ class Witness:
 
     store: Store
     clock: Clock
+    timeliness: Timeliness
+    freshness: Freshness
 
     async def answered(self, report: Report) -> str:
-        """Write what was asked and answered; return the id of the row."""
+        """Write what was asked and answered, and judge what came late; return the id of the row."""
         exchange = report.exchange()
-        return await self.store.write(lambda tx: record(tx, exchange, now=self.clock()))
+
+        def unit(tx: Connection) -> tuple[str, list[Issue]]:
+            now = self.clock()
+            return record(tx, exchange, now=now), self.timeliness.note(tx, report.told, now)
+
+        evidence_id, issues = await self.store.write(unit)
+        self.freshness.issued(issues)
+        return evidence_id
 
     async def refused(
         self, action: str, caller: Caller, frame: Frame, what: Mapping[str, object], error: GatewayError, at: datetime

@@ -18,6 +18,7 @@ import click
 
 from gateway import __version__
 from gateway.cli.archive import archive
+from gateway.cli.certificates import certificates
 from gateway.cli.check import check_all, check_live
 from gateway.cli.clients import clients
 from gateway.cli.clocks import clocks
@@ -54,6 +55,7 @@ def main() -> None:
     """Pearl Gateway: sign-on, submissions and certificate lookups across regions."""
 
 
+main.add_command(certificates)
 main.add_command(clients)
 main.add_command(archive)
 main.add_command(clocks)

@@ -576,6 +576,23 @@ certificate_misses = Table(
     Column("missed_at", Instant, nullable=False, index=True),
 )
 
+certificate_seen = Table(
+    "certificate_seen",  # certificates of the last weeks that were found once: each counts once as timely or late
+    metadata,
+    Column("reference", String(64), primary_key=True),  # keyed reference of the identifier
+    Column("seen_at", Instant, nullable=False, index=True),
+)
+
+certificate_freshness = Table(
+    "certificate_freshness",  # what issuers answered, counted by day; a process writes its own rows over and over
+    metadata,
+    Column("day", String(10), primary_key=True),
+    Column("region", String(32), primary_key=True),
+    Column("type_code", String(21), primary_key=True),
+    Column("owner", String(64), primary_key=True),
+    Column("counts", Json, nullable=False),
+)
+
 certificate_links = Table(
     "certificate_links",
     metadata,
@@ -599,6 +616,7 @@ certificate_disputes = Table(
     Column("number", String(128)),  # the issuer's
     Column("reply", Sealed),
     Column("failures", Integer, nullable=False, server_default="0"),
+    Column("last_code", String(64)),  # of the last failure
     Column("due", Instant),  # when the issuer is told, or asked, next; NULL: never again
     Column("owner", String(64)),
     Column("lease_until", Instant),

@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("number", sa.String(length=128), nullable=True),
         sa.Column("reply", sa.LargeBinary(), nullable=True),
         sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("last_code", sa.String(length=64), nullable=True),
         sa.Column("due", sa.BigInteger(), nullable=True),
         sa.Column("owner", sa.String(length=64), nullable=True),
         sa.Column("lease_until", sa.BigInteger(), nullable=True),
@@ -66,6 +67,25 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_certificate_misses_missed_at"), ["missed_at"], unique=False)
 
     op.create_table(
+        "certificate_seen",
+        sa.Column("reference", sa.String(length=64), nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("reference", name=op.f("pk_certificate_seen")),
+    )
+    with op.batch_alter_table("certificate_seen", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_certificate_seen_seen_at"), ["seen_at"], unique=False)
+
+    op.create_table(
+        "certificate_freshness",
+        sa.Column("day", sa.String(length=10), nullable=False),
+        sa.Column("region", sa.String(length=32), nullable=False),
+        sa.Column("type_code", sa.String(length=21), nullable=False),
+        sa.Column("owner", sa.String(length=64), nullable=False),
+        sa.Column("counts", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("day", "region", "type_code", "owner", name=op.f("pk_certificate_freshness")),
+    )
+
+    op.create_table(
         "certificate_notices",
         sa.Column("reference", sa.String(length=64), nullable=False),
         sa.Column("region", sa.String(length=32), nullable=False),
@@ -84,6 +104,11 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_certificate_notices_noticed_at"))
 
     op.drop_table("certificate_notices")
+    op.drop_table("certificate_freshness")
+    with op.batch_alter_table("certificate_seen", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_certificate_seen_seen_at"))
+
+    op.drop_table("certificate_seen")
     with op.batch_alter_table("certificate_misses", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_certificate_misses_missed_at"))
 
