@@ -135,6 +135,11 @@ PDFS: dict[str, tuple[str, bytes]] = {
     ),
     "dictionaries without end": ("pdf_unreadable", (b"/First 1 " * 1800 + b">> ") * 2),
     "a file within that does not say so": ("pdf_embedded_file", b"<< /F (x.exe) /#45F %\n<< /F 6 0 R >> >>"),
+    "a file within, far behind its name": (
+        "pdf_embedded_file",
+        b"<< /F (x.exe) /EF" + b" " * 2000 + b"<< /F 6 0 R >> >>",
+    ),
+    "a file within, behind a comment": ("pdf_embedded_file", b"<< /EF 6%" + b"x" * 2000 + b"\n0 R >>"),
     "a file within, elsewhere": ("pdf_embedded_file", b"<< /F (x.exe) /EF 6 0 R >>"),
     "a file on a page": ("pdf_embedded_file", b"<< /Subtype /FileAttachment /FS 6 0 R >>"),
     "a script of a three-dimensional figure": ("pdf_javascript", b"<< /Type /3D /OnInstantiate 5 0 R >>"),

@@ -40,13 +40,16 @@ def _named(names: str) -> bytes:
 
 
 _SPACE = rb"[\s\0]"
-_BETWEEN = rb"(?:" + _SPACE + rb"|%[ -~\t]{0,64}[\r\n])*"
-"""White space and a comment, before a value."""
+_FEW = _SPACE + rb"{1,3}"
+_COMMENT = rb"%(?:[ -~\t]{4}|[ -~\t]{0,3}[\r\n])"
+_REFERENCE = rb"(?:\d{11}|\d{1,10}(?:%|" + _SPACE + rb"{4}|" + _FEW + rb"[\d%]))"
+_FILES = rb"(?:" + _SPACE + rb"{4}|" + _SPACE + rb"{0,3}(?:<<|" + _COMMENT + rb"|" + _REFERENCE + rb"))"
+"""What follows the name of a specification's files, as far as it must be seen to tell it from chance in a picture."""
 _RULES: Mapping[str, bytes] = {
     "pdf_javascript": _named("JavaScript Rendition OnInstantiate"),
     "pdf_launch": _named("Launch"),
     "pdf_embedded_file": _named("EmbeddedFile EmbeddedFiles RichMedia FileAttachment"),
-    "files": _escapable("EF") + _BETWEEN + rb"(?:<<|\d+" + _SPACE + rb"+\d+" + _SPACE + rb"+R)",
+    "files": _escapable("EF") + _FILES,
     "pdf_encrypted": _named("Encrypt"),
     "form": _named("AcroForm"),
     "xfa": _escapable("XFA") + rb"(?=[\s%[\d])",
@@ -127,7 +130,6 @@ class PdfScan:
     def _data_behind(self, begin: int, *, ended: bool) -> int | None:
         """Return where the data begin that follow a dictionary, 0 where none do, None where more bytes are needed."""
         end = _end_of_dictionary(self._held, begin)
-        self._budget.read((len(self._held) if end is None else end) - begin if end != 0 else _DICTIONARY)
         if end is None:
             return 0 if ended else None
         if end == 0:
@@ -137,6 +139,7 @@ class PdfScan:
             raise _unreadable("a dictionary that may be an object stream's is followed by nothing")
         if len(self._held) < behind.end() + _BEGINNING and not ended:
             return None
+        self._budget.read(end - begin)
         return behind.end() if behind[1] is not None else 0
 
     def _open(self, dictionary: bytes, data: int) -> None:
