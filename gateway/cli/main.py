@@ -82,7 +82,7 @@ def serve(config: Path) -> None:
 
 @main.command()
 @config_option
-@click.option("--live", is_flag=True, help="Also reach every enabled region.")
+@click.option("--live", is_flag=True, help="Also reach the place for files and every enabled region.")
 @refusals_in_words
 def check(config: Path, live: bool) -> None:
     """Check configuration, regions, mappings and data files; list everything that is wrong."""

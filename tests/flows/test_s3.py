@@ -13,6 +13,7 @@ import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
 from gateway.app import utc_now
+from gateway.cli.check import check_live
 from gateway.opening import own_keys
 from gateway.sandbox.authority import NOTEBOOK
 from gateway.storage.blobs import Blobs
@@ -96,6 +97,8 @@ async def test_while_s3_refuses_files_wait_and_readiness_says_why(town: World, s
         assert int(answer.headers["Retry-After"]) > 0
         shown = await town.send("GET", "/readyz", url=town.admin_url)
         told = shown.body.decode()
+        lines, all_well = await check_live(town.config)
+    assert (lines[0], all_well) == ("files: it refuses with InvalidAccessKeyId", False)
     assert (shown.status, told.splitlines()[1]) == (200, "files: degraded: it refuses with InvalidAccessKeyId")
     assert SECRET not in told + answer.body.decode()
     assert (await town.ask("POST", "/v1/blobs", SLIP, headers=pdf)).status == 201
