@@ -77,7 +77,8 @@ class CertificateDeclaration(Settings):
     """`[certificates]`: the region's status codes → our words."""
 
     status: dict[str, Literal[
-        "found", "not_found", "not_permitted", "type_unknown", "match", "no_match", "no_consent", "refused"
+        "found", "not_found", "not_permitted", "type_unknown", "match", "no_match", "no_consent", "refused",
+        "revoked", "expired", "restricted", "superseded",
     ]] = Field(default_factory=dict)  # fmt: skip
     code_prefixes: list[Annotated[str, Field(pattern=r"^[0-9A-Z][0-9A-Z:._-]{1,15}$")]] = Field(default_factory=list)
     """What the shown codes (亮证码) of this region's certificates begin with."""

@@ -8,7 +8,7 @@ never becomes `not_found`. Pure: no call, no clock. Leaves to `asking`: the call
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -26,8 +26,15 @@ _WORDS: Mapping[str, Standing] = {
     "not_found": Standing.NOT_FOUND,
     "match": Standing.MATCH,
     "no_match": Standing.NO_MATCH,
+    "revoked": Standing.REVOKED,
+    "expired": Standing.EXPIRED,
+    "restricted": Standing.RESTRICTED,
+    "superseded": Standing.SUPERSEDED,
 }
 """Status words that are an answer in themselves; `found` is judged per certificate, and the rest is no answer."""
+
+_OF_ONE = frozenset({Standing.REVOKED, Standing.EXPIRED, Standing.RESTRICTED, Standing.SUPERSEDED})
+"""What a status can say of the one certificate that was asked about; it may come along."""
 
 _NO_ANSWER: Mapping[str, str] = {
     "not_permitted": "the issuer grants this gateway no access to this type",
@@ -79,18 +86,29 @@ def judge(
     Raises OfSomebodyElse, which counts against the region, and MappingFailed for what cannot be read.
     """
     word = region.certificate_words.get(reply.status)
-    if word == "found" and reply.certificates:
-        pack = packs.need("certificate")
-        found = [pack.to_canonical(document) for document in reply.certificates]
-        for certificate in found:
-            _require_asked_about(region, certificate, wanted)
-        return [_of_certificate(region, certificate, now) for certificate in found]
+    said = _WORDS.get(word or "")
+    if reply.certificates and (word == "found" or said in _OF_ONE):
+        found = [_of_certificate(region, one, now) for one in _read(region, packs, reply, wanted)]
+        return found if said is None else [_as_said(one, said) for one in found]
     if word == "found":
         return [unverifiable(region, "the issuer says that there is a certificate and sends none", now)]
-    if word is not None and word in _WORDS:
-        return [CertificateAnswer(region.id, _WORDS[word], answered_at=now)]
+    if said is not None:
+        return [CertificateAnswer(region.id, said, answered_at=now)]
     reason = _NO_ANSWER.get(word or "", f"the issuer answered with a status that is not known: {reply.status}")
     return [unverifiable(region, reason, now)]
+
+
+def _read(region: Region, packs: PackSet, reply: CertificateReply, wanted: Wanted) -> list[Mapping[str, Any]]:
+    pack = packs.need("certificate")
+    found = [pack.to_canonical(document) for document in reply.certificates]
+    for certificate in found:
+        _require_asked_about(region, certificate, wanted)
+    return found
+
+
+def _as_said(answer: CertificateAnswer, said: Standing) -> CertificateAnswer:
+    """Let the status count over what the certificate beside it says, unless that cannot be told at all."""
+    return answer if answer.standing is Standing.UNVERIFIABLE else replace(answer, standing=said)
 
 
 def _require_asked_about(region: Region, certificate: Mapping[str, Any], wanted: Wanted) -> None:

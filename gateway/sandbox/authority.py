@@ -25,6 +25,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MODES: Mapping[str, str] = {
     "down": "closes every connection without an answer, before doing anything",
     "slow": "waits before doing anything (5 s, or `seconds`)",
+    "silent": "takes the question and never answers",
     "garbage": "does nothing and answers 200 with bytes that are no document",
     "lost_answer": "does the work, then closes the connection instead of answering",
     "duplicate_callback": "sends every status callback twice",
@@ -174,6 +175,8 @@ async def _misbehave(request: web.Request, handler: Handler) -> web.StreamRespon
         return _hang_up(request)
     if wrong.due("slow"):
         await asyncio.sleep(wrong.seconds)  # the fault that was asked for
+    if wrong.due("silent"):
+        await asyncio.sleep(86_400)  # whoever asked has gone long before
     if wrong.due("garbage"):
         await request.read()
         return web.Response(body=b"\x00\xff<<not a document>>{", content_type="application/octet-stream")
