@@ -17,13 +17,14 @@ from adapters.guangdong.sandbox_cases import Courier, Intake
 from adapters.guangdong.sandbox_certificates import CertificateDesk
 from adapters.guangdong.sandbox_codes import MODES as CODE_MODES
 from adapters.guangdong.sandbox_codes import CodeIssuer
+from adapters.guangdong.sandbox_issued import IssuedDesk, composer
 from adapters.guangdong.sandbox_items import MODES as ITEM_MODES
 from adapters.guangdong.sandbox_items import ItemList
 from adapters.guangdong.sandbox_messages import Mailroom
 from adapters.guangdong.sandbox_results import ResultRoom
 from adapters.guangdong.sandbox_signature import Clock, Gatekeeper, only_signed
 from adapters.guangdong.sandbox_signon import HOSTILE, SignOn
-from gateway.sandbox import decision
+from gateway.sandbox import decision, issued
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, authority_app
 from gateway.sandbox.courses import ORDERS
 
@@ -35,7 +36,9 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
     missing = [name for name in _SECRETS if name not in settings.secrets]
     if missing:
         raise ValueError(f"the authority of Guangdong lacks the secrets {', '.join(missing)}")
-    app = authority_app(settings, modes={**ORDERS, **ITEM_MODES, **HOSTILE, **CODE_MODES, **decision.MODES})
+    app = authority_app(
+        settings, modes={**ORDERS, **ITEM_MODES, **HOSTILE, **CODE_MODES, **decision.MODES, **issued.MODES}
+    )
     courier = _courier(settings, app, clock)
     intake = _intake(settings, app, courier, clock)
     app.middlewares.append(only_signed(_gatekeeper(settings, clock)))
@@ -45,7 +48,7 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
     app.add_routes(Mailroom(intake).routes())
     app.add_routes(ResultRoom(app[NOTEBOOK], app[MISBEHAVIOUR]).routes())
     app.add_routes(ItemList(settings.items, app[MISBEHAVIOUR], clock).routes())
-    app.add_routes(CertificateDesk(_here(settings.certificates)).routes())
+    app.add_routes(_certificates(settings, app, clock))
     app.on_startup.append(courier.start)
     app.on_cleanup.append(courier.stop)  # runs after the scaffolding has ended the background work
     return app
@@ -69,6 +72,15 @@ def _intake(settings: AuthoritySettings, app: web.Application, courier: Courier,
     seeded = {item["code"]: item for item in settings.items}
     items = {code: seeded.get(code, {"material": ()}) for code in json.loads(settings.secrets["item_codes"])}
     return Intake(items, _here(settings.certificates), app[NOTEBOOK], courier, clock)
+
+
+def _certificates(settings: AuthoritySettings, app: web.Application, clock: Clock) -> list[web.RouteDef]:
+    wrong = app[MISBEHAVIOUR]
+    register = issued.Register("guangdong", settings.certificates, app[NOTEBOOK], wrong, "GDLZ:")
+    compose = composer(settings.secrets["paas_token"], clock)
+    post = issued.NoticePost(settings.gateway_url, "guangdong", wrong, compose)
+    desk = register.control(clock, post).routes()
+    return [*CertificateDesk(register).routes(), *IssuedDesk(register, clock).routes(), *desk]
 
 
 def _here(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

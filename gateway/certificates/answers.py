@@ -98,7 +98,7 @@ def judge(
     return [unverifiable(region, reason, now)]
 
 
-def _read(region: Region, packs: PackSet, reply: CertificateReply, wanted: Wanted) -> list[Mapping[str, Any]]:
+def _read(region: Region, packs: PackSet, reply: CertificateReply, wanted: Wanted) -> Sequence[Mapping[str, Any]]:
     pack = packs.need("certificate")
     found = [pack.to_canonical(document) for document in reply.certificates]
     for certificate in found:

@@ -1,4 +1,4 @@
-"""One entry of a region's list of result documents (办理结果), whatever its wire calls the members.
+"""What several wires say alike: an entry of a list of documents (办理结果, 证照文件), and what became of a dispute.
 
 Owns: what an entry must say before a document is asked for by it. Leaves to the protocol modules: where it stands; to
 the core: size and digest of what comes, and what may be in a file.
@@ -7,13 +7,19 @@ the core: size and digest of what comes, and what may be in a file.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from gateway.ports import ResultDocument
+from gateway.ports import DisputeReply, ResultDocument
 
 MAX_NAME = 200
 """Characters of a file's name that are kept."""
 
-_CODE = re.compile(r"(?!\.+\Z)[0-9A-Za-z._-]{1,64}", re.ASCII)  # it becomes part of an address, and dots lead elsewhere
+NUMBER = re.compile(r"(?!\.+\Z)[0-9A-Za-z._-]{1,64}", re.ASCII)
+"""A region's own number of something; it becomes part of an address, and dots alone would lead elsewhere."""
+
+MAX_REPLY = 2000
+"""Characters of a reply to a dispute that are kept."""
+
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 
@@ -21,7 +27,7 @@ _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 def result_document(code: object, name: object, media_type: object, size: object, sha256: object) -> ResultDocument:
     """Return the entry. Raises ValueError, without a value in its text."""
     fits = {
-        "code": isinstance(code, str) and _CODE.fullmatch(code),
+        "code": isinstance(code, str) and NUMBER.fullmatch(code),
         "name": isinstance(name, str) and name.strip(),
         "type": isinstance(media_type, str) and media_type,
         "size": isinstance(size, int) and not isinstance(size, bool) and size > 0,
@@ -35,3 +41,11 @@ def result_document(code: object, name: object, media_type: object, size: object
 def whole(text: object) -> int | None:
     """Return a number that its wire says in digits; None for what is none."""
     return int(text) if isinstance(text, str) and _DIGITS.fullmatch(text) else None
+
+
+def dispute_reply(words: Mapping[str, str], state: object, text: object) -> DisputeReply | None:
+    """Return what became of a reported error; None for a state that is none of `words`, theirs → ours."""
+    match words.get(state) if isinstance(state, str) else None:
+        case "open" | "corrected" | "rejected" as known:
+            return DisputeReply(known, text[:MAX_REPLY] if isinstance(text, str) else "")
+    return None

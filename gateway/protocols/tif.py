@@ -2,7 +2,8 @@
 
 Owns: the signature and its extension over body, method and path; cases, materials, certificates, city codes and
 callbacks on that wire. Leaves to `tif_sign_on` the sign-on of unified identity (统一身份认证, tyrz), to `tif_messages`
-what is said of a case later, to `tif_catalogue` the items, and to mapping packs what stands in a document. Source:
+what is said of a case later, to `tif_issued` certificates that are named, to `tif_catalogue` the items, and to mapping
+packs what stands in a document. Source:
 adapters/guangdong/README.md, which lists what a real connection must confirm.
 
 A refused signature (HTTP 401 on our own message) is `RegionUnreachable`: the message was certainly not taken, and
@@ -170,7 +171,7 @@ class TifClient:
         else:
             answer = await self.wire.exchange(method, url, headers=signed, body=body or None)
         if answer.status == 401:
-            raise self._not_accepted()
+            raise self.not_accepted("HTTP 401")
         return answer
 
     async def post(self, path: str, document: dict[str, Any], headers: Mapping[str, str] | None = None) -> Answer:
@@ -185,14 +186,15 @@ class TifClient:
             url, headers=self.signer.headers("GET", url.raw_path, b""), size=size
         )
         if answer.status == 401:
-            raise self._not_accepted()
+            raise self.not_accepted("HTTP 401")
         if content is None:
             self.read(answer)
             raise self.wire.uncertain("gave an unexpected answer", f"HTTP {answer.status}")
         return content
 
-    def _not_accepted(self) -> RegionUnreachable:
-        detail = "HTTP 401: check paas_id, paas_token and our clock"
+    def not_accepted(self, how: str) -> RegionUnreachable:
+        """Return the error for a message that was certainly not taken, because it was not believed to be ours."""
+        detail = f"{how}: check paas_id, paas_token and our clock"
         return self.wire.unreachable("did not accept our signature; an operator must look", detail)
 
     def read(self, answer: Answer, sent: RegionDocument | None = None) -> dict[str, Any]:
@@ -293,6 +295,25 @@ class TifCallbacks:
 # --- certificates ------------------------------------------------------------------------------------------------
 
 
+NOT_OURS = "11"
+"""Status of an answer about certificates: whoever asks is not authenticated (GB/T 36906 as it is practised)."""
+
+
+async def certificate_reply(client: TifClient, path: str, query: RegionDocument) -> CertificateReply:
+    """Ask an issuer; the status is its own word, and an unreadable answer is an error. Raises RegionError."""
+    document = as_object(query)
+    reply = client.read(await client.post(path, document), document)
+    head, data = reply.get("head"), reply.get("data")
+    if not isinstance(head, dict) or not isinstance(head.get("status"), str):
+        raise client.wire.uncertain("sent an answer that cannot be read", "no head.status")
+    if head["status"] == NOT_OURS:
+        raise client.not_accepted(f"status {NOT_OURS}")
+    found = data if isinstance(data, list) else []
+    if any(not isinstance(each, dict) for each in found) or (head["status"] == "0" and not found):
+        raise client.wire.uncertain("sent an answer that cannot be read", "status and data do not fit")
+    return CertificateReply(head["status"], quotable(head.get("message"), document), tuple(found))
+
+
 class TifCertificates:
     """Lookups in the style of GB/T 36906."""
 
@@ -301,16 +322,8 @@ class TifCertificates:
         self._path = path
 
     async def lookup(self, query: RegionDocument) -> CertificateReply:
-        """Ask the issuer; the status is its own word, and an unreadable answer is an error. Raises RegionError."""
-        document = as_object(query)
-        reply = self._client.read(await self._client.post(self._path, document), document)
-        head, data = reply.get("head"), reply.get("data")
-        if not isinstance(head, dict) or not isinstance(head.get("status"), str):
-            raise self._client.wire.uncertain("sent an answer that cannot be read", "no head.status")
-        found = data if isinstance(data, list) else []
-        if any(not isinstance(each, dict) for each in found) or (head["status"] == "0" and not found):
-            raise self._client.wire.uncertain("sent an answer that cannot be read", "status and data do not fit")
-        return CertificateReply(head["status"], quotable(head.get("message"), document), tuple(found))
+        """Ask the issuer now. Raises as `certificate_reply`."""
+        return await certificate_reply(self._client, self._path, query)
 
 
 # --- city codes --------------------------------------------------------------------------------------------------
