@@ -14,7 +14,14 @@ Entry = dict[str, Any]
 _MODES = {"online": "全程网办", "collect": "代收代办", "joint": "多地联办"}
 _UNITS = {"G": "工作日", "Z": "自然日"}
 _HOLDER_CODES = {"CN_RIC": "111", "USCC": "001", "PASSPORT": "414", "HM_PERMIT": "516", "TW_PERMIT": "511"}
-_STATES = {"VALID": "有效", "SUSPENDED": "暂扣", "REVOKED": "吊销", "CANCELLED": "注销", "EXPIRED": "失效"}
+_STATES = {
+    "VALID": "有效",
+    "SUSPENDED": "暂扣",
+    "REVOKED": "吊销",
+    "CANCELLED": "注销",
+    "EXPIRED": "失效",
+    "MOVED": "办理转出",
+}
 
 
 def in_catalogue(item: Mapping[str, Any], area: str) -> Entry:
