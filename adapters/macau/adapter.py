@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from gateway.ports import Adapter, Kit
 from gateway.protocols import oidc, signed_rest
-from gateway.protocols.signed_rest_services import RestCallbacks, RestCertificates, RestMessages, RestSubmissions
+from gateway.protocols.signed_rest_services import RestCallbacks, RestMatching, RestMessages, RestSubmissions
 
 ROLES = {"administrador": "legal_representative", "procurador": "handler", "utilizador": "handler"}
 """As what somebody signs on for a business (qualidade) → our word."""
@@ -29,6 +29,6 @@ def open_adapter(kit: Kit) -> Adapter:
         submissions=RestSubmissions(exchange, "requestNo"),
         messages=RestMessages(exchange, KINDS),
         callbacks=RestCallbacks(signed_rest.webhook_keys(kit), f"/callbacks/{kit.region}/events", listed=False),
-        certificates=RestCertificates(exchange),
+        certificates=RestMatching(exchange),
         probe=client.wire.probe,
     )

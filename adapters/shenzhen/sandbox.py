@@ -1,8 +1,8 @@
 """The simulated authority of Shenzhen (深圳市): a second, independent reading of README.md beside it.
 
 Owns: `build_authority`, and what the city says with each step of a case. Leaves to `gateway.sandbox.exchange_authority`
-the wire and the life of cases, to `sandbox_messages` the shape of what it is sent, to `sandbox_register` certificates
-and items. Shares no code with `adapter.py`.
+the wire and the life of cases, to `sandbox_messages` the shape of what it is sent, to `sandbox_register` and
+`sandbox_issued` certificates and items. Shares no code with `adapter.py`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from typing import Any
 
 from aiohttp import web
 
+from adapters.shenzhen.sandbox_issued import IssuedDesk, composer
 from adapters.shenzhen.sandbox_messages import MESSAGES, read_case
 from adapters.shenzhen.sandbox_register import Register
-from gateway.sandbox.authority import AuthoritySettings, authority_app
+from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, authority_app
 from gateway.sandbox.exchange_authority import Traits, mount
 from gateway.sandbox.exchange_wire import Clock, Document
+from gateway.sandbox.issued import MODES, NoticePost
+from gateway.sandbox.issued import Register as IssuedRegister
 
 _BEIJING = timezone(timedelta(hours=8))
 _DAYS = 86_400
@@ -91,7 +94,7 @@ _RESULTS = {"COMPLETED": ("6", "办结"), "RETURNED": ("1", "退回办结"), "VO
 
 def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> web.Application:
     """Return the authority. `clock` gives Unix seconds. Raises KeyError or ValueError for wrong secrets."""
-    app = authority_app(settings)
+    app = authority_app(settings, MODES)
     traits = Traits(
         region="shenzhen",
         read_case=read_case,
@@ -105,11 +108,15 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
         lists={"deferred": "promiseList", "certified": "certificateList"},
     )
     door = mount(app, settings, traits, clock)
-    register = Register(settings.certificates, settings.items, door)
+    issued = IssuedRegister("shenzhen", settings.certificates, app[NOTEBOOK], app[MISBEHAVIOUR], "SZLZ-")
+    register = Register(issued, settings.items, door)
+    tell = NoticePost(settings.gateway_url, settings.region, app[MISBEHAVIOUR], composer(door.keys.webhook, clock))
     app.add_routes(
         [
             web.post("/v1/certificates/query", door.to(register.answer)),
             web.get("/v1/items", door.to(register.items_page)),
+            *IssuedDesk(issued, door, clock).routes(),
+            *issued.control(clock, tell).routes(),
         ]
     )
     return app

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Set
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 from stdnum.cn import uscc
@@ -330,6 +330,12 @@ class Business(Model):
     item_name: str
     project_no: str
 
+    def is_whole(self) -> bool:
+        """Say whether everything that must be named is named."""
+        by, item = self.user_name or self.user_code, self.item_code or self.task_handle_item
+        texts = (self.org_name, by, item, self.item_name, self.project_no)
+        return all(text is not None and text.strip() for text in texts)
+
 
 class Query(Model):
     """One entry of `queries`."""
@@ -342,16 +348,37 @@ class Query(Model):
 
     def is_whole(self) -> bool:
         """Say whether everything that must be named is named."""
-        told = self.business
-        texts: list[Any] = [
-            *self.holder.model_dump().values(), self.use_cause, told.org_name, told.user_name or told.user_code,
-            told.item_code or told.task_handle_item, told.item_name, told.project_no,
-            self.certificate.certificate_type or self.certificate.certificate_name,
-        ]  # fmt: skip
-        return all(isinstance(text, str) and text.strip() for text in texts)
+        wanted = self.certificate.certificate_type or self.certificate.certificate_name
+        texts = [*self.holder.model_dump().values(), self.use_cause, wanted]
+        return self.business.is_whole() and all(text.strip() for text in texts)
 
 
 class Batch(Model):
     """The document of `POST /v1/certificates/query`."""
 
     queries: Annotated[list[Query], Field(min_length=1, max_length=20)]
+
+
+class Named(Model):
+    """A question about one certificate: by its identifier, or by a code that its holder shows."""
+
+    certificate_identifier: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    certificate_code: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    use_cause: Annotated[str, Field(max_length=200)]
+    business: Business
+    attributes: Attributes = Field(default_factory=list)
+
+    def is_whole(self) -> bool:
+        """Say whether everything that must be named is named."""
+        return bool(self.use_cause.strip()) and self.business.is_whole()
+
+
+class Dispute(Model):
+    """The report of an error in a certificate (异议)."""
+
+    dispute_no: Id
+    certificate_identifier: Annotated[str, Field(min_length=1, max_length=128)]
+    dispute_item: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    dispute_content: Annotated[str, Field(min_length=1, max_length=2000)]
+    use_cause: Annotated[str, Field(min_length=1, max_length=200)]
+    business: Business

@@ -1,7 +1,8 @@
 """Certificates and items of the simulated authority of Shenzhen, made of the sandbox's seed.
 
-Owns: the batch look-up, name and number held against each other, and the catalogue page by page. Leaves to
-`sandbox_messages` the shape of a query. Written from README.md; shares nothing with `adapter.py`.
+Owns: the batch look-up, name and number held against each other, how a certificate is written, and the catalogue page
+by page. Leaves to `sandbox_issued` single certificates; to `sandbox_messages` the shape of a query. Written from
+README.md; shares nothing with `adapter.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 from adapters.shenzhen.sandbox_messages import WORDS, Batch, Query
 from gateway.sandbox.exchange_documents import read
 from gateway.sandbox.exchange_wire import Asked, Document, Door, Refusal
+from gateway.sandbox.issued import UNKNOWN_STATUS
+from gateway.sandbox.issued import Register as IssuedRegister
 
 _BEIJING = timezone(timedelta(hours=8))
 _LAST_CHANGE = datetime(2026, 1, 1, tzinfo=_BEIJING)
@@ -23,7 +26,7 @@ _AUTHORISATION = "CNS"
 """What the number of an authorisation begins with."""
 
 _HOLDERS = {"CN_RIC": "111", "USCC": "001", "PASSPORT": "414", "HM_PERMIT": "516", "TW_PERMIT": "511", "FPR": "553"}
-_STATES = {"VALID": "01", "SUSPENDED": "02", "REVOKED": "03", "CANCELLED": "04", "EXPIRED": "05", "MOVED": "06"}
+STATES = {"VALID": "01", "SUSPENDED": "02", "REVOKED": "03", "CANCELLED": "04", "EXPIRED": "05", "MOVED": "06"}
 _MODES = {"online": "ONLINE", "window": "WINDOW", "collect": "PROXY"}
 _UNITS = {"G": "WORKDAY", "Z": "DAY"}
 
@@ -31,10 +34,8 @@ _UNITS = {"G": "WORKDAY", "Z": "DAY"}
 class Register:
     """What Shenzhen issued, and what it handles; seed rows of other regions are not its own."""
 
-    def __init__(
-        self, certificates: Sequence[Mapping[str, Any]], items: Sequence[Mapping[str, Any]], door: Door
-    ) -> None:
-        self._rows = [row for row in certificates if row["region"] == "shenzhen"]
+    def __init__(self, issued: IssuedRegister, items: Sequence[Mapping[str, Any]], door: Door) -> None:
+        self._issued = issued
         self._items = sorted((_item(row) for row in items), key=lambda item: str(item["taskCode"]))
         self._door = door
 
@@ -46,19 +47,21 @@ class Register:
         return {"results": [self._result(query) for query in batch.queries]}
 
     def _result(self, query: Query) -> Document:
+        if self._issued.wrong.due("unknown_status"):
+            return {"status": UNKNOWN_STATUS, "message": "?"}
         if not query.is_whole():
             return {"status": "12", "message": "a mandatory member is empty"}
-        if not _is_authorised(query):
+        if not is_authorised(query.attributes):
             return {"status": "14", "message": "the authorisation is not known"}
         wanted = query.certificate
         rows = [
             row
-            for row in self._rows
+            for row in self._issued.all()
             if wanted.certificate_type in ("", row["type_code"]) and wanted.certificate_name in ("", row["type_name"])
         ]
         if not rows:
             return {"status": "13", "message": "this type is not issued here"}
-        found = [_certificate(row) for row in rows if _is_of(row, query)]
+        found = [certificate(self._issued.told(row)) for row in rows if _is_of(row, query)]
         return (
             {"status": "00", "message": "ok", "certificates": found} if found else {"status": "10", "message": "none"}
         )
@@ -73,9 +76,9 @@ class Register:
         return {"items": [item for item in self._items if item["taskCode"] > after][: int(size)]}
 
 
-def _is_authorised(query: Query) -> bool:
+def is_authorised(attributes: Sequence[str]) -> bool:
     """Where an authorisation of the holder is named, it must be a number that the gateway gives out."""
-    given = [text.partition("=")[2] for text in query.attributes if text.startswith("authorizationNo=")]
+    given = [text.partition("=")[2] for text in attributes if text.startswith("authorizationNo=")]
     return all(number.startswith(_AUTHORISATION) for number in given if number != "-1")
 
 
@@ -96,8 +99,9 @@ def _day(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=_BEIJING).timestamp()) * 1000
 
 
-def _certificate(row: Mapping[str, Any]) -> Document:
-    certificate: Document = {
+def certificate(row: Mapping[str, Any]) -> Document:
+    """Return a certificate as it is written in answers."""
+    written: Document = {
         "certificateIdentifier": row["identifier"],
         "certificateName": row["type_name"],
         "certificateNumber": row["number"],
@@ -111,9 +115,15 @@ def _certificate(row: Mapping[str, Any]) -> Document:
             "certificateHolderType": _HOLDERS.get(row["holder_id_type"], "999"),
             "certificateHolderCode": row["holder_id_number"],
         },
-        "certificateState": _STATES.get(row["state"].upper(), "99"),
+        "certificateState": STATES.get(row["state"].upper(), "99"),
     }
-    return {**certificate, "certificateValidateEnd": _day(row["valid_to"])} if "valid_to" in row else certificate
+    if "valid_to" in row:
+        written["certificateValidateEnd"] = _day(row["valid_to"])
+    if row.get("replaced_by"):
+        written["replacedBy"] = row["replaced_by"]
+    if row.get("surface"):
+        written["surface"] = [{"name": each["name"], "value": each["value"]} for each in row["surface"]]
+    return written
 
 
 def _item(row: Mapping[str, Any]) -> Document:

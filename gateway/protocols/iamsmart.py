@@ -47,6 +47,7 @@ from gateway.protocols.wire import (
     Answer,
     Wire,
     as_object,
+    bare_word,
     callback_headers,
     callback_object,
     check_path,
@@ -360,11 +361,14 @@ class IamSmartMatching:
         self._client = client
 
     async def lookup(self, query: RegionDocument) -> CertificateReply:
-        """Ask whether what is claimed fits what the issuer holds. Raises RegionError."""
+        """Ask whether what is claimed fits what the issuer holds. Raises RegionError; also for an answer with a value.
+
+        What else stands in an answer is not quoted anywhere: it would be what nobody here may know.
+        """
         reply = await self._client.post("/api/v1/certificates/match", as_object(query))
-        result = reply.content.get("result")
-        if not isinstance(result, str):
-            raise self._client.wire.uncertain("sent an answer that cannot be read", "no result")
+        result = bare_word(self._client.wire, reply.content, {"checkedAt"}, "result")
+        if not isinstance(reply.content.get("checkedAt", 0), int):
+            raise self._client.wire.uncertain("said more than it may, and nothing of it is taken", "checkedAt")
         return CertificateReply(result)
 
 

@@ -139,10 +139,11 @@ class Credentials:
         header = {"alg": "ES256", "typ": _REQUEST, "kid": self.key.thumbprint()}
         return request_id, jwt.encode(header, claims, self.key, algorithms=["ES256"])
 
-    def verify(self, answer: Answer, request_id: str, digest: str) -> None:
+    def verify(self, answer: Answer, request_id: str, digest: str | None) -> str:
         """Refuse an answer that is not the exchange's, not to this request, or out of time. Raises UnreadableToken.
 
-        `digest` is that of its body, as it came or, of a file that is still to come, as it must be.
+        `digest` is that of its body, as it came or, of a file that is still to come, as it must be; None where nobody
+        has said it before. Returns the digest that was signed.
         """
         signature = answer.headers.get(HEADER.lower(), "")
         try:
@@ -152,10 +153,12 @@ class Credentials:
         said = instant(claims, "iat")
         if claims.get("rid") != request_id:
             raise UnreadableToken("the answer is for another request")
-        if claims.get("status") != answer.status or claims.get("sha256") != digest:
+        signed = claims.get("sha256")
+        if claims.get("status") != answer.status or not isinstance(signed, str) or signed != (digest or signed):
             raise UnreadableToken("the signature is over another answer")
         if said is None or abs(self.kit.clock() - said) > TOLERANCE:
             raise UnreadableToken("the answer is out of time")
+        return signed
 
 
 # --- client ------------------------------------------------------------------------------------------------------
@@ -167,6 +170,16 @@ class Reply:
 
     document: dict[str, Any]
     code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedFile:
+    """A file on its way, of which nothing was said before: the exchange signed this digest for it."""
+
+    media_type: str
+    size: int
+    sha256: str
+    body: AsyncGenerator[bytes, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,13 +241,42 @@ class RestClient:
             raise self.wire.uncertain("gave an unexpected answer", f"HTTP {answer.status}")
         return content
 
+    async def order(self, path: str, document: RegionDocument) -> SignedFile | Reply:
+        """Ask for a file by a document that says which; a reply says why there is none. Raises RegionError.
+
+        As with `fetch`, the signature stands before the file; what it names is the digest of whatever comes.
+        """
+        sent, url = as_object(document), self.wire.url(path)
+        asked = _Content("application/json", self._written(sent))
+        signed: list[str] = []
+
+        async def post(headers: Mapping[str, str], request_id: str) -> _Got:
+            def is_file(head: Answer) -> bool:
+                if head.status != 200 or _media_type(head) == "application/json":
+                    return False
+                signed[:] = [self._signed_digest(head, request_id, None)]
+                return True
+
+            known = {**headers, "Content-Type": asked.media_type}
+            return await self.wire.download(
+                url, headers=known, size=None, method="POST", body=asked.body, is_file=is_file
+            )  # fmt: skip
+
+        answer, content = await self._under_token("POST", url, asked, post)
+        if content is None:
+            return self._judge(answer, (), sent)
+        return SignedFile(_media_type(answer), int(answer.headers["content-length"]), signed[0], content)
+
     async def tell(self, path: str, document: RegionDocument, key: str = "") -> Reply:
         """Hand a document over; `key` is the idempotency key, under which it is taken once. Raises RegionError."""
         sent = as_object(document)
-        body = orjson.dumps({"data": sent} if self._wrapped else sent)
+        content = _Content("application/json", self._written(sent))
         headers = {"Idempotency-Key": key} if key else {}
-        answer = await self._exchange("POST", self.wire.url(path), _Content("application/json", body), headers)
+        answer = await self._exchange("POST", self.wire.url(path), content, headers)
         return self._judge(answer, (), sent)
+
+    def _written(self, document: Mapping[str, Any]) -> bytes:
+        return orjson.dumps({"data": document} if self._wrapped else document)
 
     async def upload(self, path: str, material: Material) -> None:
         """Bring a file there as it comes from its store, unless it is there already. Raises RegionError.
@@ -301,12 +343,15 @@ class RestClient:
         return await self.wire.stream(method, url, headers=known, content=file.open(), size=file.size)
 
     def _verified(self, answer: Answer, request_id: str, digest: str) -> Answer:
+        self._signed_digest(answer, request_id, digest)
+        return answer
+
+    def _signed_digest(self, answer: Answer, request_id: str, digest: str | None) -> str:
         try:
-            self._credentials.verify(answer, request_id, digest)
+            return self._credentials.verify(answer, request_id, digest)
         except UnreadableToken as wrong:
             detail = f"HTTP {answer.status}: {wrong}"
             raise self.wire.uncertain("sent an answer that cannot be trusted", detail) from None
-        return answer
 
     def _judge(self, answer: Answer, understood: tuple[str, ...], sent: RegionDocument | None) -> Reply:
         """Tell a yes, a definite no and an unknown outcome apart. The answer is verified: all of it is the region's."""
@@ -329,6 +374,10 @@ class RestClient:
         if not isinstance(inner, dict):
             raise self.wire.uncertain("sent an answer that cannot be read", "no data")
         return inner
+
+
+def _media_type(answer: Answer) -> str:
+    return answer.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _token_refused(answer: Answer) -> bool:

@@ -1,7 +1,8 @@
 """What is said over the signed REST exchange: cases, their files, messages, events and results, certificates, items.
 
 Owns: the addresses of each, and binding an answer to the case that it is about. Leaves to `signed_rest` tokens,
-signatures and outcomes; to mapping packs what stands in a document. Source: docs/signed-rest.md.
+signatures and outcomes; to `signed_rest_issued` a single certificate that is named; to mapping packs what stands in a
+document. Source: docs/signed-rest.md.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from gateway.protocols.listed import result_document
 from gateway.protocols.signed_rest import TOLERANCE, RestClient
 from gateway.protocols.wire import (
     as_object,
+    bare_word,
     callback_headers,
     callback_object,
     check_path,
@@ -243,18 +245,40 @@ class RestCertificates:
     async def lookup(self, query: RegionDocument) -> CertificateReply:
         """Ask the issuer; the status is its own word. Raises RegionError."""
         sent = as_object(query)
-        reply = await self._client.tell("/v1/certificates/query", {"queries": [sent]})
-        results = reply.document.get("results")
-        result = results[0] if isinstance(results, list) and len(results) == 1 else None
-        if not isinstance(result, dict) or not isinstance(result.get("status"), str):
-            raise self._unreadable("not one result for one query")
-        found = result.get("certificates", [])
-        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-            raise self._unreadable("certificates")
-        return CertificateReply(result["status"], quotable(result.get("message"), sent), found)
+        return certificate_reply(self._client, await asked_for_one(self._client, sent), sent)
 
-    def _unreadable(self, detail: str) -> Exception:
-        return self._client.wire.uncertain("sent an answer that cannot be read", detail)
+
+class RestMatching:
+    """The same question where it is answered with match or no match alone (P9): whatever says more is no answer."""
+
+    def __init__(self, client: RestClient) -> None:
+        self._client = client
+
+    async def lookup(self, query: RegionDocument) -> CertificateReply:
+        """Ask whether what is claimed fits what the issuer holds. Raises RegionError; also for an answer with a value.
+
+        What else stands in an answer is not quoted anywhere: it would be what nobody here may know.
+        """
+        return CertificateReply(bare_word(self._client.wire, await asked_for_one(self._client, as_object(query)), {}))
+
+
+async def asked_for_one(client: RestClient, query: dict[str, Any]) -> Any:
+    """Return the result of a batch of one. Raises RegionError."""
+    reply = await client.tell("/v1/certificates/query", {"queries": [query]})
+    results = reply.document.get("results")
+    if not isinstance(results, list) or len(results) != 1:
+        raise client.wire.uncertain("sent an answer that cannot be read", "not one result for one query")
+    return results[0]
+
+
+def certificate_reply(client: RestClient, result: Any, sent: RegionDocument) -> CertificateReply:
+    """Return what an answer says of certificates. Raises RegionUncertain for one that cannot be read."""
+    if not isinstance(result, dict) or not isinstance(result.get("status"), str):
+        raise client.wire.uncertain("sent an answer that cannot be read", "status")
+    found = result.get("certificates", [])
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise client.wire.uncertain("sent an answer that cannot be read", "certificates")
+    return CertificateReply(result["status"], quotable(result.get("message"), sent), found)
 
 
 # --- catalogue ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -70,6 +70,7 @@ _NOTHING_SENT = (
     aiohttp.NonHttpUrlClientError,
 )
 _IDENTIFYING = re.compile(r"[\w.@+()-]*\d{4}[\w.@+()-]*|[^\s@]+@[^\s@]+\.[^\s@]+", re.ASCII)
+_WORD = re.compile(r"[A-Z_]{1,32}", re.ASCII)
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,80}/[\w!#$&^.+-]{1,80}", re.ASCII)
 _ASCII_HEADER = re.compile(r"[\x20-\x7e]{1,512}")
 
@@ -410,6 +411,24 @@ async def read_material(material: Material, region: str) -> bytes:
         text = f"{region} takes materials of at most {MAX_MATERIAL_BYTES >> 20} MiB"
         raise RegionRefused(text, problems=[problem], region=region)
     return bytes(received)
+
+
+# --- answers that are a word and no more ------------------------------------------------------------------------
+
+
+def bare_word(wire: Wire, answer: object, also: Collection[str], key: str = "status") -> str:
+    """Return the word of an answer that may say no more than that, and `also`. Raises RegionUncertain for any other.
+
+    Where only match or no match may be told, a value that comes all the same is not passed on, and not quoted: neither
+    beside the word nor in its place.
+    """
+    said = answer if isinstance(answer, dict) else {}
+    word = said.get(key)
+    if not isinstance(word, str) or not _WORD.fullmatch(word):
+        raise wire.uncertain("sent an answer that cannot be read", f"{key} is no word")
+    if said.keys() - {key, *also}:
+        raise wire.uncertain("said more than it may, and nothing of it is taken", f"more than {key}")
+    return word
 
 
 # --- quoting a region --------------------------------------------------------------------------------------------

@@ -127,7 +127,8 @@ class Exchange:
         digest = hashlib.sha256(body).hexdigest()
         claims = {"rid": asked["jti"], "iat": int(NOW.timestamp()), "status": status, "sha256": digest}
         headers = {} if self.unsigned else {HEADER: signature(self.tamper(claims), self.signer)}
-        return web.Response(status=status, body=self.alter(body), headers=headers)
+        kind = "application/octet-stream" if isinstance(document, bytes) else "application/json"
+        return web.Response(status=status, body=self.alter(body), headers=headers, content_type=kind)
 
 
 @asynccontextmanager
