@@ -122,7 +122,7 @@ def certificate(row: Mapping[str, Any]) -> Document:
     if row.get("replaced_by"):
         written["replacedBy"] = row["replaced_by"]
     if row.get("surface"):
-        written["surface"] = [{"name": each["name"], "value": each["value"]} for each in row["surface"]]
+        written["surface"] = [{"name": name, "value": value} for name, value in row["surface"].items()]
     return written
 
 
