@@ -85,4 +85,5 @@ CASES = Exchange(
     department="福建省数据管理局（沙箱）",
     department_code="11350000MBT350003J",
     our_id=b"fujian-cases@fj",
+    shown="FJLZ:",
 )

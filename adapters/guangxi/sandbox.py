@@ -87,6 +87,7 @@ CASES = Exchange(
     department="广西壮族自治区数据局（沙箱）",
     department_code="11450000MBT450004Y",
     suite="ES256",
+    shown="GXLZ:",
 )
 
 

@@ -82,4 +82,5 @@ CASES = Exchange(
     area_name="贵州省",
     department="贵州省政务服务中心（沙箱）",
     department_code="11520000MBT5200094",
+    shown="GZLZ:",
 )

@@ -80,6 +80,7 @@ CASES = Exchange(
     department_code="11460000MBT46000X8",
     suite="ES256",
     unheard=("sendRating",),
+    shown="HILZ:",
 )
 
 

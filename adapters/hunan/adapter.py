@@ -21,6 +21,8 @@ def open_adapter(kit: Kit) -> Adapter:
         submissions=cases.submissions,
         feed=cases.feed,
         certificates=cases.certificates,
+        issued=cases.issued,
+        notices=cases.notices,
         catalogue=cases.catalogue,
         messages=cases.messages,
         results=cases.results,

@@ -86,4 +86,5 @@ CASES = Exchange(
     area_name="湖南省",
     department="湖南省数据局（沙箱）",
     department_code="11430000MBT4300034",
+    shown="HNLZ:",
 )

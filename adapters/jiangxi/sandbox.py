@@ -91,4 +91,7 @@ CASES = Exchange(
     department_code="11360000MBT3600091",
     asks=False,
     results=False,
+    shown="JXLZ:",
+    issued=("data", "code"),
+    notices=False,
 )

@@ -84,4 +84,5 @@ CASES = Exchange(
     area_name="四川省",
     department="四川省数据局（沙箱）",
     department_code="11510000MBT510003M",
+    shown="SCLZ:",
 )

@@ -85,4 +85,5 @@ CASES = Exchange(
     department="云南省政务服务局（沙箱）",
     department_code="11530000MBT530004G",
     gateway_id=b"pearl-cases@yn",
+    shown="YNLZ:",
 )

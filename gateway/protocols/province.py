@@ -1,8 +1,9 @@
-"""The case exchange of the provinces: cases, their steps, messages, results, certificates and the catalogue.
+"""The case exchange of the provinces: cases, their steps, messages, results and the catalogue.
 
-Owns: the operations and what their answers must say. Leaves to `gateway.protocols.province_wire`: envelope, signatures
-and status words; to mapping packs: what stands in the documents. Source: docs/province-exchange.md, which lists what a
-real connection must confirm. What differs between provinces is `[settings.cases]` of region.toml, read here once.
+Owns: the operations and what their answers must say. Leaves to `gateway.protocols.province_certificates`: those of
+certificates; to `province_wire`: envelope, signatures and status words; to mapping packs: what stands in the documents.
+Source: docs/province-exchange.md, which lists what a real connection must confirm. What differs between provinces is
+`[settings.cases]` of region.toml, read here once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from gateway.errors import RegionCannotBeAsked
 from gateway.ports import (
     MESSAGE_KINDS,
     CaseMessage,
-    CertificateReply,
     FeedPage,
     Kit,
     RegionDocument,
@@ -25,6 +25,12 @@ from gateway.ports import (
     SubmissionOrder,
 )
 from gateway.protocols.listed import result_document, whole
+from gateway.protocols.province_certificates import (
+    OPERATIONS,
+    ProvinceCertificates,
+    ProvinceIssued,
+    ProvinceNotices,
+)
 from gateway.protocols.province_suites import (
     SUITES,
     Es256Suite,
@@ -33,7 +39,7 @@ from gateway.protocols.province_suites import (
     read_certificates,
     read_p256_key,
 )
-from gateway.protocols.province_wire import NONE, OK, Caller, ProvinceWire
+from gateway.protocols.province_wire import NONE, Caller, ProvinceWire
 from gateway.protocols.wire import (
     Wire,
     as_object,
@@ -47,20 +53,18 @@ STEPS_A_PAGE, ITEMS_A_PAGE = 100, 50
 MOST_ITEM_PAGES = 400
 """A catalogue of more than 20 000 items is none: the province does not find its end."""
 
-CASES, ITEMS, CERTIFICATES = "applyExchange", "taskShare", "certificateShare"
+CASES, ITEMS = "applyExchange", "taskShare"
 """`servicecode`."""
-
-LEGAL_PERSON = "001"
-"""`certificateHolderTypeCode` of a legal person (GB/T 36903)."""
 
 _RESULT = ("fileCode", "fileName", "fileType", "fileSize", "fileDigest")
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SETTINGS = frozenset(
-    {"service", "materials", "suite", "our_key_id", "our_id", "their_id", "dept_code", "asks", "messages", "results"}
-)
+    {"service", "materials", "suite", "our_key_id", "our_id", "their_id", "dept_code", "asks", "messages", "results",
+     "issued", "notices"}
+)  # fmt: skip
 _TEXTS = ("service", "materials", "our_key_id", "dept_code")
 _SM2_TEXTS = ("our_id", "their_id")
-_CHOICES = ("asks", "results")
+_CHOICES = ("asks", "results", "notices")
 
 
 # --- cases -------------------------------------------------------------------------------------------------------
@@ -160,7 +164,7 @@ class ProvinceResults:
         data = self._wire.found(reply, "no such case")
         if data.get("projectNo") != number:
             raise self._wire.wire.uncertain("answered for another case", "projectNo differs")
-        return [self._document(as_object(row)) for row in _listed(self._wire, data)]
+        return [self._document(as_object(row)) for row in self._wire.listed(data)]
 
     async def open(self, number: str, document: ResultDocument) -> AsyncGenerator[bytes, None]:
         """Begin to fetch one document. Raises RegionError."""
@@ -174,26 +178,7 @@ class ProvinceResults:
             raise self._wire.wire.uncertain("sent an answer that cannot be read", str(wrong)) from None
 
 
-# --- certificates and catalogue ----------------------------------------------------------------------------------
-
-
-class ProvinceCertificates:
-    """Look-ups by holder, in the style of Fujian's certificate service."""
-
-    def __init__(self, wire: ProvinceWire) -> None:
-        self._wire = wire
-
-    async def lookup(self, query: RegionDocument) -> CertificateReply:
-        """Ask the issuer; the status is its own word. Raises RegionError."""
-        document = as_object(query)
-        legal = document.get("certificateHolderTypeCode") == LEGAL_PERSON
-        interface = "getLegalPersonListByHolder" if legal else "getPersonListByHolder"
-        reply = await self._wire.ask(CERTIFICATES, interface, document)
-        self._wire.check_caller(reply)
-        found = _listed(self._wire, reply.data) if reply.status == OK else []
-        if reply.status == OK and not found:
-            raise self._wire.wire.uncertain("sent an answer that cannot be read", "status and data do not fit")
-        return CertificateReply(reply.status, self._wire.words(reply, document), found)
+# --- catalogue ----------------------------------------------------------------------------------
 
 
 class ProvinceCatalogue:
@@ -220,19 +205,12 @@ async def _page(
 ) -> tuple[list[RegionDocument], str]:
     """Return one page of a sequence and the cursor behind it, which must go on when anything was found."""
     data = wire.told(await wire.ask(service, interface, {"cursor": cursor, "limit": str(limit)}))
-    found, following = _listed(wire, data), data.get("cursor")
+    found, following = wire.listed(data), data.get("cursor")
     if not isinstance(following, str) or not _DIGITS.fullmatch(following):
         raise wire.wire.uncertain("sent an answer that cannot be read", "cursor")
     if int(following) < int(cursor) + bool(found):
         raise wire.wire.uncertain("sent an answer that cannot be read", "the cursor does not fit the list")
     return found, following
-
-
-def _listed(wire: ProvinceWire, data: Mapping[str, Any]) -> list[RegionDocument]:
-    listed = data.get("dataList")
-    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-        raise wire.wire.uncertain("sent an answer that cannot be read", "no dataList")
-    return listed
 
 
 # --- opening -----------------------------------------------------------------------------------------------------
@@ -248,6 +226,8 @@ class ProvinceExchange:
     results: ProvinceResults | None
     certificates: ProvinceCertificates
     catalogue: ProvinceCatalogue
+    issued: ProvinceIssued | None
+    notices: ProvinceNotices | None
 
 
 def open_exchange(kit: Kit, wire: Wire) -> ProvinceExchange:
@@ -271,6 +251,8 @@ def open_exchange(kit: Kit, wire: Wire) -> ProvinceExchange:
         ProvinceResults(province) if given["results"] else None,
         ProvinceCertificates(province),
         ProvinceCatalogue(province),
+        ProvinceIssued(province, given["issued"]) if given["issued"] else None,
+        ProvinceNotices(province, kit.region) if given["notices"] else None,
     )
 
 
@@ -308,4 +290,7 @@ def _settings(kit: Kit) -> Mapping[str, Any]:
     kinds = given.get("messages")
     if not isinstance(kinds, list) or not set(kinds) <= set(MESSAGE_KINDS):
         raise refuse_start(kit, "settings.cases.messages", f"must be a list out of {', '.join(MESSAGE_KINDS)}")
+    told = given.get("issued")
+    if not isinstance(told, list) or not set(told) <= OPERATIONS:
+        raise refuse_start(kit, "settings.cases.issued", f"must be a list out of {', '.join(sorted(OPERATIONS))}")
     return given

@@ -15,20 +15,29 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 from yarl import URL
 
-from gateway.errors import FieldProblem, RegionRefused
-from gateway.ports import Clock, Material, RegionDocument, ResultDocument
+from gateway.errors import FieldProblem, ForgedCallback, RegionRefused
+from gateway.ports import Callback, Clock, Material, RegionDocument, ResultDocument
 from gateway.protocols.province_suites import LENGTH, Suite
-from gateway.protocols.wire import Answer, Wire, check_media_type, field_problems, quotable, unix_time
+from gateway.protocols.wire import (
+    Answer,
+    Wire,
+    callback_headers,
+    check_media_type,
+    field_problems,
+    quotable,
+    unix_time,
+)
 
 PROFILE = "PEARL-PROVINCE-1"
 """Stands at the head of everything that is signed, so that no signature serves another purpose."""
@@ -47,6 +56,7 @@ _NO = frozenset({"12", "13", "14", "15", "17", "18", "19", "100"})
 
 _SIGNED_HEADERS = ("x-pearl-key", "x-pearl-time", "x-pearl-nonce", "x-pearl-digest", "x-pearl-sign")
 _MAX_HEADER = 256
+_NONCE = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 class UnverifiedError(ValueError):
@@ -165,6 +175,31 @@ class ProvinceWire:
     def _sent(self, document: RegionDocument | None) -> dict[str, Any]:
         """Return everything of ours that an answer might repeat."""
         return {"grantcode": self._caller.grant_code, "data": document}
+
+    def listed(self, data: Mapping[str, Any]) -> list[RegionDocument]:
+        """Return the entries of an answer's `dataList`. Raises RegionUncertain."""
+        listed = data.get("dataList")
+        if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+            raise self.wire.uncertain("sent an answer that cannot be read", "no dataList")
+        return listed
+
+    def noticed(self, callback: Callback) -> tuple[str, datetime]:
+        """Check that what was pushed to us is the province's; return its nonce, and when it was sent.
+
+        Raises ForgedCallback.
+        """
+        key_id, said, nonce, digest, sign = callback_headers(callback, _SIGNED_HEADERS)
+        moment = unix_time(said, per_second=1000)
+        if moment is None or not _NONCE.fullmatch(nonce):
+            raise ForgedCallback("X-Pearl-Time must be Unix time in milliseconds, X-Pearl-Nonce 32 hex digits")
+        if not hmac.compare_digest(hashlib.sha256(callback.body).hexdigest().encode(), digest.encode()):
+            raise ForgedCallback("the notice's body is not what was signed")
+        lines = ("NOTICE", callback.method, callback.path, key_id, said, nonce, digest)
+        try:
+            self._suite.verify(key_id, _text(lines), _signature(sign), callback.received_at)
+        except ValueError as wrong:
+            raise ForgedCallback(f"the notice does not verify: {wrong}") from None
+        return nonce, moment
 
     def check_caller(self, reply: Reply) -> None:
         """Raise RegionUnreachable for an answer that says that nothing was taken, now or from us."""

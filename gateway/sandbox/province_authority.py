@@ -1,7 +1,8 @@
 """The simulated province of the case exchange: a second, independent reading of docs/province-exchange.md.
 
 Owns: the envelope and its checks, the operations, and the wrong answers that it can be asked for. Leaves to
-`province_cases` how a case goes, to `province_documents` how items and certificates are written, to
+`province_cases` how a case goes, to `province_certificates` what is told of certificates, to `province_documents` how
+items and certificates are written, to
 `province_signature` the cryptography, to `adapters/<province>/sandbox.py` what differs (`Exchange`), and to
 `gateway.sandbox.authority` what no real authority has. Eight provinces share it because they share one contract; it
 shares no code with the gateway. It joins the application that signs people on.
@@ -21,12 +22,13 @@ from datetime import datetime
 
 from aiohttp import web
 
-from gateway.sandbox import decision
+from gateway.sandbox import decision, issued
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, Notebook, in_background
 from gateway.sandbox.courses import ORDERS
 from gateway.sandbox.left_out import BOOK, LeftOut
-from gateway.sandbox.province_cases import CHINA, Cases, Clock, Entry
-from gateway.sandbox.province_documents import certificate, in_catalogue, is_held_by
+from gateway.sandbox.province_cases import CHINA, Cases, Clock
+from gateway.sandbox.province_certificates import FILES, CertificateRoom, notice_composer
+from gateway.sandbox.province_documents import Entry, RefusedError, filled, in_catalogue
 from gateway.sandbox.province_signature import (
     Signing,
     Sm2Signing,
@@ -66,10 +68,6 @@ _MANDATORY: Mapping[str, tuple[str, ...]] = {
     "getResultList": ("projectNo",),
     "getTaskList": ("cursor", "limit"),
 }
-_LOOK_UP = (
-    "servicecode", "systemName", "areaCode", "areaName", "deptName", "operName", "taskCode", "taskName", "projectNo",
-    "certificateTypeName", "certificateHolderName", "certificateHolderTypeCode", "certificateHolderCode", "queryCause",
-)  # fmt: skip
 _LEFT_OUT = {
     "deferred": ("lackMaterialList", "promiseContent"),
     "certified": ("certificateMaterialList", "certificateIdentifier"),
@@ -96,14 +94,11 @@ class Exchange:
     results: bool = True
     unheard: tuple[str, ...] = ()
     """Interfaces of messages that it does not take."""
-
-
-class RefusedError(Exception):
-    """A question that gets no yes: a status, and which members are wrong."""
-
-    def __init__(self, status: str, message: str, *fields: str) -> None:
-        super().__init__(status, message)
-        self.status, self.message, self.fields = status, message, fields
+    issued: tuple[str, ...] = ("data", "code", "file", "dispute")
+    """What it tells of single certificates."""
+    notices: bool = True
+    shown: str = "LZ:"
+    """What the codes begin with under which its certificates are shown."""
 
 
 # --- the wire ----------------------------------------------------------------------------------------------------
@@ -153,10 +148,12 @@ class Desk:
         head = {"status": refused.status, "message": refused.message}
         return self._signed(request, {"head": head, "data": {"fieldList": fields} if fields else {}})
 
-    def file(self, request: web.Request, listed: bytes, sent: bytes) -> web.Response:
+    def file(
+        self, request: web.Request, listed: bytes, sent: bytes, media_type: str = decision.MEDIA_TYPE
+    ) -> web.Response:
         """Return a file under the signature of the one that was listed."""
         headers = self._headers(request, hashlib.sha256(listed).hexdigest())
-        return web.Response(body=sent, headers=headers, content_type=decision.MEDIA_TYPE)
+        return web.Response(body=sent, headers=headers, content_type=media_type)
 
     def _signed(self, request: web.Request, document: Entry) -> web.Response:
         if self.due("answer_too_big"):
@@ -196,20 +193,19 @@ def _decoded(sign: str) -> bytes:
 class Province:
     """The operations."""
 
-    def __init__(self, desk: Desk, exchange: Exchange, cases: Cases, settings: AuthoritySettings) -> None:
+    def __init__(
+        self, desk: Desk, exchange: Exchange, cases: Cases, room: CertificateRoom, settings: AuthoritySettings
+    ) -> None:
         self._desk = desk
         self._exchange = exchange
         self._cases = cases
         self._notebook: Notebook = desk.app[NOTEBOOK]
         self._items = {item["code"]: item for item in settings.items}
-        self._register = [row for row in settings.certificates if row["region"] == settings.region]
+        self._room = room
         self._operations: Mapping[str, Mapping[str, Callable[[Entry], Entry]]] = {
             "applyExchange": self._of_cases(),
             "taskShare": {"getTaskList": self._task_list},
-            "certificateShare": {
-                "getPersonListByHolder": lambda asked: self._certificates(asked, legal=False),
-                "getLegalPersonListByHolder": lambda asked: self._certificates(asked, legal=True),
-            },
+            "certificateShare": room.operations(exchange.issued),
         }
 
     def _of_cases(self) -> dict[str, Callable[[Entry], Entry]]:
@@ -232,7 +228,8 @@ class Province:
         """Return the addresses."""
         file = f"{self._exchange.materials}/{{number}}/{{name}}"
         routes = [web.post(self._exchange.service, self._handle), web.put(file, self._upload)]
-        return [*routes, web.get(file, self._hand_out, allow_head=False)] if self._exchange.results else routes
+        files = self._exchange.results or "file" in self._exchange.issued
+        return [*routes, web.get(file, self._hand_out, allow_head=False)] if files else routes
 
     async def resume(self, app: web.Application) -> None:
         """Go on with the cases that a stop left half-way."""
@@ -262,7 +259,7 @@ class Province:
         work = self._operations.get(service, {}).get(interface)
         if work is None:
             raise RefusedError("19", "接口未开放", "head.interfaceName")
-        if missing := [name for name in _MANDATORY.get(interface, ()) if not _filled(data, name)]:
+        if missing := [name for name in _MANDATORY.get(interface, ()) if not filled(data, name)]:
             raise RefusedError("12", "必填项缺失", *missing)
         return work(data)
 
@@ -282,6 +279,8 @@ class Province:
         number, code = request.match_info["number"], request.match_info["name"]
         try:
             self._desk.check(request, hashlib.sha256().hexdigest())
+            if number == FILES:
+                return self._desk.file(request, *self._room.fetched(code))
             self._check_there(number, code)
         except RefusedError as refused:
             return self._desk.refusal(request, refused)
@@ -306,14 +305,14 @@ class Province:
         """Return what the case does without. Raises RefusedError naming every entry that the item does not allow."""
         left_out = LeftOut(**{group: _pairs(case, *names) for group, names in _LEFT_OUT.items()})
         today = datetime.fromtimestamp(self._desk.clock(), CHINA).date()
-        faults = left_out.faults(self._items[case["taskCode"]], given, self._register, today)
+        faults = left_out.faults(self._items[case["taskCode"]], given, self._room.register.all(), today)
         if wrong := [f"{_LEFT_OUT[fault.group][0]}[{fault.place}]" for fault in faults]:
             raise RefusedError("12", "容缺或免证材料有误", *wrong)
         return left_out
 
     def _materials(self, message: Entry) -> list[str]:
         """Return the codes of the materials that a message names, all of which must have arrived as it says."""
-        columns = [str(message[name]).split(";;") if _filled(message, name) else [] for name in _JOINED]
+        columns = [str(message[name]).split(";;") if filled(message, name) else [] for name in _JOINED]
         if message["digestType"] != "SHA256" or len({len(column) for column in columns}) > 1:
             raise RefusedError("12", "材料清单有误", "materialCodes", "digestType")
         codes, _, types, sizes, digests = columns
@@ -400,7 +399,7 @@ class Province:
             raise RefusedError("10", "没有该消息")
         return {"messageNo": asked["messageNo"], "receiveTime": kept["receiveTime"]}
 
-    # --- catalogue and certificates
+    # --- catalogue
 
     def _task_list(self, asked: Entry) -> Entry:
         cursor, limit = _numbers(asked, ITEMS)
@@ -408,19 +407,6 @@ class Province:
         by = {"areaName": exchange.area_name, "deptName": exchange.department, "deptCode": exchange.department_code}
         found = [{**in_catalogue(item, exchange.area), **by} for item in rows]
         return {"dataList": found, "cursor": str(cursor + len(found))}
-
-    def _certificates(self, asked: Entry, *, legal: bool) -> Entry:
-        if missing := [name for name in _LOOK_UP if not _filled(asked, name)]:
-            raise RefusedError("12", "必填项缺失", *missing)
-        if (asked["certificateHolderTypeCode"] == "001") != legal:
-            raise RefusedError("12", "接口与持证主体不符", "certificateHolderTypeCode")
-        of_type = [row for row in self._register if row["type_name"] == asked["certificateTypeName"]]
-        if not of_type:
-            raise RefusedError("13", "没有该证照类型")
-        found = [certificate(row) for row in of_type if is_held_by(row, asked)]
-        if not found:
-            raise RefusedError("10", "没有符合条件的证照")
-        return {"dataList": found}
 
 
 async def _received(request: web.Request, digest: str) -> int:
@@ -434,15 +420,10 @@ async def _received(request: web.Request, digest: str) -> int:
     return size
 
 
-def _filled(data: object, name: str) -> bool:
-    value = data.get(name) if isinstance(data, dict) else None
-    return isinstance(value, str) and bool(value.strip())
-
-
 def _pairs(case: Entry, listed: str, said: str) -> list[tuple[str, str]]:
     """Return the entries of a list that may be left out. Raises RefusedError when it is no such list."""
     rows = case.get(listed, [])
-    if not isinstance(rows, list) or not all(_filled(row, "materialCode") and _filled(row, said) for row in rows):
+    if not isinstance(rows, list) or not all(filled(row, "materialCode") and filled(row, said) for row in rows):
         raise RefusedError("12", "内容有误", listed)
     return [(row["materialCode"], row[said]) for row in rows]
 
@@ -472,11 +453,15 @@ def join_exchange(
     if missing := [name for name in wanted if name not in given]:
         raise ValueError(f"the authority of {settings.region} lacks the secrets {', '.join(missing)}")
     wrong = app[MISBEHAVIOUR]
-    wrong.known = {**wrong.known, **WRONG, **(decision.MODES if exchange.results else {})}
+    wrong.known = {**wrong.known, **WRONG, **issued.MODES, **(decision.MODES if exchange.results else {})}
     desk = Desk(app, _signing(given, exchange), given["grant_code"].decode(), clock)
     cases = Cases(app[NOTEBOOK], wrong, settings.pace, clock, exchange.area)
-    province = Province(desk, exchange, cases, settings)
+    register = issued.Register(settings.region, settings.certificates, app[NOTEBOOK], wrong, exchange.shown)
+    province = Province(desk, exchange, cases, CertificateRoom(register, clock), settings)
     app.add_routes(province.routes())
+    compose = notice_composer(settings.region, desk.signing, clock)
+    post = issued.NoticePost(settings.gateway_url, settings.region, wrong, compose) if exchange.notices else None
+    app.add_routes(register.control(clock, post).routes())
     app.on_startup.append(province.resume)
     return app
 

@@ -1,6 +1,6 @@
 """What the simulated province of the case exchange says in documents: its items and its certificates.
 
-Owns: how a seeded row is written (docs/province-exchange.md), and whom a certificate is for. Leaves to
+Owns: how a seeded row is written (docs/province-exchange.md), whom a certificate is for, and a no. Leaves to
 `province_authority`: who asks, and what for. It shares no code with the gateway.
 """
 
@@ -22,6 +22,20 @@ _STATES = {
     "EXPIRED": "失效",
     "MOVED": "办理转出",
 }
+
+
+class RefusedError(Exception):
+    """A question that gets no yes: a status, and which members are wrong."""
+
+    def __init__(self, status: str, message: str, *fields: str) -> None:
+        super().__init__(status, message)
+        self.status, self.message, self.fields = status, message, fields
+
+
+def filled(data: object, name: str) -> bool:
+    """Say whether a member is there, as a text with something in it."""
+    value = data.get(name) if isinstance(data, dict) else None
+    return isinstance(value, str) and bool(value.strip())
 
 
 def in_catalogue(item: Mapping[str, Any], area: str) -> Entry:
@@ -64,6 +78,7 @@ def _holder_code(row: Mapping[str, Any]) -> str:
 
 def certificate(row: Mapping[str, Any]) -> Entry:
     """Return a seeded certificate as the answer to a look-up has it."""
+    surface = [{"name": name, "value": value} for name, value in row.get("surface", {}).items()]
     return {
         "certificate_identifier": row["identifier"],
         "certificate_name": row["type_name"],
@@ -77,5 +92,11 @@ def certificate(row: Mapping[str, Any]) -> Entry:
         "certificate_holder_name": row["holder_name"],
         "certificate_holder_type": _holder_code(row),
         "certificate_holder_code": row["holder_id_number"],
-        "status": _STATES.get(str(row["state"]).upper(), "其他"),
+        "status": state_word(row["state"]),
+        **({"surface": surface} if surface else {}),
     }
+
+
+def state_word(state: str) -> str:
+    """Return the province's word for a seeded state."""
+    return _STATES.get(state.upper(), "其他")

@@ -55,6 +55,12 @@ def answer_text(method: str, path: str, stamp: Mapping[str, str]) -> bytes:
     return "\n".join(["PEARL-PROVINCE-1 ANSWER", *parts]).encode()
 
 
+def notice_text(method: str, path: str, stamp: Mapping[str, str]) -> bytes:
+    """Return what the province signs when it tells something by itself; `path` is the gateway's."""
+    parts = [method, path, stamp["key"], stamp["time"], stamp["nonce"], stamp["digest"]]
+    return "\n".join(["PEARL-PROVINCE-1 NOTICE", *parts]).encode()
+
+
 # --- SM2 ---------------------------------------------------------------------------------------------------------
 
 

@@ -27,6 +27,8 @@ CASES: Mapping[str, Any] = {
     "asks": True,
     "results": True,
     "messages": ["supplement", "withdrawal", "rating", "complaint"],
+    "issued": ["data", "code", "file", "dispute"],
+    "notices": True,
 }
 
 
