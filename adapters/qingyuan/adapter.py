@@ -1,6 +1,7 @@
 """Our side of the city of Qingyuan (清远市): a front-end exchange machine (前置机) that is notified and then pulls.
 
-Owns: the city's paths. Leaves to `gateway.protocols.notify_pull`: the wire. The contract is README.md beside this file.
+Owns: the city's paths. Leaves to `gateway.protocols.notify_pull` and `notify_pull_issued`: the wire. The contract is
+README.md beside this file.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from gateway.protocols.notify_pull import (
     PullSubmissions,
     open_client,
 )
+from gateway.protocols.notify_pull_issued import PullIssued
 
 
 def open_adapter(kit: Kit) -> Adapter:
@@ -28,6 +30,7 @@ def open_adapter(kit: Kit) -> Adapter:
         messages=PullMessages(client),
         results=PullResults(client),
         certificates=PullCertificates(client),
+        issued=PullIssued(client),
         catalogue=PullCatalogue(client),
         probe=client.wire.probe,
     )

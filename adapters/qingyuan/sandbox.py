@@ -48,6 +48,8 @@ from gateway.sandbox.authority import (
     in_background,
 )
 from gateway.sandbox.courses import ORDERS
+from gateway.sandbox.issued import MODES as OF_CERTIFICATES
+from gateway.sandbox.issued import Register as Issued
 
 LARGEST = 4 * 1024 * 1024
 """The longest request body in bytes."""
@@ -76,7 +78,7 @@ def _utc_now() -> datetime:
 
 def build_authority(settings: AuthoritySettings, clock: Clock = _utc_now) -> web.Application:
     """Return the authority; `clock` gives an aware time. Raises KeyError or ValueError for wrong secrets."""
-    app = authority_app(settings, {**ORDERS, **MODES})
+    app = authority_app(settings, {**ORDERS, **MODES, **OF_CERTIFICATES})
     keys, wrong, notebook = keys_of(settings.secrets), app[MISBEHAVIOUR], app[NOTEBOOK]
     puller = Puller(
         settings.gateway_url, keys, clock, lambda: wrong.due("forged_pull"), lambda: wrong.due("replayed_pull")
@@ -87,9 +89,9 @@ def build_authority(settings: AuthoritySettings, clock: Clock = _utc_now) -> web
     cases = Cases(
         notebook, wrong, settings.pace, clock, puller, lambda work: in_background(app, work), items, register
     )  # fmt: skip
+    issued = Issued("qingyuan", settings.certificates, notebook, wrong)
     desk = _Desk(
-        notebook, cases, items.keys(), Register(notebook, settings.certificates), item_files(settings.items),
-        wrong.due,
+        notebook, cases, items.keys(), Register(notebook, issued, clock), issued, item_files(settings.items), wrong.due
     )  # fmt: skip
     machine = _Machine(notebook, keys, desk.operations(), clock, wrong)
 
@@ -101,6 +103,7 @@ def build_authority(settings: AuthoritySettings, clock: Clock = _utc_now) -> web
 
     app.cleanup_ctx.append(client)
     app.router.add_post("/exchange/{operation}", machine.handle)
+    app.add_routes(issued.control(lambda: clock().timestamp(), None).routes())
     return app
 
 
@@ -179,6 +182,7 @@ class _Desk:
     cases: Cases
     items: Set[str]
     register: Register
+    issued: Issued
     files: list[str]
     wrong: Callable[[str], bool]
     """Whether to misbehave in this way now."""
@@ -193,7 +197,12 @@ class _Desk:
             "queryMessage": (rules.MESSAGE_QUERY, self.query_message),
             "getNotice": (rules.REPORT_QUERY, self.reports),
             "postLicenseQuery": (rules.CERTIFICATE_QUERY, self.ask_for_certificate),
+            "postLicenseRequest": (rules.CERTIFICATE_REQUEST, self.ask_by_name),
+            "postLicenseFile": (rules.CERTIFICATE_REQUEST, self.ask_for_file),
             "getLicenseData": (rules.RESULT_QUERY, self.certificate_answer),
+            "getLicenseFile": (rules.RESULT_QUERY, self.certificate_file),
+            "sendLicenseObjection": (rules.OBJECTION, self.take_objection),
+            "queryLicenseObjection": (rules.OBJECTION_QUERY, self.query_objection),
             "getItemFile": (rules.FILE_QUERY, self.item_files),
             "getResultList": (rules.RESULTS_QUERY, self.results),
             "getResultFile": (rules.RESULT_FILE_QUERY, self.result_file),
@@ -292,6 +301,12 @@ class _Desk:
     def ask_for_certificate(self, query: Record, _document: etree._Element) -> Told:
         return "200", element("CXHZ", CXBH=self.register.ask(query))
 
+    def ask_by_name(self, query: Record, _document: etree._Element) -> Told:
+        return "200", element("CXHZ", CXBH=self.register.ask_by_name(query))
+
+    def ask_for_file(self, query: Record, _document: etree._Element) -> Told:
+        return "200", element("CXHZ", CXBH=self.register.ask_for_file(query))
+
     def certificate_answer(self, query: Record, _document: etree._Element) -> Told:
         if self.wrong("late_answer"):
             return "202", element("CW")
@@ -300,6 +315,28 @@ class _Desk:
         except KeyError:
             raise RefusalError("404", "unknown-question", "CXBH: no such question was asked") from None
         return ("202", element("CW")) if found is None else ("200", found)
+
+    def certificate_file(self, query: Record, _document: etree._Element) -> Told:
+        try:
+            content = self.register.file(query["CXBH"])
+        except KeyError:
+            content = None
+        if content is None:
+            raise RefusalError("404", "unknown-document", "CXBH: no file was announced for it")
+        return "200", content
+
+    def take_objection(self, report: Record, _document: etree._Element) -> Told:
+        number = self.issued.dispute(report["YYBH"], report["ZZBS"])
+        if number is None:
+            raise RefusalError("400", "unknown-certificate", "ZZBS: not a certificate of Qingyuan")
+        return "200", element("YYHZ", YYBH=report["YYBH"], SLBH=number)
+
+    def query_objection(self, query: Record, _document: etree._Element) -> Told:
+        reply = self.issued.reply(query["SLBH"])
+        if reply is None:
+            raise RefusalError("404", "unknown-report", "SLBH: the machine holds no such report")
+        state = {"open": "0", "corrected": "1", "rejected": "2"}[reply[0]]
+        return "200", element("YYJG", SLBH=query["SLBH"], CLZT=state, **({"CLYJ": reply[1]} if reply[1] else {}))
 
 
 def _page(name: str, item: str, after: str, found: list[tuple[int, str]]) -> etree._Element:

@@ -332,3 +332,21 @@ CERTIFICATE_QUERY = Rule(
     ),
 )
 """An empty text is let through here: the answer to it is status 12, not a refusal (README, ZT)."""
+_NEED = (
+    *(Rule(name, _maybe(200)) for name in ("YZSY", "YZDW", "YZRY")),
+    Rule("SX", _maybe(200), attributes={"SXBM": _maybe(64)}),
+    Rule("BJBH", _maybe(64)),
+)
+CERTIFICATE_REQUEST = Rule("ZZQQ", attributes=_VERSION, children=(Rule("ZZBS", _maybe(128)), *_NEED))
+OBJECTION = Rule(
+    "ZZYY",
+    attributes=_VERSION,
+    children=(
+        Rule("YYBH", _NUMBER),
+        Rule("ZZBS", _text(128)),
+        Rule("YYX", _text(128), least=0),
+        Rule("YYSM", _text(2000)),
+        *_NEED,
+    ),
+)
+OBJECTION_QUERY = Rule("YYCX", children=(Rule("SLBH", _NUMBER),))

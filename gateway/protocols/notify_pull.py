@@ -2,7 +2,8 @@
 
 Owns: the operations: notices and the question whether the machine holds one, the reports that are polled, messages
 about a case, documents of decisions, certificate questions and their answers, files of the catalogue; and the pulls
-that come in. Leaves to `notify_pull_wire`: sealing and what a code says. To mapping packs: what stands in a document.
+that come in. Leaves to `notify_pull_wire`: sealing and what a code says. To `notify_pull_issued`: single certificates
+that are named. To mapping packs: what stands in a document.
 To the core: what may be pulled, by which machine and for how long. Source: adapters/qingyuan/README.md.
 
 A notice that was acknowledged is a delivery: the machine holds the number and comes by itself. That it has the case it
@@ -274,28 +275,41 @@ class PullCertificates:
     async def lookup(self, query: RegionDocument) -> CertificateReply:
         """Ask the issuer; the status is its own word. No answer within the time-out is RegionUncertain."""
         sent = as_xml(query)
-        number = text_of(await self._client.call("postLicenseQuery", sent, "CXHZ"), "CXBH")
-        try:
-            async with asyncio.timeout(self._client.patience):
-                reply = await self._answer(made("CXJG", CXBH=number))
-        except TimeoutError:
-            raise self._client.wire.uncertain("did not answer in time", "the question is left at the machine") from None
-        status = text_of(reply, "ZT")
-        found = [written(certificate) for certificate in reply.findall("ZZ")]
-        if not status or (status == "0" and not found):
-            raise self._client.wire.uncertain("sent an answer that cannot be read", "ZT and ZZ do not fit")
-        return CertificateReply(status, quotable(text_of(reply, "XX"), sent), found)
+        return certificate_reply(self._client, (await answered(self._client, "postLicenseQuery", sent))[1], sent)
 
-    async def _answer(self, question: etree._Element) -> etree._Element:
-        while True:
-            told = await self._client.ask("getLicenseData", question)
-            if told.code != NOT_YET:
-                break
-            await asyncio.sleep(self._client.pause)  # the answer is polled for, until the time-out
-        if told.code != DONE or told.content.tag != "ZZJG":
-            reason = "does not know the question that it took" if told.code == NOT_THERE else "gave another answer"
-            raise self._client.wire.uncertain(reason, f"code {told.code}")
-        return told.content
+
+async def answered(client: PullClient, operation: str, sent: bytes) -> tuple[str, etree._Element]:
+    """Leave a question for a certificate, and ask for its answer until it is there: number and answer of the question.
+
+    Raises RegionError; RegionUncertain when the answer does not come within the time-out.
+    """
+    number = text_of(await client.call(operation, sent, "CXHZ"), "CXBH")
+    try:
+        async with asyncio.timeout(client.patience):
+            return number, await _answer(client, made("CXJG", CXBH=number))
+    except TimeoutError:
+        raise client.wire.uncertain("did not answer in time", "the question is left at the machine") from None
+
+
+async def _answer(client: PullClient, question: etree._Element) -> etree._Element:
+    while True:
+        told = await client.ask("getLicenseData", question)
+        if told.code != NOT_YET:
+            break
+        await asyncio.sleep(client.pause)  # the answer is polled for, until the time-out
+    if told.code != DONE or told.content.tag != "ZZJG":
+        reason = "does not know the question that it took" if told.code == NOT_THERE else "gave another answer"
+        raise client.wire.uncertain(reason, f"code {told.code}")
+    return told.content
+
+
+def certificate_reply(client: PullClient, answer: etree._Element, sent: bytes) -> CertificateReply:
+    """Return what an answer says of certificates. Raises RegionUncertain for one that cannot be read."""
+    status = text_of(answer, "ZT")
+    found = [written(certificate) for certificate in answer.findall("ZZ")]
+    if not status or (status == "0" and not found):
+        raise client.wire.uncertain("sent an answer that cannot be read", "ZT and ZZ do not fit")
+    return CertificateReply(status, quotable(text_of(answer, "XX"), sent), found)
 
 
 # --- pickups -------------------------------------------------------------------------------------------------------
