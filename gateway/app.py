@@ -84,6 +84,8 @@ from gateway.submissions.papers import Papers
 from gateway.submissions.parcels import Parcels
 from gateway.submissions.pickups import PickupDesk
 from gateway.submissions.ratings import Ratings
+from gateway.submissions.rechecks import Rechecks
+from gateway.submissions.recognised import noticed
 from gateway.submissions.results import RESULTS, ResultDesk, ResultFetch, ResultsDue
 from gateway.submissions.retry import RetryPolicy
 from gateway.submissions.revocations import Revocations
@@ -200,9 +202,22 @@ async def build_app(
             store=store, regions=regions, parcels=parcels, pinned=versions.pinned, clock=clock, metrics=metrics,
             term=timedelta(seconds=config.delivery.pickup_seconds),
         )  # fmt: skip
+        mandates = Mandates(
+            store, sealer, references, clock, Rules(longest=timedelta(days=config.sign_on.mandate_days)), data.items
+        )  # fmt: skip
+        asked = config.certificates
+        certificates = Certificates.of(
+            types=data.types, regions=regions, grants=data.grants, bases=data.bases, store=store, mandates=mandates,
+            references=references, metrics=metrics, clock=clock, distrust=partial(distrust, lines),
+            bounds=Bounds(asked.deadline_seconds, asked.head_start_seconds, asked.most_issuers), noticed=noticed,
+        )  # fmt: skip
+        rechecks = Rechecks(
+            store=store, sealer=sealer, events=events, ask=certificates.recheck.ask,
+            filer_of=partial(_filer, clients), types=data.types, clock=clock, metrics=metrics,
+        )  # fmt: skip
         attempts = Attempts(
             store=store, parcels=parcels, pinned=versions.pinned, events=events,
-            retry=_retry(config), clock=clock, metrics=metrics, observe=observe,
+            retry=_retry(config), clock=clock, metrics=metrics, observe=observe, confirm=rechecks.require,
         )  # fmt: skip
         worker = DeliveryWorker(
             store=store, regions=regions, lines=lines, attempts=attempts, timing=_timing(config), clock=clock
@@ -214,13 +229,10 @@ async def build_app(
         )  # fmt: skip
         approvals = Approvals(store, data.items, regions, blocks, clock)
         await blocks.refresh()
-        mandates = Mandates(
-            store, sealer, references, clock, Rules(longest=timedelta(days=config.sign_on.mandate_days)), data.items
-        )  # fmt: skip
         intake = JointIntake(
             store=store, items=data.items, regions=regions, grants=data.grants, bases=data.bases,
             materials=materials, mandates=mandates, events=events, sealer=sealer, references=references, clock=clock,
-            nudge=worker.nudge, refuse_blocked=blocks.refuse_blocked,
+            nudge=worker.nudge, refuse_blocked=blocks.refuse_blocked, types=data.types,
         )  # fmt: skip
         archive = Archive(
             store=store, sealer=sealer, materials=materials, signer=signer, issuer=config.public_url, clock=clock
@@ -256,12 +268,6 @@ async def build_app(
         )  # fmt: skip
         withdrawals = Withdrawals(desk, events=events, nudge=worker.nudge)
         revocations = Revocations(store, sealer, events, clock)
-        asked = config.certificates
-        certificates = Certificates.of(
-            types=data.types, regions=regions, grants=data.grants, bases=data.bases, store=store, mandates=mandates,
-            references=references, metrics=metrics, clock=clock, distrust=partial(distrust, lines),
-            bounds=Bounds(asked.deadline_seconds, asked.head_start_seconds, asked.most_issuers),
-        )  # fmt: skip
         linking = Linking(
             store, sealer, references, clock,
             {region.id: region.place for region in regions.values() if region.adapter.sign_on is not None},
@@ -356,6 +362,7 @@ async def build_app(
             "catalogues": partial(puller.run, stopping),
             "blocked items": partial(blocks.keep_fresh, stopping),
             "errands": partial(errands.run, stopping),
+            "rechecks": partial(rechecks.run, stopping),
             "freshness": partial(certificates.freshness.run, stopping),
         }
         await down.enter_async_context(in_background(worker, logout_worker, feeds, janitor, stopping, watches))
@@ -455,6 +462,16 @@ async def _used(store: Store, clock: Clock, session: Session) -> None:
     """Note that a person was here, not more often than it matters."""
     if clock() - session.last_used_at > TOUCH:
         await store.write(partial(touch_session, session_id=session.id, now=clock()))
+
+
+async def _filer(clients: ClientRegistry, owner: str) -> Caller | None:
+    """Return the client that filed a case, as it is registered now, if it may still ask about certificates."""
+    client = await clients.find(owner)
+    if client is None or "certificates" not in client.scopes:
+        return None
+    return Caller(
+        client.id, client.organisation, client.organisation_code, client.origin_code, client.scopes
+    )  # fmt: skip
 
 
 async def _client_name(clients: ClientRegistry, client_id: str) -> str:

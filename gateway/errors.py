@@ -269,6 +269,29 @@ class RegionClosed(NotOffered):
     title = "The region is closed for sign-on"
 
 
+class CertificateChanged(GatewayError):
+    """A certificate that stands for a material of a case is in force no more: the case goes back to who filed it."""
+
+    code = "certificate.changed"
+    title = "A certificate that the case rests on is in force no more"
+
+
+class CertificateUnconfirmed(GatewayError):
+    """Its issuer was not heard, so that nobody knows what a certificate of a case is worth now: ask again."""
+
+    code = "certificate.unconfirmed"
+    title = "A certificate that the case rests on could not be verified again"
+    where = Where.REGION
+    retryable = True
+
+
+class CertificateNotAskable(GatewayError):
+    """Whoever filed a case may not ask about its certificate any more: a person must look."""
+
+    code = "certificate.not_permitted"
+    title = "A certificate that the case rests on may not be asked about any more"
+
+
 class Unavailable(GatewayError):
     """The gateway itself cannot serve just now (shutting down, store unreachable)."""
 

@@ -96,6 +96,14 @@ class Metrics:
             "pearl_certificate_issue_total", "Certificates found soon after their issue, by whether in time.",
             ["region", "type", "timely"], registry=registry,
         )  # fmt: skip
+        self._rechecks = Counter(
+            "pearl_certificate_rechecks_total", "Certificates of cases asked about again, by what came of it.",
+            ["region", "outcome"], registry=registry,
+        )  # fmt: skip
+        self._unconfirmed = Gauge(
+            "pearl_case_certificates_unconfirmed", "Certificates of open cases whose verification is too old.",
+            ["region"], registry=registry,
+        )  # fmt: skip
         self._deliveries = Counter(
             "pearl_delivery_attempts_total", "Delivery attempts by outcome.", ["region", "outcome"], registry=registry
         )
@@ -225,6 +233,16 @@ class Metrics:
     def certificate_issue(self, region: str, kind: str, timely: str) -> None:
         """Count a certificate that was found soon after its issue; `false`: it was looked for in vain before."""
         self._issues.labels(region, kind, timely).inc()
+
+    def certificate_recheck(self, region: str, outcome: str) -> None:
+        """Count one certificate that was asked about again: confirmed, changed, unverifiable, refused or over."""
+        self._rechecks.labels(region, outcome).inc()
+
+    def certificates_unconfirmed(self, counts: Mapping[str, int]) -> None:
+        """Set how many certificates of open cases nobody confirmed in time, by issuer."""
+        self._unconfirmed.clear()
+        for region, count in counts.items():
+            self._unconfirmed.labels(region).set(count)
 
     def delivery(self, region: str, outcome: str) -> None:
         """Count one delivery attempt; the outcome is the state that it led to."""

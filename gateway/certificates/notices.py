@@ -7,7 +7,7 @@ is genuine. To `states`: what is remembered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,6 +32,14 @@ KEPT = timedelta(days=1)
 """How long a notice is kept: far longer than any standing may be remembered."""
 
 
+Noticed = Callable[[Connection, str, datetime], None]
+"""Is told that a certificate (its keyed reference) may be worth something else from now on."""
+
+
+def unheeded(_tx: Connection, _reference: str, _now: datetime) -> None:
+    """Do nothing about a notice beyond keeping it."""
+
+
 @dataclass(frozen=True, slots=True)
 class CertificateNotices:
     """Takes notices from regions."""
@@ -41,6 +49,8 @@ class CertificateNotices:
     references: References
     states: States
     clock: Clock
+    told: Noticed = unheeded
+    """Hears of every certificate, in the transaction that keeps its notice."""
 
     def serves(self, region_id: str, operation: str) -> bool:
         """Say whether what arrives under this region's address is a notice about a certificate."""
@@ -88,9 +98,11 @@ class CertificateNotices:
             "changed_at": datetime.fromisoformat(notice["changed_at"]),
             "noticed_at": now,
         }
-        row = {"reference": self.references.of("certificate", notice["identifier"]), **values}
+        reference = self.references.of("certificate", notice["identifier"])
+        row = {"reference": reference, **values}
         written = insert_into(tx, certificate_notices).values(row)
         tx.execute(written.on_conflict_do_update(index_elements=["reference"], set_=values))
+        self.told(tx, reference, now)
 
 
 def _heard(region: Region, document: Any) -> Mapping[str, Any]:

@@ -12,9 +12,10 @@ from gateway.certificates.freshness import Freshness
 from gateway.certificates.inquiry import Inquiry
 from gateway.certificates.lookup import CertificateLookup
 from gateway.certificates.named import NamedCertificates
-from gateway.certificates.notices import CertificateNotices
+from gateway.certificates.notices import CertificateNotices, Noticed, unheeded
 from gateway.certificates.permission import Permission
 from gateway.certificates.questions import Questions
+from gateway.certificates.recheck import Recheck
 from gateway.certificates.search import Bounds
 from gateway.certificates.states import States
 from gateway.certificates.timeliness import Timeliness
@@ -41,6 +42,7 @@ class Certificates:
     batch: Batch
     notices: CertificateNotices
     inquiry: Inquiry
+    recheck: Recheck
     questions: Questions
     freshness: Freshness
     clock: Clock
@@ -60,6 +62,7 @@ class Certificates:
         clock: Clock,
         distrust: Distrust,
         bounds: Bounds,
+        noticed: Noticed = unheeded,
     ) -> Certificates:
         """Put them together."""
         directory = Directory(types, regions)
@@ -72,7 +75,8 @@ class Certificates:
         states = States()
         lookup = CertificateLookup(questions, inquiry)
         named = NamedCertificates(questions, inquiry, states)
-        notices = CertificateNotices(store, regions, references, states, clock)
+        notices = CertificateNotices(store, regions, references, states, clock, noticed)
         return cls(
-            directory, grants, lookup, named, Batch(lookup, named), notices, inquiry, questions, freshness, clock
+            directory, grants, lookup, named, Batch(lookup, named), notices, inquiry,
+            Recheck(directory, questions, inquiry), questions, freshness, clock,
         )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection
@@ -23,7 +24,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.certificate import Standing
 from gateway.errors import GatewayError
 from gateway.evidence import Exchange, record
-from gateway.evidence.record import IDENTIFIER_PART, refusal, who_is
+from gateway.evidence.record import HOLDER_PART, IDENTIFIER_PART, refusal, who_is
 from gateway.ports import Clock
 from gateway.storage import Store
 
@@ -56,6 +57,7 @@ class Report:
                 "region": ",".join(dict.fromkeys(question.region.id for question in self.questions)),
                 "legal_basis": frame.legal_basis,
                 **({"mandate": frame.mandate} if frame.mandate else {}),
+                **_found(self.answers),
                 **self.what,
             },
             purpose=f"{frame.purpose_code}: {frame.purpose}",
@@ -111,7 +113,29 @@ def _holder(holder: HolderNamed | None) -> dict[str, bytes]:
     return {} if holder is None else {"holder": orjson.dumps(holder.model_dump(mode="json"))}
 
 
+def _in_force(answers: Sequence[CertificateAnswer]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the certificates that were found valid, each with its issuer; one that is known by identifier alone."""
+    return [
+        (answer.issuer, answer.certificate)
+        for answer in answers
+        if answer.standing is Standing.VALID and answer.certificate and "identifier" in answer.certificate
+    ]
+
+
+def _found(answers: Sequence[CertificateAnswer]) -> dict[str, list[str]]:
+    """Return who issued the certificates that were found valid, in the order of their parts."""
+    found = [issuer for issuer, _ in _in_force(answers)]
+    return {"found": found} if found else {}
+
+
 def _valid(answers: Sequence[CertificateAnswer]) -> dict[str, bytes]:
-    """Return the identifiers of the certificates that were found valid."""
-    found = [answer.certificate for answer in answers if answer.standing is Standing.VALID and answer.certificate]
-    return {f"{IDENTIFIER_PART}{n}": str(one["identifier"]).encode() for n, one in enumerate(found)}
+    """Return identifier and holder of the certificates that were found valid, as their issuers have them."""
+    parts: dict[str, bytes] = {}
+    for n, (_, one) in enumerate(_in_force(answers)):
+        parts[f"{IDENTIFIER_PART}{n}"] = str(one["identifier"]).encode()
+        holder = one.get("holder") or {}
+        document = holder.get("document") or {}
+        if holder.get("name") and document.get("type") and document.get("number"):
+            named = {"type": document["type"], "number": document["number"]}
+            parts[f"{HOLDER_PART}{n}"] = orjson.dumps({"name": holder["name"], "document": named})
+    return parts

@@ -23,6 +23,8 @@ from gateway.storage.tables import evidence
 
 IDENTIFIER_PART = "identifier."
 """What the parts of a lookup begin with that prove which certificates were found valid."""
+HOLDER_PART = "holder."
+"""As above, under the same numbers: whose they are by their issuer's record, where it says so."""
 Outcome = Literal["done", "refused", "failed"]
 _APPEND = insert(evidence)
 

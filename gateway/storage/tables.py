@@ -567,6 +567,47 @@ certificate_notices = Table(
     Column("noticed_at", Instant, nullable=False, index=True),
 )
 
+CERTIFICATE_DUE = text("due IS NOT NULL")
+"""A certificate that is to be asked about again. In the very words of the index over them."""
+
+case_certificates = Table(
+    "case_certificates",
+    metadata,
+    Column("submission_id", String(29), ForeignKey("submissions.id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("code", String(64), nullable=False),  # of the material that it stands for
+    Column("type_code", String(21), nullable=False),
+    Column("issuer", String(32), nullable=False),  # the region that is asked
+    Column("capability", String(32), nullable=False),  # of the grant by which it was asked about, and is again
+    Column("reference", String(64), nullable=False),  # keyed reference of the identifier
+    Column("body", Sealed, nullable=False),  # identifier, and what the question about it says
+    Column("standing", String(16), nullable=False),
+    Column("verified_at", Instant, nullable=False),  # when the issuer said so
+    Column("good_until", Instant, nullable=False),  # from then on the proof is too old to be decided upon
+    Column("evidence_id", String(40), nullable=False),
+    Column("changed_at", Instant),  # since when it is worth something else than it was
+    Column("followed", Boolean, nullable=False),  # whether what its standing means for the case was done
+    Column("failures", Integer, nullable=False),  # attempts in a row at which nothing was learnt
+    Column("last_code", String(64)),  # why nothing was learnt at the last attempt
+    Column("noticed_at", Instant),  # since when its issuer has told of a change that nobody has asked about yet
+    Column("due", Instant),  # when it is asked about again; while somebody asks, when the lease ends; NULL: never
+    Column("owner", String(64)),
+    Column("attempt", Integer, nullable=False),
+    Index(
+        "ix_case_certificates_due",
+        "issuer",
+        "due",
+        sqlite_where=CERTIFICATE_DUE,
+        postgresql_where=CERTIFICATE_DUE,
+    ),
+    Index(
+        "ix_case_certificates_good_until", "good_until", sqlite_where=CERTIFICATE_DUE, postgresql_where=CERTIFICATE_DUE
+    ),
+    Index(
+        "ix_case_certificates_reference", "reference", sqlite_where=CERTIFICATE_DUE, postgresql_where=CERTIFICATE_DUE
+    ),
+)
+
 certificate_misses = Table(
     "certificate_misses",
     metadata,

@@ -38,6 +38,7 @@ from gateway.storage.tables import (
     submission_materials,
     submissions,
 )
+from gateway.submissions import recognised
 from gateway.submissions.archive_package import EVENTS, TYP, Manifest, Package, Part, json_part
 from gateway.submissions.materials import Materials
 from gateway.submissions.owned import require_owner
@@ -136,6 +137,7 @@ class Archive:
             json_part("evidence.json", _evidence(tx, submission_id)),
             json_part("consents.json", _rows(tx, consents, consents.c.case_no == submission_id, consents.c.id)),
             json_part("mappings.json", _mappings(tx, row)),
+            json_part("certificates.json", recognised.for_the_file(tx, self._sealer, submission_id)),
         ]
         for code, blob in documents:
             if blob.state == "stored":

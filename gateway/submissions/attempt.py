@@ -19,6 +19,8 @@ from sqlalchemy import Connection
 
 from gateway.domain.submission import State
 from gateway.errors import (
+    CertificateChanged,
+    CertificateUnconfirmed,
     GatewayError,
     RegionBusy,
     RegionRefused,
@@ -51,8 +53,18 @@ Pinned = Callable[[Region, str], Awaitable[PackSet]]
 
 MESSAGE_FAILED = "message.failed"
 """The fact that a message about the case was given up: a person must look."""
-NOT_TRIED = (RegionSettling, RegionResting, RegionBusy)
+NOT_TRIED = (RegionSettling, RegionResting, RegionBusy, CertificateUnconfirmed)
 """Attempts that never came to talking to the region: they leave no evidence of an exchange."""
+
+
+GOES_BACK = frozenset({NO_CONSENT, CertificateChanged.code})
+"""Why a case that its region does not have goes back to who filed it: only a new application can mend it."""
+Confirm = Callable[[str], Awaitable[None]]
+"""Lets a case out whose certificates are in force. Raises what keeps it here, for now or for good."""
+
+
+async def unasked(_submission_id: str) -> None:
+    """Ask nobody about certificates."""
 
 
 def unobserved(_step: str, _claim: Claim) -> None:
@@ -77,6 +89,7 @@ class Attempts:
         clock: Clock,
         metrics: Metrics,
         observe: StepObserver = unobserved,
+        confirm: Confirm = unasked,
     ) -> None:
         self._store = store
         self._carriers = carriers(parcels, events)
@@ -86,6 +99,7 @@ class Attempts:
         self._clock = clock
         self._metrics = metrics
         self._observe = observe
+        self._confirm = confirm
 
     async def make(self, claimed: Claim, region: Region) -> None:
         """Make the attempt and write its outcome. Raises only when the outcome cannot be written."""
@@ -145,6 +159,8 @@ class Attempts:
     async def _send(self, carrier: Carrier, errand: Errand) -> Answer:
         claimed = errand.claimed
         parcel = await carrier.pack(errand)
+        if parcel.certified:
+            await self._confirm(claimed.submission_id)
         begun = self._clock()
         if not await self._store.write(lambda tx: self._note_sending(tx, claimed, parcel, begun)):
             raise LeaseLost("Another worker holds the delivery.")
@@ -218,11 +234,11 @@ class Attempts:
         await self._settle(claimed, unit, outcome)
 
     async def _goes_back(self, claimed: Claim, error: GatewayError) -> bool:
-        """Say whether a case goes back to who filed it: its consent is over, and its region does not have it.
+        """Say whether a case goes back to who filed it: it may not go out as it is, and its region does not have it.
 
-        Only a new application can go out by a new consent; nobody here could do anything about this one.
+        Its consent is over, or a certificate in it: nobody here could do anything about that.
         """
-        if claimed.kind != queue.SUBMISSION or error.stable_code != NO_CONSENT:
+        if claimed.kind != queue.SUBMISSION or error.stable_code not in GOES_BACK:
             return False
         heard = await self._store.read(lambda tx: number_at(tx, claimed.submission_id, claimed.region))
         return heard is None

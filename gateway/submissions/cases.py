@@ -23,7 +23,7 @@ from gateway.domain.submission import ENDS, State, holder, leads_to
 from gateway.errors import NotFound
 from gateway.storage import Store
 from gateway.storage.tables import case_messages, deliveries, region_numbers, submission_events, submissions
-from gateway.submissions import queue
+from gateway.submissions import queue, recognised
 from gateway.submissions.materials import owner_of
 from gateway.submissions.owned import is_theirs
 from gateway.submissions.papers import PaperView, papers_shown
@@ -101,6 +101,7 @@ class CaseView:
     papers: Sequence[PaperView] = ()
     parts: Sequence[PartView] = ()
     whole: str | None = None
+    certified: Sequence[recognised.CertifiedView] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,7 @@ class Cases:
             papers=papers_shown(tx, self._sealer, row["id"]),
             parts=parts,
             whole=row["parent_id"],
+            certified=recognised.shown(tx, row["id"]) if body.get("certified") else (),
         )
 
     def _supplement(

@@ -21,6 +21,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, bindparam, insert, select
 
+from gateway.certificates.types import CertificateType
 from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
@@ -36,15 +37,15 @@ from gateway.evidence.record import refusal, who_is
 from gateway.identity.mandates import Mandates
 from gateway.mapping.library import PackSet
 from gateway.policy.grants import Ask, Capability, Grants
-from gateway.policy.transfer import Basis, ConsentGiven, Grounds, Transfer, require
+from gateway.policy.transfer import Basis, ConsentGiven, Grounds, Transfer, bases_for, require
 from gateway.ports import Clock
 from gateway.regions import Region
 from gateway.storage import Store
 from gateway.storage.store import INSERTS
 from gateway.storage.tables import consents, daily_sequences, deliveries, submission_materials, submissions
-from gateway.submissions import checks
+from gateway.submissions import checks, recognised
 from gateway.submissions.application import Application, Consent, MaterialReference, utc_text
-from gateway.submissions.certified import certified_problems
+from gateway.submissions.certified import Proof, proofs_of, rechecked_after
 from gateway.submissions.events import Beginning, EventLog
 from gateway.submissions.materials import Blob, Materials, owner_of
 from gateway.submissions.parcels import seal_body
@@ -77,6 +78,7 @@ class Checked:
     digest: str
     grounds: Grounds | None
     blobs: Mapping[str, Blob]
+    proofs: Sequence[Proof] = ()
 
 
 # --- statements, built once: building one costs more than running it --------------------------------------------------
@@ -124,6 +126,7 @@ class Intake:
         clock: Clock,
         nudge: Callable[[str], None],
         refuse_blocked: Callable[[str, str], None] = lambda _item, _region: None,
+        types: Mapping[str, CertificateType] = {},
     ) -> None:
         self._store = store
         self._items = items
@@ -138,6 +141,7 @@ class Intake:
         self._clock = clock
         self._nudge = nudge
         self._refuse_blocked = refuse_blocked
+        self._types = types
         self._forms = checks.FormChecker(items)
 
     async def accept(self, caller: Caller, application: Application, *, assurance: Assurance, channel: str) -> Receipt:
@@ -168,8 +172,7 @@ class Intake:
         if earlier is not None:
             return earlier
         found = self._found(caller, application, channel, received_at, digest, blobs)
-        await self._require_proved(found)
-        checked = self._ready(found, application, assurance)
+        checked = self._ready(await self._proved(found), application, assurance)
         receipt = await self._store.write(lambda tx: self._write(tx, checked))
         self._nudge(region.id)
         return receipt
@@ -184,14 +187,15 @@ class Intake:
             caller, application, item, office, region, region.packs.now(), channel, received_at, digest, None, blobs
         )  # fmt: skip
 
-    async def _require_proved(self, found: Checked) -> None:
+    async def _proved(self, found: Checked) -> Checked:
         """Require that every certificate which stands for a material was found valid. Raises InvalidRequest."""
         if not found.application.certificates:
-            return
+            return found
         caller, application, item, now = found.caller, found.application, found.item, found.received_at
-        problems = await self._store.read(lambda tx: list(certified_problems(tx, caller, application, item, now)))
+        proofs, problems = await self._store.read(lambda tx: proofs_of(tx, caller, application, item, self._types, now))
         if problems:
             raise InvalidRequest("Some certificates are not proved; see `problems`.", problems=problems)
+        return replace(found, proofs=proofs)
 
     def _ready(self, found: Checked, application: Application, assurance: Assurance) -> Checked:
         """Check an application, which is the one that was found or a part of it, and may be filed."""
@@ -328,6 +332,7 @@ class Intake:
         tx.execute(QUEUED, self._delivery(checked, number, due=checked.received_at))
         self._begun(tx, checked, number, beginning)
         self._record_consent(tx, checked, number)
+        self._keep_certificates(tx, checked, number)
         return Receipt(number, State.COLLECTED, checked.received_at, replayed=False)
 
     def _attach(self, tx: Connection, checked: Checked, number: str, kept: Mapping[str, str]) -> None:
@@ -439,9 +444,11 @@ class Intake:
 
     def _record_consent(self, tx: Connection, checked: Checked, number: str) -> None:
         """Keep the consent that the transfer rests on, with the case (domain rule P3)."""
-        if checked.grounds is None:
-            return
-        application, consent, basis = checked.application, checked.grounds.consent, checked.grounds.basis
+        if checked.grounds is not None:
+            self._record_grounds(tx, checked, number, checked.grounds)
+
+    def _record_grounds(self, tx: Connection, checked: Checked, number: str, grounds: Grounds) -> None:
+        application, consent, basis = checked.application, grounds.consent, grounds.basis
         document = application.applicant.document
         row = {
             "id": consent.id,
@@ -459,6 +466,39 @@ class Intake:
             "revoked_at": None,
         }
         tx.execute(consents.insert().values(row))
+
+    def _keep_certificates(self, tx: Connection, checked: Checked, number: str) -> None:
+        """Keep what the case rests on, so that it is asked about again, and the consents by which that is done."""
+        if not checked.proofs:
+            return
+        application = checked.application
+        proofs = [(proof, rechecked_after(self._types, proof.kind)) for proof in checked.proofs]
+        grounds = recognised.Grounds(application.purpose, application.legal_basis)
+        recognised.keep(tx, self._sealer, self._references, number, proofs, grounds)
+        for place in sorted({proof.issuer for proof in checked.proofs if proof.issuer in self._regions}):
+            self._keep_consents_to_ask(tx, checked, number, self._regions[place])
+
+    def _keep_consents_to_ask(self, tx: Connection, checked: Checked, number: str, issuer: Region) -> None:
+        """Keep the consents to asking an issuer beyond a border, both ways; without them it is asked no more."""
+        here = place_of(checked.caller.origin_code)
+        if here.zone is issuer.place.zone:
+            return
+        for consent in checked.application.consents:
+            if consent.recipient not in (issuer.id, checked.caller.client_id):
+                continue
+            given = replace(_given(consent), id="CNS" + secrets.token_hex(12))
+            own = checked.grounds and replace(checked.grounds.consent, id=given.id) == given
+            if consent.purpose != checked.application.purpose or own:
+                continue  # of another purpose than the question's; or the case's own, which is kept already
+            asked = consent.recipient == issuer.id
+            way = Transfer(
+                origin=here if asked else issuer.place, target=issuer.place if asked else here,
+                target_region=issuer.id, target_recipient=consent.recipient, document_type=None,
+                fields=consent.fields, purpose=consent.purpose, consents=(), bases=self._bases,
+                now=checked.received_at, item=checked.item.code,
+            )  # fmt: skip
+            for basis in bases_for(way)[:1]:
+                self._record_grounds(tx, checked, number, Grounds(given, basis))
 
     # --- evidence ----------------------------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ class JointIntake(Intake):
             return earlier
         _refuse(list(_choice_problems(item, application.parts)))
         found = self._found(caller, application, channel, received_at, digest, blobs)
-        await self._require_proved(found)
+        found = await self._proved(found)
         parts = self._all_ready(found, assurance)
         receipt = await self._store.write(lambda tx: self._write_whole(tx, found, parts))
         for place in sorted({part.region.id for part in parts}):
@@ -109,6 +109,7 @@ class JointIntake(Intake):
         tx.execute(QUEUED, row if due else {**row, "state": queue.WAITING})
         self._begun(tx, part, number, beginning)
         self._record_consent(tx, part, number)
+        self._keep_certificates(tx, part, number)
 
 
 def _all_materials(application: Application) -> list[Any]:

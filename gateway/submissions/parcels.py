@@ -49,7 +49,8 @@ _FILES = (
 class Parcel:
     """One submission or message, ready to be sent, and the version of the mappings that it is written with.
 
-    `number` is the region's own number of the case; a submission has none yet.
+    `number` is the region's own number of the case; a submission has none yet. `certified`: certificates stand for some
+    of its materials.
     """
 
     submission_id: str
@@ -57,6 +58,7 @@ class Parcel:
     materials: Sequence[Material]
     mapping_version: str
     number: str = ""
+    certified: bool = False
 
 
 class Parcels:
@@ -74,7 +76,10 @@ class Parcels:
         body = open_body(self._sealer, submission_id, rows[0]["body"])
         self._borders.require_case(rows, body)
         document = packs.need("submission").to_region(body)
-        return Parcel(submission_id, document, [self._material(code, blob) for code, blob in files], packs.version)
+        return Parcel(
+            submission_id, document, [self._material(code, blob) for code, blob in files], packs.version,
+            certified=bool(body.get("certified")),
+        )  # fmt: skip
 
     async def pack_message(self, message_id: str, packs: PackSet, region: str) -> Parcel:
         """Return a message about a case in the region's form. Raises as `pack`."""

@@ -1,7 +1,8 @@
 """Rules that a region or an applicant has broken: told in the timeline and counted, never acted upon.
 
 Owns: seeing that an authority has given a second supplement notice, or asks for the paper of what an electronic
-certificate has proved (免证办), and that what was promised to follow a tolerant acceptance never came (容缺逾期).
+certificate has proved (免证办), that it has decided on a certificate that nobody could confirm any more, and that what
+was promised to follow a tolerant acceptance never came (容缺逾期).
 Leaves to people: what comes of it. The case goes on. A follower of the event log; part of its transaction.
 """
 
@@ -18,6 +19,7 @@ from gateway.domain.clocks import ClockName
 from gateway.domain.submission import State
 from gateway.storage.tables import RULES_BROKEN, submission_events, submissions
 from gateway.submissions.events import EventLog
+from gateway.submissions.recognised import CHANGED, unconfirmed
 from gateway.submissions.story import Story, own_key, retold
 
 VIOLATION, BREACH = "policy.violation", "tolerance.breached"
@@ -25,6 +27,9 @@ ONE_NOTICE = "one_notice"
 """行政许可法 32: whatever is missing is told once, and all of it."""
 CERTIFICATE_FREE = "certificate_free"
 """免证办: what a verified certificate has proved is final; nobody asks for the paper."""
+CERTIFICATE_UNCONFIRMED = "certificate_unconfirmed"
+"""复核: nobody decides on a certificate whose last verification is older than its type allows, or that has changed."""
+_DECISIONS = frozenset({State.DECIDED, State.COMPLETED})
 CERTIFIED = "certified"
 """In the detail of a case's first event: the codes of materials that a verified certificate stands for."""
 _BY_REGION, _BY_CLOCK = "region", "clock"
@@ -45,7 +50,7 @@ class RulesKept:
 
     def watch(self, tx: Connection, story: Story, now: datetime) -> None:
         """Tell of what a step shows; a follower of the event log."""
-        for broken in _unsaid(tx, story, list(_violations(story))):
+        for broken in _unsaid(tx, story, [*_violations(tx, story), *_decisions(tx, story)]):
             detail = {"rule": broken.rule, "seq": story.seq(broken.key), "materials": list(broken.materials)}
             self.events.note(tx, str(story.case["id"]), VIOLATION, now, detail, broken.rule)
         if any(step.state is State.TOLERANCE_BREACHED for step in story.standing.steps):
@@ -67,15 +72,30 @@ class RulesKept:
             self.events.note(tx, str(story.case["id"]), BREACH, now, {"by": by}, by)
 
 
-def _violations(story: Story) -> Iterator[_Broken]:
+def _violations(tx: Connection, story: Story) -> Iterator[_Broken]:
     notices = [step for step in story.standing.steps if step.state is State.SUPPLEMENT_NOTICE]
     for again in notices[1:]:
         yield _Broken(ONE_NOTICE, again.key)
     certified = _certified(story) if notices else set()
     for notice in notices if certified else ():
-        wanted = {str(material["code"]) for material in story.detail(notice.key).get("materials") or ()}
-        if wanted & certified:
-            yield _Broken(CERTIFICATE_FREE, notice.key, tuple(sorted(wanted & certified)))
+        named = {str(material["code"]) for material in story.detail(notice.key).get("materials") or ()}
+        if wanted := (named & certified) - _needed_again(tx, story, named & certified):
+            yield _Broken(CERTIFICATE_FREE, notice.key, tuple(sorted(wanted)))
+
+
+def _needed_again(tx: Connection, story: Story, codes: set[str]) -> set[str]:
+    """Return those of these materials whose certificate was found in force no more: they may be asked for."""
+    facts = story.facts(tx, CHANGED) if codes else []
+    return {str(fact["code"]) for fact in facts if fact["needed"]}
+
+
+def _decisions(tx: Connection, story: Story) -> Iterator[_Broken]:
+    """Yield the decision on certificates that nobody had confirmed when it was taken."""
+    decided = next((step for step in story.standing.steps if step.state in _DECISIONS), None)
+    if decided is None or not _certified(story):
+        return
+    if codes := unconfirmed(tx, str(story.case["id"]), decided.at):
+        yield _Broken(CERTIFICATE_UNCONFIRMED, decided.key, tuple(codes))
 
 
 def _certified(story: Story) -> set[str]:

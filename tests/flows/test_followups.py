@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
+import orjson
 import pytest
 
-from tests.flows.flow_support import CITIZEN, World
+from tests.flows.flow_support import CITIZEN, World, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -107,6 +108,36 @@ async def test_a_certificate_that_was_looked_up_stands_for_the_paper(world: Worl
     other = {**application, "reference": "another", "certificates": [named]}
     refused = await world.ask("POST", "/v1/submissions", other)
     assert (refused.status, refused.json()["problems"][0]["code"]) == (422, "not_proved")
+
+
+async def test_a_case_hears_of_it_when_a_certificate_that_it_rests_on_is_revoked(world: World) -> None:
+    """The issuer's notice has it asked about at once; the case is elsewhere, and goes on."""
+    application = await world.application("foshan", materials=[])
+    question = world.question(case=application["reference"], purpose=application["purpose"])
+    found = (await world.ask("POST", "/v1/certificates/lookup", question)).json()
+    identifier = found["answers"][0]["certificate"]["identifier"]
+    named = {"code": "ID", "identifier": identifier, "lookup": found["evidence"]}
+    world.authorities["foshan"].order("course_silent", 1)
+    filed = await world.ask("POST", "/v1/submissions", {**application, "certificates": [named]})
+    case = (await world.until(filed.json()["id"], "RECEIVED"))["id"]
+
+    async def worth(state: str) -> dict[str, Any]:
+        desk = world.layout.ports.authority_url("guangdong")
+        said = orjson.dumps({"identifier": identifier, "state": state})
+        assert (await world.send("POST", "/control/certificates", data=said, url=desk)).json()["told"] == [200]
+
+        async def look() -> dict[str, Any] | None:
+            shown = await world.case(case)
+            return shown if shown["certified"][0]["standing"] == state else None
+
+        return await eventually(look)
+
+    revoked = await worth("revoked")
+    assert (revoked["state"], revoked["certified"][0]["needed"]) == ("RECEIVED", True)
+    again = await worth("valid")
+    told = [entry["detail"]["standing"] for entry in again["timeline"] if entry["kind"] == "certificate.changed"]
+    assert told == ["revoked", "valid"]
+    assert [row["reason"] for row in await world.evidence_of(case, "certificate.recheck")] == ["revoked", "valid"]
 
 
 @pytest.mark.parametrize(

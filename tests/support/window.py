@@ -173,6 +173,7 @@ class FakeServices:
     blocks: dict[tuple[str, str], Block] = field(default_factory=dict)
     asked: Any = None
     can: list[str] = field(default_factory=list)
+    certified: list[Any] = field(default_factory=list)
     parts: list[Any] = field(default_factory=list)
     said: list[tuple[str, Any]] = field(default_factory=list)
     papers: FakePapers = field(default_factory=FakePapers)
@@ -235,6 +236,7 @@ class FakeServices:
             region_numbers=self.numbers,
             timeline=timeline, clocks=self.clocks,
             service=self.results.served, supplement=self.asked, special=None, extension=None, can=self.can,
+            certified=self.certified,
             parts=self.parts, whole=None, ratings=self.opinions.ratings, messages=self.opinions.messages,
         )  # fmt: skip
 

@@ -41,7 +41,7 @@ async def looked_up(desk: Desk, **changes: Any) -> str:
     known: dict[str, Any] = {
         "action": "certificate.lookup", "outcome": "done", "reason": "valid", "who": who_is(CALLER),
         "purpose": "handling: 核验身份", "received_at": desk.clock(),
-        "what": {"case": "A-1", "item": ITEM.code, "type": KIND},
+        "what": {"case": "A-1", "item": ITEM.code, "type": KIND, "region": "guangdong"},
         "parts": {"holder": orjson.dumps(changes.pop("holder", holder)), "identifier.0": CARD.encode()},
     }  # fmt: skip
     exchange = Exchange(**{**known, **changes})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import Conflict, FieldProblem, InvalidRequest
+from gateway.submissions.recognised import CertifiedView
 from gateway.submissions.supplements import Supplement
 from gateway.submissions.wanted import Wanted
 from gateway.submissions.withdrawals import Return, Withdrawal
@@ -53,6 +54,19 @@ async def test_only_what_can_be_done_has_a_form(clerk: Browser) -> None:
         assert f'action="{CASE}/{action}"' in page
     assert "Until 2026-03-20" in page
     assert "Missing" in page
+
+
+async def test_what_a_certificate_stands_for_is_shown_with_what_it_is_worth(clerk: Browser) -> None:
+    """Which certificate it is does not stand on the page."""
+    at = datetime(2026, 3, 2, 2, tzinfo=UTC)
+    clerk.fakes.certified = [
+        CertifiedView("ID", "11100000000013127D001", "guangdong", "revoked", at, at, "EV1", needed=True)
+    ]
+    _, page = await clerk.get(CASE)
+    assert 'data-standing="revoked"' in page
+    assert "The document itself is needed" in page
+    clerk.fakes.certified = []
+    assert "electronic certificates" not in (await clerk.get(CASE))[1]
 
 
 async def test_what_is_asked_for_is_handed_in_with_the_fields_that_change(clerk: Browser) -> None:

@@ -25,7 +25,7 @@ from gateway.storage import Store
 from gateway.storage.migrations import newest
 from gateway.storage.store import insert_into
 from gateway.storage.tables import nonces
-from gateway.submissions import conflicts, disposal, errands, queue, ratings, rules_kept, timekeeping
+from gateway.submissions import conflicts, disposal, errands, queue, ratings, recognised, rules_kept, timekeeping
 from gateway.telemetry import Metrics
 
 _WORDS = {
@@ -61,6 +61,7 @@ def routes(
                 metrics.rating_corrections(await store.read(lambda tx: ratings.figures(tx, clock())))
                 metrics.event_conflicts(await store.read(conflicts.count_waiting))
                 metrics.rules_broken(await store.read(rules_kept.figures))
+                metrics.certificates_unconfirmed(await store.read(lambda tx: recognised.overdue(tx, clock())))
         except (GatewayError, TimeoutError):
             metrics.store_up(False)  # the other figures are what an operator needs most just now
         else:

@@ -93,6 +93,8 @@ class CaseView(CaseSummary, Protocol):
     @property
     def can(self) -> Sequence[str]: ...  # noqa: D102 - supplement, withdrawal, return
     @property
+    def certified(self) -> Sequence[Any]: ...  # noqa: D102 - code, issuer, standing, verified_at, needed of each
+    @property
     def parts(self) -> Sequence[Any]: ...  # noqa: D102 - id, part, place, state, holder, waiting of each part
     @property
     def ratings(self) -> Sequence[Any]: ...  # noqa: D102 - role, score, channel, words, correct_by, corrected_at of each

@@ -1,4 +1,4 @@
-"""Certificates: notices of their issuers, files by link, reported errors, what was looked for in vain."""
+"""Certificates: those that cases rest on, notices of issuers, files by link, reported errors, vain look-ups."""
 
 from __future__ import annotations
 
@@ -13,6 +13,54 @@ depends_on = None
 
 def upgrade() -> None:
     """Make it."""
+    op.create_table(
+        "case_certificates",
+        sa.Column("submission_id", sa.String(length=29), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("code", sa.String(length=64), nullable=False),
+        sa.Column("type_code", sa.String(length=21), nullable=False),
+        sa.Column("issuer", sa.String(length=32), nullable=False),
+        sa.Column("capability", sa.String(length=32), nullable=False),
+        sa.Column("reference", sa.String(length=64), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("standing", sa.String(length=16), nullable=False),
+        sa.Column("verified_at", sa.BigInteger(), nullable=False),
+        sa.Column("good_until", sa.BigInteger(), nullable=False),
+        sa.Column("evidence_id", sa.String(length=40), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=True),
+        sa.Column("followed", sa.Boolean(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("last_code", sa.String(length=64), nullable=True),
+        sa.Column("noticed_at", sa.BigInteger(), nullable=True),
+        sa.Column("due", sa.BigInteger(), nullable=True),
+        sa.Column("owner", sa.String(length=64), nullable=True),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["submission_id"], ["submissions.id"], name=op.f("fk_case_certificates_submission_id")),
+        sa.PrimaryKeyConstraint("submission_id", "position", name=op.f("pk_case_certificates")),
+    )
+    with op.batch_alter_table("case_certificates", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_case_certificates_due",
+            ["issuer", "due"],
+            unique=False,
+            sqlite_where=sa.text("due IS NOT NULL"),
+            postgresql_where=sa.text("due IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "ix_case_certificates_good_until",
+            ["good_until"],
+            unique=False,
+            sqlite_where=sa.text("due IS NOT NULL"),
+            postgresql_where=sa.text("due IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "ix_case_certificates_reference",
+            ["reference"],
+            unique=False,
+            sqlite_where=sa.text("due IS NOT NULL"),
+            postgresql_where=sa.text("due IS NOT NULL"),
+        )
+
     op.create_table(
         "certificate_disputes",
         sa.Column("id", sa.String(length=40), nullable=False),
@@ -125,3 +173,21 @@ def downgrade() -> None:
         )
 
     op.drop_table("certificate_disputes")
+    with op.batch_alter_table("case_certificates", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_case_certificates_reference",
+            sqlite_where=sa.text("due IS NOT NULL"),
+            postgresql_where=sa.text("due IS NOT NULL"),
+        )
+        batch_op.drop_index(
+            "ix_case_certificates_good_until",
+            sqlite_where=sa.text("due IS NOT NULL"),
+            postgresql_where=sa.text("due IS NOT NULL"),
+        )
+        batch_op.drop_index(
+            "ix_case_certificates_due",
+            sqlite_where=sa.text("due IS NOT NULL"),
+            postgresql_where=sa.text("due IS NOT NULL"),
+        )
+
+    op.drop_table("case_certificates")
