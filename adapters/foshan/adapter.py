@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from gateway.ports import Adapter, Kit
 from gateway.protocols.soap import SoapCertificates, SoapFeed, SoapSubmissions, open_client
+from gateway.protocols.soap_issued import SoapIssued
 from gateway.protocols.soap_messages import SoapMessages
 from gateway.protocols.soap_results import SoapResults
 
@@ -21,5 +22,6 @@ def open_adapter(kit: Kit) -> Adapter:
         results=SoapResults(client),
         feed=SoapFeed(client),
         certificates=SoapCertificates(client),
+        issued=SoapIssued(client),
         probe=client.wire.probe,
     )

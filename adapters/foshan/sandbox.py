@@ -1,10 +1,10 @@
 """The simulated authority of Foshan (佛山市): SOAP 1.1 with XML signatures, as `README.md` describes it.
 
-Owns: the one address, and the operations but for messages about a case (`sandbox_messages.py`) and the documents that
-come out of it (`sandbox_results.py`). Leaves the wire to `sandbox_wire.py`, the rules of each element to
-`sandbox_rules.py`, the course of a case to `sandbox_cases.py`, certificates to `sandbox_register.py`, and misbehaviour,
-the notebook and the control page to `gateway/sandbox`. Shares no code with `adapter.py` or the rest of the gateway: two
-readings of one page, so that no bug can hide on both sides.
+Owns: the one address, and the operations but for messages about a case (`sandbox_messages.py`), the documents that come
+out of it (`sandbox_results.py`) and single certificates (`sandbox_issued.py`). Leaves the wire to `sandbox_wire.py`,
+the rules of each element to `sandbox_rules.py`, the course of a case to `sandbox_cases.py`, certificates to
+`sandbox_register.py`, and misbehaviour, the notebook and the control page to `gateway/sandbox`. Shares no code with
+`adapter.py` or the rest of the gateway: two readings of one page, so that no bug can hide on both sides.
 The notebook and the log hold codes and digests, never people.
 """
 
@@ -26,12 +26,13 @@ from lxml import etree
 
 from adapters.foshan import sandbox_rules as rules
 from adapters.foshan.sandbox_cases import Cases, Clock
+from adapters.foshan.sandbox_issued import IssuedDesk
 from adapters.foshan.sandbox_messages import Mailroom, check_uploads
-from adapters.foshan.sandbox_register import Register, certificate
+from adapters.foshan.sandbox_register import Register, certificate_reply
 from adapters.foshan.sandbox_results import ResultRoom
 from adapters.foshan.sandbox_rules import Record, Rule
 from adapters.foshan.sandbox_wire import NAMESPACE, E, FaultError, fault, filled, local, open_envelope, seal
-from gateway.sandbox import decision
+from gateway.sandbox import decision, issued
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, Notebook, authority_app
 from gateway.sandbox.courses import ORDERS, REFUSED, Plan, ordered
 from gateway.sandbox.left_out import BOOK, LeftOut
@@ -54,9 +55,10 @@ def _utc_now() -> datetime:
 
 def build_authority(settings: AuthoritySettings, clock: Clock = _utc_now) -> web.Application:
     """Return the authority; `clock` gives an aware time. Raises KeyError or ValueError for wrong secrets."""
-    app = authority_app(settings, modes={**ORDERS, **decision.MODES})
+    app = authority_app(settings, modes={**ORDERS, **decision.MODES, **issued.MODES})
     cases = Cases(app[NOTEBOOK], app[MISBEHAVIOUR], settings.pace, clock)
-    desk = _Desk(app, cases, _items(settings), Register(settings.certificates), clock)
+    register = issued.Register("foshan", settings.certificates, app[NOTEBOOK], app[MISBEHAVIOUR], "FSLZ:")
+    desk = _Desk(app, cases, _items(settings), Register(register), clock)
     mailroom = Mailroom(app, cases, clock)
 
     async def resume(app: web.Application) -> None:
@@ -68,12 +70,14 @@ def build_authority(settings: AuthoritySettings, clock: Clock = _utc_now) -> web
         "SubmitCase": (rules.CASE, desk.submit_case),
         **mailroom.operations(),
         **ResultRoom(cases).operations(),
+        **IssuedDesk(register, clock).operations(),
         "QueryCase": (rules.CASE_QUERY, desk.query_case),
         "QueryEvents": (rules.EVENT_QUERY, desk.query_events),
         "GetCertificateDataByHolder": (rules.CERTIFICATE_QUERY, desk.certificates_of_holder),
     }
     exchange = _Exchange(app[NOTEBOOK], _own_key(settings), _pinned(settings), operations, clock)
     app.router.add_post("/ws/exchange", exchange.handle)
+    app.add_routes(register.control(lambda: clock().timestamp(), None).routes())
     app.on_startup.append(resume)
     return app
 
@@ -202,7 +206,7 @@ class _Desk:
         """Return what the case does without. Raises FaultError naming every entry that the item does not allow."""
         left_out = LeftOut(_pairs(case, "Deferred", "Promise"), _pairs(case, "Certified", "CertificateId"))
         today = self.clock().date()
-        faults = left_out.faults(self.items[case["ItemCode"]], _given(case), self.register.rows, today)
+        faults = left_out.faults(self.items[case["ItemCode"]], _given(case), self.register.issued.all(), today)
         problems = [f"{fault.group.title()}/Material[{fault.place + 1}]: {fault.reason}" for fault in faults]
         if problems:
             raise FaultError("schema", "; ".join(problems[: rules.MOST_PROBLEMS]))
@@ -240,9 +244,7 @@ class _Desk:
         return E.EventList(*events, E.Next(str(found[-1][0] if found else after)))
 
     def certificates_of_holder(self, query: Record) -> etree._Element:
-        status, message, rows = self.register.look_up(query)
-        found = [certificate(row) for row in rows]
-        return E.CertificateReply(E.Status(status), E.Message(message), *found)
+        return certificate_reply(*self.register.look_up(query))
 
 
 def _given(case: Record) -> list[str]:

@@ -6,7 +6,7 @@ Owns: what counts as the same name and number, and a certificate as an element. 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lxml import etree
@@ -14,6 +14,7 @@ from lxml import etree
 from adapters.foshan import sandbox_rules as rules
 from adapters.foshan.sandbox_rules import Record
 from adapters.foshan.sandbox_wire import E, filled
+from gateway.sandbox import issued
 
 _HOLDER_CODES = {
     "CN_RIC": "111",
@@ -30,10 +31,10 @@ _MANDATORY = tuple(
 
 
 class Register:
-    """The certificates that Foshan issued (seed rows of other regions are not its own)."""
+    """The certificates that Foshan issued, by type and holder."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self.rows = [row for row in rows if row["region"] == "foshan"]
+    def __init__(self, register: issued.Register) -> None:
+        self.issued = register
 
     def look_up(self, query: Record) -> tuple[str, str, list[Mapping[str, Any]]]:
         """Return status, message and the certificates of this type whose holder fits by name, type and number."""
@@ -42,10 +43,12 @@ class Register:
             empty.append("TypeCode or TypeName")
         if empty:
             return "12", f"必填参数为空: {', '.join(empty)}", []
-        of_type = [row for row in self.rows if _is_of_type(row, query)]
+        if self.issued.wrong.due("unknown_status"):
+            return issued.UNKNOWN_STATUS, "", []
+        of_type = [row for row in self.issued.all() if _is_of_type(row, query)]
         if not of_type:
             return "13", "证照类型不存在", []
-        found = [row for row in of_type if _is_held_by(row, query)]
+        found = [self.issued.told(row) for row in of_type if _is_held_by(row, query)]
         return ("0", "成功", found) if found else ("10", "没有符合条件的证照", [])
 
 
@@ -79,9 +82,15 @@ def _plain_name(name: str) -> str:
 _DOTS = str.maketrans(dict.fromkeys("•‧・．.", "·"))
 
 
+def certificate_reply(status: str, message: str, rows: Iterable[Mapping[str, Any]]) -> etree._Element:
+    """Return the answer to a question about certificates."""
+    return E.CertificateReply(E.Status(status), E.Message(message), *(certificate(row) for row in rows))
+
+
 def certificate(row: Mapping[str, Any]) -> etree._Element:
     """Return a certificate as the answer carries it."""
     state = str(row["state"]).upper()
+    surface = [{"Name": name, "Value": value} for name, value in row.get("surface", {}).items()]
     return filled(
         E.Certificate(),
         {
@@ -98,5 +107,6 @@ def certificate(row: Mapping[str, Any]) -> etree._Element:
             "HolderIdNumber": row["holder_id_number"],
             "State": state if state in _STATES else "OTHER",
             **({"ReplacedBy": row["replaced_by"]} if row.get("replaced_by") else {}),
+            **({"Surface": {"Field": surface}} if surface else {}),
         },
     )

@@ -371,3 +371,29 @@ CERTIFICATE_QUERY = Rule(
     ),
 )
 """An empty text is let through here: the answer to it is status 12, not a fault (README, Operations)."""
+_FRAME = tuple(
+    Rule(name, _maybe_text(200)) for name in ("UseFor", "OrgName", "UserName", "ItemName", "ItemCode", "BusinessCode")
+)
+CERTIFICATE_REQUEST = Rule(
+    "CertificateRequest",
+    children=(Rule("Identifier", _text(128), least=0), Rule("Code", _text(256), least=0), *_FRAME),
+)
+CERTIFICATE_FILE_REQUEST = Rule(
+    "CertificateFileRequest",
+    children=(
+        Rule("Code", _text(64)),
+        Rule("Offset", _COUNT),
+        Rule("Length", Check(_is_part, f"a whole number from 1 to {LARGEST_PART} is wanted")),
+    ),
+)
+CERTIFICATE_DISPUTE = Rule(
+    "CertificateDispute",
+    children=(
+        Rule("Ticket", _text(64)),
+        Rule("Identifier", _text(128)),
+        Rule("Field", _text(100), least=0),
+        Rule("Statement", _text(2000)),
+        *_FRAME,
+    ),
+)
+DISPUTE_QUERY = Rule("DisputeQuery", children=(Rule("DisputeNo", _text(64)),))

@@ -1,9 +1,10 @@
 """The SOAP exchange profile: SOAP 1.1, one signed message element in a body, pinned keys.
 
 Owns: sealing and opening of messages (identifier, time, enveloped XML signature), faults, and the operations of the
-exchange for cases, events and certificates. Leaves to `soap_messages` what is said of a case later, and to mapping
-packs the bare elements, which arrive and leave as XML bytes; `messageId`, `timestamp`, `inReplyTo` and `Signature`
-belong to the wire, are added here and are gone again before a pack reads.
+exchange for cases, events and certificates by holder. Leaves to `soap_messages` what is said of a case later, to
+`soap_issued` single certificates, and to mapping packs the bare elements, which arrive and leave as XML bytes;
+`messageId`, `timestamp`, `inReplyTo` and `Signature` belong to the wire, are added here and are gone again before a
+pack reads.
 Source: adapters/foshan/README.md (W3C XML Signature 1.1, SOAP 1.1), with what a real connection must confirm.
 
 An answer counts only as far as its signature reaches: data are taken from what the verifier returned, never from the
@@ -313,6 +314,17 @@ class SoapFeed:
         return FeedPage([bare(event) for event in answer.findall(self._client.name("Event"))], following)
 
 
+async def certificate_reply(client: SoapClient, operation: str, query: RegionDocument) -> CertificateReply:
+    """Ask an issuer; the status is its own word. Raises RegionError."""
+    sent = as_xml(query)
+    reply = await client.call(operation, sent, "CertificateReply")
+    status = client.text(reply, "Status").strip()
+    found = [bare(certificate) for certificate in reply.findall(client.name("Certificate"))]
+    if not status or (status == "0" and not found):
+        raise client.wire.uncertain("sent an answer that cannot be read", "Status and Certificate do not fit")
+    return CertificateReply(status, quotable(client.text(reply, "Message"), sent), found)
+
+
 class SoapCertificates:
     """GetCertificateDataByHolder."""
 
@@ -321,13 +333,7 @@ class SoapCertificates:
 
     async def lookup(self, query: RegionDocument) -> CertificateReply:
         """Ask the issuer; the status is its own word. Raises RegionError."""
-        sent = as_xml(query)
-        reply = await self._client.call("GetCertificateDataByHolder", sent, "CertificateReply")
-        status = self._client.text(reply, "Status").strip()
-        found = [bare(certificate) for certificate in reply.findall(self._client.name("Certificate"))]
-        if not status or (status == "0" and not found):
-            raise self._client.wire.uncertain("sent an answer that cannot be read", "Status and Certificate do not fit")
-        return CertificateReply(status, quotable(self._client.text(reply, "Message"), sent), found)
+        return await certificate_reply(self._client, "GetCertificateDataByHolder", query)
 
 
 # --- opening -----------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
 
 from lxml import etree
 
@@ -35,43 +36,59 @@ class SoapResults:
         answer = await client.call("QueryResults", client.element("ResultQuery", AcceptNo=number), "ResultList")
         if client.text(answer, "AcceptNo") != number:
             raise client.wire.uncertain("answered for another case", "AcceptNo differs")
-        return [self._document(each) for each in answer.findall(client.name("Document"))]
+        return [described(client, each) for each in answer.findall(client.name("Document"))]
 
     async def open(self, number: str, document: ResultDocument) -> AsyncGenerator[bytes, None]:
         """Begin to fetch one document. Raises RegionError."""
-        return self._pieces(number, document, await self._part(number, document, 0))
+        parts = Parts(self._client, "GetResult", ("ResultRequest", "ResultPart"), {"AcceptNo": number}, document)
+        return await parts.begin()
 
-    async def _pieces(self, number: str, document: ResultDocument, part: bytes) -> AsyncGenerator[bytes, None]:
+
+def described(client: SoapClient, element: etree._Element) -> ResultDocument:
+    """Return a document as an answer describes it. Raises RegionUncertain."""
+    name, media_type, size, digest = (client.text(element, child) for child in ("Name", "MediaType", "Size", "Digest"))
+    try:
+        return result_document(element.get("code"), name, media_type, whole(size), digest)
+    except ValueError as wrong:
+        raise client.wire.uncertain("sent a list that cannot be read", str(wrong)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One document that comes as signed parts. `elements` are those of question and answer; `about` both repeat."""
+
+    client: SoapClient
+    operation: str
+    elements: tuple[str, str]
+    about: Mapping[str, str]
+    document: ResultDocument
+
+    async def begin(self) -> AsyncGenerator[bytes, None]:
+        """Fetch the first part; what is returned yields it and the others. Raises RegionError."""
+        return self._all(await self._part(0))
+
+    async def _all(self, part: bytes) -> AsyncGenerator[bytes, None]:
         offset = 0
         while True:
             yield part
             offset += len(part)
-            if offset >= document.size:
+            if offset >= self.document.size:
                 return
-            part = await self._part(number, document, offset)
+            part = await self._part(offset)
 
-    async def _part(self, number: str, document: ResultDocument, offset: int) -> bytes:
+    async def _part(self, offset: int) -> bytes:
         """Return the bytes from an offset on: so many as were asked for, or none of them count. Raises RegionError."""
-        client, length = self._client, min(PART, document.size - offset)
-        asked = {"AcceptNo": number, "Code": document.code, "Offset": str(offset)}
-        question = client.element("ResultRequest", **asked, Length=str(length))
-        answer = await client.call("GetResult", question, "ResultPart")
+        client, length = self.client, min(PART, self.document.size - offset)
+        asked = {**self.about, "Code": self.document.code, "Offset": str(offset)}
+        question = client.element(self.elements[0], **asked, Length=str(length))
+        answer = await client.call(self.operation, question, self.elements[1])
         if any(client.text(answer, name) != said for name, said in asked.items()):
             raise client.wire.uncertain("answered with another part than the one asked for", f"offset {offset}")
         content = _decoded(client.text(answer, "Content"))
         sizes = (client.text(answer, "Size"), None if content is None else len(content))
-        if content is None or sizes != (str(document.size), length):
+        if content is None or sizes != (str(self.document.size), length):
             raise client.wire.uncertain("sent another file than the one announced", f"its size differs at {offset}")
         return content
-
-    def _document(self, element: etree._Element) -> ResultDocument:
-        name, media_type, size, digest = (
-            self._client.text(element, child) for child in ("Name", "MediaType", "Size", "Digest")
-        )
-        try:
-            return result_document(element.get("code"), name, media_type, whole(size), digest)
-        except ValueError as wrong:
-            raise self._client.wire.uncertain("sent a list that cannot be read", str(wrong)) from None
 
 
 def _decoded(text: str) -> bytes | None:
