@@ -26,8 +26,9 @@ from adapters.hongkong.sandbox_sign_on import SignOn
 from adapters.hongkong.sandbox_wire import HOSTILE as WIRE_ATTACKS
 from adapters.hongkong.sandbox_wire import Client, Clock, Door, Gatekeeper, KeyRing, kek
 from gateway.sandbox import decision
-from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, authority_app
+from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, AuthoritySettings, Misbehaviour, authority_app
 from gateway.sandbox.courses import ORDERS
+from gateway.sandbox.issued import OF_MATCHING
 
 CEK_LIFETIME = 600.0  # s, unless the secret `cek_lifetime_seconds` says otherwise
 CONSENT_MARK = "CNS"
@@ -43,7 +44,7 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
     Secrets: `client_id`, `client_secret`, `kek_public_key` (PEM), `item_codes` (JSON list), and optionally
     `cek_lifetime_seconds`. Raises KeyError for a missing secret and ValueError for a key that is not RSA-2048.
     """
-    app = authority_app(settings, modes={**ORDERS, **decision.MODES, **SIGN_ON_ATTACKS, **WIRE_ATTACKS})
+    app = authority_app(settings, modes={**ORDERS, **decision.MODES, **OF_MATCHING, **SIGN_ON_ATTACKS, **WIRE_ATTACKS})
     wrong = app[MISBEHAVIOUR]
     client = Client(settings.secrets["client_id"].decode(), settings.secrets["client_secret"])
     public = kek(settings.secrets["kek_public_key"])
@@ -52,7 +53,7 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
     sign_on = SignOn(settings, client.id, clock, wrong)
     corporate = Corporate(sign_on, clock)
     cases = Cases(app, settings, Callbacks(settings.gateway_url, client, public, clock), clock)
-    certificates = Certificates(settings, clock)
+    certificates = Certificates(settings, clock, wrong)
     later = Later(app[NOTEBOOK], cases).works()
     results = ResultRoom(app[NOTEBOOK], wrong).works()
     app.add_routes(web.post(f"/api/v1/cases/{path}", door.to(work)) for path, work in {**later, **results}.items())
@@ -78,13 +79,15 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
 class Certificates:
     """Says whether a person holds a certificate now: match or no match, never a value."""
 
-    def __init__(self, settings: AuthoritySettings, clock: Clock) -> None:
+    def __init__(self, settings: AuthoritySettings, clock: Clock, wrong: Misbehaviour) -> None:
         self._rows = [row for row in settings.certificates if row.get("region") == "hongkong"]
         self._clock = clock
+        self._wrong = wrong
 
     def match(self, plain: bytes) -> dict[str, Any]:
         """Answer `certificates/match`."""
-        return {"result": self._result(read(MatchRequest, plain)), "checkedAt": int(self._clock() * 1000)}
+        told = {"certificate": self._rows[0]} if self._wrong.due("values_told") else {}
+        return {"result": self._result(read(MatchRequest, plain)), "checkedAt": int(self._clock() * 1000), **told}
 
     def _result(self, asked: MatchRequest) -> str:
         """Consent comes first: without it not even the type is looked at."""

@@ -17,6 +17,7 @@ from adapters.macau.sandbox_cases import TRAITS
 from adapters.macau.sandbox_matching import Matching
 from gateway.sandbox.authority import AuthoritySettings
 from gateway.sandbox.exchange_authority import mount
+from gateway.sandbox.issued import OF_MATCHING
 from gateway.sandbox.openid import Method, Paths, Profile, open_provider
 from gateway.sandbox.openid_page import Words
 
@@ -120,6 +121,7 @@ def build_authority(settings: AuthoritySettings, clock: Callable[[], float] = ti
     )
     app = open_provider(settings, profile, clock)
     door = mount(app, settings, TRAITS, clock)
+    door.wrong.known = {**door.wrong.known, **OF_MATCHING}
     app.router.add_post("/v1/certificates/query", door.to(Matching(settings.certificates, door, clock).answer))
     return app
 

@@ -33,6 +33,11 @@ MODES: Mapping[str, str] = {
 }
 """What an authority can be asked to do wrong with certificates."""
 
+OF_MATCHING: Mapping[str, str] = {
+    "values_told": "says beside a match what the certificate says",
+}
+"""What an authority can be asked to do wrong that may answer match or no match, and nothing else."""
+
 UNKNOWN_STATUS = "77"
 """Stands in no table."""
 

@@ -31,11 +31,13 @@ from gateway.certificates.request import HolderNamed
 from gateway.domain.certificate import Standing
 from gateway.errors import RegionError, RegionRefused
 from gateway.ports import CertificateFile, CertificateReply, IssuedCertificates, RegionDocument
-from tests.conformance.regions_support import SECRET, Place, inhabited, look_up, offering, question, utc_now
+from tests.conformance.regions_support import MANIFESTS, SECRET, Place, inhabited, look_up, offering, question, utc_now
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 STANDINGS = {Standing.VALID, Standing.EXPIRED, Standing.REVOKED, Standing.SUPERSEDED, Standing.RESTRICTED}
+MATCHING = [name for name, one in sorted(MANIFESTS.items()) if "match" in one.certificates.status.values()]
+"""Regions that answer match or no match alone."""
 UNKNOWN = "1.2.156.3005.2.11100000000013127D001.11440100MBT40100XX.SBX000000000001.001.O"
 """An identifier of a right form that nobody has issued."""
 
@@ -214,6 +216,23 @@ async def test_an_issuer_that_says_nothing_is_not_waited_for(place: Place, mode:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
             await issued(place).data(asking(place, identifier=UNKNOWN))
+
+
+@pytest.mark.parametrize("place", MATCHING, indirect=True)
+async def test_a_region_that_may_only_match_hands_no_value_over(place: Place) -> None:
+    """Its values stay where they are: an answer that brings one all the same is none, and nothing of it is said."""
+    row = place.certificates()[0]
+    place.authority.order("values_told")
+    with pytest.raises(RegionError) as refusal:
+        await look_up(place, question(place, row))
+    for value in (row["holder_name"], row["holder_id_number"], row["number"], row["identifier"]):
+        assert value not in f"{refusal.value.public} {refusal.value.detail}"
+
+
+@pytest.mark.parametrize("place", MATCHING, indirect=True)
+async def test_a_region_that_may_only_match_is_asked_by_holder_alone(place: Place) -> None:
+    assert (place.region.adapter.issued, place.region.adapter.notices) == (None, None)
+    assert place.region.packs.now().get("certificate") is None
 
 
 # --- files -------------------------------------------------------------------------------------------------------
