@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Update, and_, bindparam, case, func, or_, select, update
 
-from gateway.errors import RegionCannotBeAsked
+from gateway.errors import CertificateNotAskable, CertificateUnconfirmed, RegionCannotBeAsked
 from gateway.storage.tables import OUTSTANDING, deliveries, submissions
 from gateway.submissions.turns import agencies_due, in_turn
 from gateway.versions import UNPINNED
@@ -25,7 +25,7 @@ WAITING = "waiting"
 """The state of a delivery that is not to go out yet: nobody claims it, and it counts for nothing (`joint`)."""
 SUBMISSION = "submission"
 """The kind of delivery that hands the case itself over; the others are messages about it."""
-NOT_THERE = ("region.refused", "mapping.failed")
+NOT_THERE = ("region.refused", "mapping.failed", CertificateNotAskable.code, CertificateUnconfirmed.code)
 """Why a dead delivery's case is certainly not at its region: it said no, or nothing could be sent."""
 _D = deliveries.c
 _PIN = (

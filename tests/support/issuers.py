@@ -23,6 +23,7 @@ from gateway.errors import GatewayError
 from gateway.identity.mandates import Mandates
 from gateway.mapping.library import PackSet
 from gateway.policy.grants import OF_CERTIFICATES, Grant, Grants
+from gateway.policy.transfer import Basis
 from gateway.ports import Adapter, CertificateFile, CertificateReply, Clock, DisputeReply
 from gateway.regions import Region
 from gateway.storage import Store
@@ -152,15 +153,16 @@ def grants(client: str = "agency", capabilities: Sequence[str] = tuple(OF_CERTIF
 
 
 def services(
-    store: Store, clock: Clock, references: References, issuer: Issuer, *, allowed: Grants | None = None, **more: Any
-) -> Certificates:
+    store: Store, clock: Clock, references: References, issuer: Issuer, *, allowed: Grants | None = None,
+    bases: tuple[Basis, ...] = (), **more: Any,
+) -> Certificates:  # fmt: skip
     """Put the services together over one issuer, as a replica has them."""
 
     async def distrust(_region: str, _lie: GatewayError) -> None:
         issuer.asked.append("distrusted")
 
     return Certificates.of(
-        types={KIND.code: KIND}, regions={"guangdong": issuer.region()}, grants=allowed or grants(), bases=(),
+        types={KIND.code: KIND}, regions={"guangdong": issuer.region()}, grants=allowed or grants(), bases=bases,
         store=store, mandates=cast("Mandates", None), references=references, metrics=Metrics(CollectorRegistry()),
         clock=clock, distrust=distrust, bounds=Bounds(), **more,
     )  # fmt: skip

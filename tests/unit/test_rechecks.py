@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from gateway.certificates.recheck import Rechecked
 from gateway.certificates.request import DataRequest, LookupRequest, NamedRequest, VerifyRequest
@@ -21,6 +21,7 @@ from gateway.domain.item import MaterialRule
 from gateway.errors import InvalidRequest, RegionUnreachable
 from gateway.mapping.library import PackSet
 from gateway.policy.grants import Capability, Grants
+from gateway.policy.transfer import Basis
 from gateway.ports import Adapter, Callback, CallbackReading, RegionDocument, SubmissionOrder
 from gateway.regions import Region
 from gateway.storage import Store
@@ -44,7 +45,8 @@ DAY = 24 * 3600
 HOLDER = {"name": "李芳", "document": APPLICANT["document"]}
 OTHER = {"name": "王五", "document": {"type": "CN_RIC", "number": "440106199001019000"}}
 CARD = MaterialRule("CARD", {"zh-CN": "营业执照", "en": "Licence"}, True, False, KIND.code, ("ecert", "scan"))
-ITEM = replace(ASKED, materials=[CARD, *ASKED.materials[:2]])
+OFFICES = [*ASKED.offices, replace(ASKED.offices[0], region="qingyuan", code="441800")]
+ITEM = replace(ASKED, materials=[CARD, *ASKED.materials[:2]], offices=OFFICES)
 FRAME = {
     "holder_role": "applicant", "operator": "T0001", "item": {"code": ITEM.code, "name": "登记"}, "case": "A-1",
     "purpose_code": PURPOSE, "purpose": "办理", "legal_basis": "政务服务申请",
@@ -69,11 +71,16 @@ class Peer:
 class House:
     """A case that rests on a certificate of one issuer, and all who look after it."""
 
-    def __init__(self, store: Store, sealer: Sealer, references: References, clock: ManualClock) -> None:
-        self.desk = Desk(store, sealer, references, clock, item=ITEM)
+    def __init__(
+        self, store: Store, sealer: Sealer, references: References, clock: ManualClock,
+        issuer: Issuer | None = None, bases: tuple[Basis, ...] = (),
+    ) -> None:  # fmt: skip
+        self.issuer, self.bases = issuer or Issuer(), bases
+        regions = {REGION: region(), "qingyuan": region("qingyuan", "441800"), "guangdong": self.issuer.region()}
+        self.desk = Desk(store, sealer, references, clock, item=ITEM, regions=regions, bases=bases)
         events = self.desk.events
         events.followers = (*events.followers, RulesKept(events).watch)
-        self.issuer, self.peer, self.clock, self.store = Issuer(), Peer(), clock, store
+        self.peer, self.clock, self.store = Peer(), clock, store
         self.issuer.holds = [certificate(holder=HOLDER)]
         self.references = references
         self.filer: Caller | None = CALLER
@@ -83,7 +90,13 @@ class House:
     def allow(self, allowed: Grants) -> None:
         """Let the filer have these grants from now on."""
         self.certificates = services(
-            self.store, self.clock, self.references, self.issuer, allowed=allowed, noticed=recognised.noticed
+            self.store,
+            self.clock,
+            self.references,
+            self.issuer,
+            allowed=allowed,
+            bases=self.bases,
+            noticed=recognised.noticed,
         )
         self.ask: Callable[..., Awaitable[Rechecked]] = self.certificates.recheck.ask
         self.rechecks = Rechecks(
@@ -111,10 +124,10 @@ class House:
         said = VerifyRequest.model_validate({**FRAME, **SAID, **more})
         return (await self.certificates.named.verify(CALLER, said)).evidence_id
 
-    async def file(self, proof: str = "") -> str:
+    async def file(self, proof: str = "", **more: Any) -> str:
         lookup = proof or await self.look_up()
         named = [{"code": "CARD", "identifier": IDENTIFIER, "lookup": lookup}]
-        receipt = await self.desk.file("A-1", materials=[], certificates=named, purpose_code=PURPOSE)
+        receipt = await self.desk.file("A-1", materials=[], certificates=named, purpose_code=PURPOSE, **more)
         self.case = receipt.submission_id
         self.issuer.asked.clear()
         return self.case
@@ -405,6 +418,49 @@ async def test_what_the_filer_may_not_ask_any_more_is_asked_by_nobody_and_waits_
     assert [status for status, _ in await house.conflicts()] == ["resolved"]
 
 
+class Beyond(Issuer):
+    """An issuer in another legal territory."""
+
+    def region(self, name: str = "guangdong", place: str = "810000") -> Region:
+        return super().region(name, place)
+
+
+@pytest.mark.parametrize("given", [True, False])
+async def test_an_issuer_beyond_a_border_is_asked_again_by_the_consents_that_came_with_the_application(
+    sqlite_store: Store, sealer: Sealer, references: References, clock: ManualClock, given: bool
+) -> None:
+    """One for the question, one for the answer; a look-up's own consents were for that look-up."""
+    ways = [("440000", "810000"), ("810000", "440000")]
+    bases = [{"kind": "assessment", "origin": here, "target": there, "reference": "1"} for here, there in ways]
+    house = House(
+        sqlite_store, sealer, references, clock, Beyond(), tuple(Basis.model_validate(basis) for basis in bases)
+    )
+    for_question, for_answer = (
+        {"recipient": recipient, "purpose": "办理", "fields": fields, "given_at": clock().isoformat(),
+         "expires_at": (clock() + timedelta(days=30)).isoformat()}
+        for recipient, fields in (("guangdong", ["holder.name", "holder.document"]), ("agency", ["certificate"]))
+    )  # fmt: skip
+    proof = await house.look_up(consents=[{"id": "C1", **for_question}, {"id": "C2", **for_answer}])
+    signed = [{"evidence": "同意书 1", **consent} for consent in (for_question, for_answer)]
+    await house.file(proof, consents=signed if given else [])
+    await house.desk.handed_over(house.case)
+    await house.later()
+    unconfirmed = [fact["why"] for fact in await house.facts("certificate.unconfirmed")]
+    assert (house.issuer.asked, unconfirmed) == ((["data"], []) if given else ([], ["transfer.no_consent"]))
+
+
+async def test_every_part_of_a_case_rests_on_its_certificates(house: House) -> None:
+    """Each office decides for itself, so each is told of a change; the whole has none of its own."""
+    places = [{"place": REGION}, {"place": "qingyuan"}]
+    await house.file(parts=places)
+    whole = await house.seen()
+    parts = [await house.desk.cases.show(CALLER, part.id) for part in whole.parts]
+    assert [[one.code for one in part.certified] for part in parts] == [["CARD"], ["CARD"]]
+    house.becomes("REVOKED")
+    await house.later()
+    assert await house.desk.state(house.case) == "RETURNED"
+
+
 # --- notices ---------------------------------------------------------------------------------------------------------
 
 
@@ -437,6 +493,26 @@ async def test_an_answer_that_a_notice_has_overtaken_does_not_count(house: House
     assert await house.facts("certificate.changed") == []
     await house.later(1)
     assert (await house.seen()).certified[0].standing == "revoked"
+
+
+async def test_an_answer_that_is_overtaken_stops_no_case(house: House) -> None:
+    """What follows from an answer is undone with it."""
+    await house.file()
+    house.becomes("RESTRICTED")
+    ask = house.certificates.recheck.ask
+
+    async def slowly(*asked: Any) -> Any:
+        told = await ask(*asked)
+        house.ask = ask
+        house.becomes("VALID")
+        await house.notice()
+        return told
+
+    house.ask = slowly
+    await house.later(DAY * 0.95)
+    await house.later(1)
+    await house.attempt()
+    assert (house.peer.heard, await house.facts("certificate.changed")) == ([house.case], [])
 
 
 # --- before the hand-over --------------------------------------------------------------------------------------------
@@ -476,6 +552,20 @@ async def test_a_notice_counts_before_the_hand_over_too(house: House) -> None:
     assert await house.desk.state(house.case) == "RETURNED"
 
 
+async def test_a_change_during_the_hand_over_waits_until_it_is_known_who_has_the_case(house: House) -> None:
+    await house.file()
+    await house.store.write(
+        lambda tx: tx.execute(update(deliveries).values(state="sending", owner="w", sent_at=house.clock())).rowcount
+    )
+    house.becomes("REVOKED")
+    await house.later()
+    assert (await house.desk.state(house.case), await house.conflicts()) == ("COLLECTED", [])
+    await house.desk.handed_over(house.case)
+    await house.later(3600)
+    assert [status for status, _ in await house.conflicts()] == ["open"]
+    assert len(await house.facts("certificate.changed")) == 1
+
+
 async def test_a_case_waits_for_an_issuer_that_is_away_and_is_not_given_up(house: House) -> None:
     await house.file()
     house.clock.advance(2 * DAY)
@@ -495,6 +585,7 @@ async def test_a_case_whose_question_is_not_permitted_waits_for_a_person(house: 
     await house.attempt()
     assert (house.peer.heard, await house.delivery()) == ([], ("dead", "certificate.not_permitted"))
     assert await house.desk.state(house.case) == "DELIVERY_FAILED"
+    assert "return" in (await house.seen()).can  # it has certainly not left
 
 
 # --- what a region does ----------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ class _Addresses:
             "issuers": issuers,
             "recognition": {issuer: kind.recognised(issuer) for issuer in issuers},
             "remembered_seconds": int(kind.cached.total_seconds()),
+            "proved_seconds": int(kind.rechecked.total_seconds()),
             "surface": [{"name": name, "title": title} for name, title in kind.surface.items()],
         }
 
