@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types contracts format fresh clean lock bench-start bench-mapping bench-signon bench-submissions drill programs interop tour
+.PHONY: help run test check lint types contracts format fresh clean lock bench-start bench-mapping bench-signon bench-submissions bench-certificates drill programs interop tour
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -48,6 +48,9 @@ bench-signon: $(VENV)/.dev ## measure code flows and introspections beside a bar
 
 bench-submissions: $(VENV)/.dev ## measure cases in, out and in line beside bare programs and pgqueuer
 	$(BIN)/python -m bench.submissions
+
+bench-certificates: $(VENV)/.dev ## measure certificates looked up and verified beside bare programs
+	$(BIN)/python -m bench.certificates
 
 programs: ## install Debian's chromium, curl and xmlsec1 for the tests, when they are missing
 	@command -v chromium >/dev/null && command -v curl >/dev/null && command -v xmlsec1 >/dev/null || \

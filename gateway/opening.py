@@ -58,8 +58,13 @@ def _keys_of_data(config: Config) -> tuple[Sealer, References]:
 
 @asynccontextmanager
 async def outgoing_session() -> AsyncIterator[aiohttp.ClientSession]:
-    """The one outgoing HTTP session: no cookies, since no region's protocol knows any."""
-    connector = aiohttp.TCPConnector(limit=200, limit_per_host=32)
+    """The one outgoing HTTP session: no cookies, since no region's protocol knows any.
+
+    It has no limit of its own: each region's line says how many calls there may be at once (`concurrency`). A limit for
+    all together would let issuers that are slow keep the others waiting, and a call that got no connection in time
+    would count against a region that nobody had asked.
+    """
+    connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
         yield session
 
