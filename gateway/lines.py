@@ -93,6 +93,7 @@ class Line:
             exclude=[(BaseException, _is_no_sign_of_sickness)],
         )
         self._rest = rest_seconds
+        self._known: dict[str, AsyncCircuitBreaker] = {}
         self._contexts: dict[str, Context] = {}
         self._trials = {SIGN_ON: asyncio.Lock(), EXCHANGE: asyncio.Lock()}
         metrics.region_up(region, up=True)
@@ -126,8 +127,10 @@ class Line:
             self._metrics.region_up(self.region, up=not self.resting())
 
     async def _guarded(self, group: str, call: Callable[[], Awaitable[T]]) -> T:
-        breaker = await self._breakers.get_breaker(f"{self.region} {group}")
-        self._contexts[group] = breaker.context
+        breaker = self._known.get(group)
+        if breaker is None:  # each would be made anew over the same state
+            breaker = self._known[group] = await self._breakers.get_breaker(f"{self.region} {group}")
+            self._contexts[group] = breaker.context
         if self._rests(breaker.context) or self._trials[group].locked():
             raise self._left_alone()
         await self._turn()
@@ -137,6 +140,10 @@ class Line:
             self._gate.release()
 
     async def _turn(self) -> None:
+        if self._rate.has_capacity() and not self._gate.locked():  # neither waits now, so no time runs
+            await self._rate.acquire()
+            await self._gate.acquire()
+            return
         try:
             async with asyncio.timeout(WAIT):
                 await self._rate.acquire()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TextIO
 
 import structlog
@@ -64,6 +65,8 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 
 
 def _redacted(value: Any) -> Any:
+    if value.__class__ is str:  # as most are
+        return value
     if isinstance(value, Mapping):
         return {key: "***" if key in _FORBIDDEN else _redacted(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -213,22 +216,26 @@ class Metrics:
             ["kind", "state"], registry=registry,
         )  # fmt: skip
         self._store_up = Gauge("pearl_store_up", "1 when the store answered the last look.", registry=registry)
+        # What every request and every call counts is looked up once for each set of labels.
+        self._request_of, self._call_of = cache(self._requests.labels), cache(self._region.labels)
+        self._answer_of, self._seconds_of = cache(self._certificates.labels), cache(self._certificate_seconds.labels)
+        self._up_of = cache(self._up.labels)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one request."""
-        self._requests.labels(route, method, str(status)).observe(seconds)
+        self._request_of(route, method, str(status)).observe(seconds)
 
     def region_call(self, region: str, capability: str, outcome: str, seconds: float) -> None:
         """Count one call to a region; the outcome is `ok` or an error code."""
-        self._region.labels(region, capability, outcome).observe(seconds)
+        self._call_of(region, capability, outcome).observe(seconds)
 
     def certificate_answer(self, region: str, kind: str, standing: str) -> None:
         """Count what an issuer says about one certificate of a type."""
-        self._certificates.labels(region, kind, standing).inc()
+        self._answer_of(region, kind, standing).inc()
 
     def certificate_seconds(self, region: str, kind: str, seconds: float) -> None:
         """Show how long an issuer took to answer about a type."""
-        self._certificate_seconds.labels(region, kind).observe(seconds)
+        self._seconds_of(region, kind).observe(seconds)
 
     def certificate_issue(self, region: str, kind: str, timely: str) -> None:
         """Count a certificate that was found soon after its issue; `false`: it was looked for in vain before."""
@@ -376,4 +383,4 @@ class Metrics:
 
     def region_up(self, region: str, up: bool) -> None:
         """Set whether a region's breaker is closed."""
-        self._up.labels(region).set(1 if up else 0)
+        self._up_of(region).set(1 if up else 0)

@@ -1,1 +1,1 @@
-"""How fast certificates are looked up and verified, and whether a slow issuer slows others; each beside a bare program."""
+"""How fast certificates are looked up and verified, and whether a slow issuer slows others; beside bare programs."""

@@ -89,7 +89,8 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 from sqlalchemy import Column, LargeBinary, MetaData, String, Table
 from gateway.storage import open_store
-body, keys, known = open(sys.argv[2], "rb").read(), KeySet.import_key_set(orjson.loads(open(sys.argv[3], "rb").read())), {{}}
+body, known = open(sys.argv[2], "rb").read(), {{}}
+keys = KeySet.import_key_set(orjson.loads(open(sys.argv[3], "rb").read()))
 metadata = MetaData()
 asked = Table("asked", metadata, Column("id", String(29), primary_key=True), Column("body", LargeBinary))
 written, count = asked.insert(), 0

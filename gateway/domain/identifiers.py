@@ -19,6 +19,9 @@ from stdnum.exceptions import ValidationError
 _ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _RIC_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 ZZBS_ROOT = "1.2.156.3005.2"
+_RIC = re.compile(r"\d{17}[\dX]", re.ASCII)
+_ZZBS_PART = re.compile(r"[0-9A-Z]+")
+_CASE_NUMBER = re.compile(r"KY\d{26}[0-9A-Z]", re.ASCII)
 _ITEM_CODE = re.compile(r"[0-9A-Z]{18}[1-6]\d{12}(\d{2})?")
 
 
@@ -56,7 +59,7 @@ def ric_problem(number: str, *, today: date) -> str | None:
 
     Address codes are frozen at registration, so one that is missing from today's GB/T 2260 is no error.
     """
-    if not re.fullmatch(r"\d{17}[\dX]", number, re.ASCII):
+    if not _RIC.fullmatch(number):
         return "must be 17 digits and a check character (a digit or X)"
     try:
         born = date(int(number[6:10]), int(number[10:12]), int(number[12:14]))
@@ -95,7 +98,7 @@ def _foreign_permanent_resident(number: str, _today: date) -> str | None:
         return None  # the 2017 card, valid side by side
     if not number.startswith("9"):
         return "must begin with 9 (2023 card), or be three letters and twelve digits (2017 card)"
-    if not re.fullmatch(r"\d{17}[\dX]", number, re.ASCII):
+    if not _RIC.fullmatch(number):
         return "must be 17 digits and a check character"
     return None if number[17] == mod11_2(number[:17]) else "has a wrong check digit"
 
@@ -140,7 +143,7 @@ def zzbs_problem(identifier: str) -> str | None:
     if not identifier.startswith(ZZBS_ROOT + "."):
         return f"must begin with {ZZBS_ROOT}."
     parts = identifier[len(ZZBS_ROOT) + 1 :].split(".")
-    if len(parts) != 5 or not all(re.fullmatch(r"[0-9A-Z]+", part, re.ASCII) for part in parts):
+    if len(parts) != 5 or not all(_ZZBS_PART.fullmatch(part) for part in parts):
         return "must have type, issuer, serial, version and check character, in capitals and digits, between dots"
     kind, issuer, _serial, version, check = parts
     if len(kind) != 21 or not 6 <= len(issuer) <= 18 or len(version) != 3 or len(check) != 1:
@@ -168,6 +171,6 @@ def case_number(*, origin: str, handling: str, day: date, sequence: int) -> str:
 
 def case_number_problem(number: str) -> str | None:
     """Check one of our case numbers (29 characters)."""
-    if not re.fullmatch(r"KY\d{26}[0-9A-Z]", number, re.ASCII):
+    if not _CASE_NUMBER.fullmatch(number):
         return "must be KY, 26 digits and a check character"
     return None if number[-1] == mod37_36(number[:-1]) else "has a wrong check character"

@@ -52,6 +52,9 @@ MAX_UNANNOUNCED = 32 << 20
 _PIECE = 64 << 10
 """Bytes of a download that are handed on at once."""
 
+_AT_ONCE = 64 << 10
+"""Bytes of a body that are written at once."""
+
 MAX_QUOTED = 200
 """The longest quotation of a region's free text, in characters."""
 
@@ -238,7 +241,9 @@ class Wire:
         HTTP 429, and 503 that names a `Retry-After`, are explicit refusals to take the message (RFC 9110 §15.6.4).
         A bare 503 may come from anything on the way and says nothing of the outcome: it goes back to the caller.
         """
-        data = io.BytesIO(body) if body else None  # written piece by piece: a large body must not hold up the loop
+        data: bytes | io.BytesIO | None = body or None
+        if data is not None and len(data) > _AT_ONCE:
+            data = io.BytesIO(data)  # written piece by piece: a large body must not hold up the loop
         with region_errors(self.region):
             answer = await self._send(method, url, headers, data, self._timeout)
         return self._not_overloaded(answer)
@@ -323,7 +328,7 @@ class Wire:
         method: str,
         url: URL,
         headers: Mapping[str, str],
-        data: io.BytesIO | AsyncIterator[bytes] | None,
+        data: bytes | io.BytesIO | AsyncIterator[bytes] | None,
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own, which tells connecting from the rest
     ) -> Answer:
         sent = {"Accept-Encoding": "identity", **headers}
@@ -440,7 +445,7 @@ def quotable(text: object, sent: RegionDocument | None = None) -> str:
     Regions like to repeat the value that they dislike. Every value of the document that we sent is therefore masked
     where it recurs, and so is whatever looks like a number of a person (four digits in a row) or an e-mail address.
     """
-    if not isinstance(text, str):
+    if not isinstance(text, str) or not text:
         return ""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: MAX_QUOTED * 10]).split())
     for value in sorted({v for v in _texts(sent) if len(v) > 1}, key=len, reverse=True):
