@@ -57,6 +57,8 @@ OF_SIGN_ON = frozenset({"sign_on", "sign_out"})
 """Capabilities that share the breaker of sign-on."""
 WAIT = 10.0
 """Seconds that a call waits for its turn at most."""
+LIES_WITHIN = 600.0
+"""Seconds within which answers that cannot be believed count together."""
 
 
 def _is_no_sign_of_sickness(error: BaseException) -> bool:
@@ -92,7 +94,9 @@ class Line:
             default_ttl=rest_seconds,
             exclude=[(BaseException, _is_no_sign_of_sickness)],
         )
+        self._failures = failures
         self._rest = rest_seconds
+        self._lies: list[float] = []
         self._known: dict[str, AsyncCircuitBreaker] = {}
         self._contexts: dict[str, Context] = {}
         self._trials = {SIGN_ON: asyncio.Lock(), EXCHANGE: asyncio.Lock()}
@@ -124,6 +128,26 @@ class Line:
             return result
         finally:
             self._metrics.region_call(self.region, capability, outcome, time.perf_counter() - begun)
+            self._metrics.region_up(self.region, up=not self.resting())
+
+    async def lied(self, capability: str, lie: GatewayError) -> None:
+        """Count an answer that was read, and turned out not to be believed.
+
+        Its call has counted as a success, which makes good what was counted before: so lies are counted here, and as
+        many within a while as failures would be in a row open the breaker.
+        """
+
+        async def lied() -> None:
+            raise lie
+
+        now = time.time()
+        self._lies = [at for at in self._lies[1 - self._failures :] if 0 <= now - at < LIES_WITHIN] + [now]
+        with suppress(GatewayError):  # whoever found it out says so; here it is only counted
+            await self.run(capability, lied)
+        if len(self._lies) >= self._failures:
+            for _ in range(self._failures - 1):
+                with suppress(GatewayError):
+                    await self._watched(self._known[EXCHANGE], lied)
             self._metrics.region_up(self.region, up=not self.resting())
 
     async def _guarded(self, group: str, call: Callable[[], Awaitable[T]]) -> T:
@@ -181,12 +205,7 @@ class Line:
 
 async def distrust(lines: Mapping[str, Line], region: str, lie: GatewayError) -> None:
     """Count an answer that was read, and turned out not to be believed, against its region."""
-
-    async def lied() -> None:
-        raise lie
-
-    with suppress(GatewayError):  # whoever found it out says so; here it is only counted
-        await lines[region].run("certificates", lied)
+    await lines[region].lied("certificates", lie)
 
 
 def guard(line: Line, adapter: Adapter) -> Adapter:

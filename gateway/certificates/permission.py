@@ -156,7 +156,7 @@ def _decided_by_itself(question: Question) -> bool:
     """
     declared = question.holder is None or case_number_problem(question.frame.case) is not None
     crosses = place_of(question.caller.origin_code).zone is not question.region.place.zone
-    return declared and not crosses and question.frame.holder_role != SubjectRole.PRINCIPAL
+    return declared and not crosses and question.frame.holder_role != "principal"
 
 
 def _carried(question: Question) -> list[ConsentGiven]:

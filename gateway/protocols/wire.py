@@ -184,6 +184,11 @@ def _lasting(timeout: aiohttp.ClientTimeout, seconds: float) -> aiohttp.ClientTi
     )
 
 
+def _written(body: bytes) -> bytes | io.BytesIO:
+    """Return a body as it is written: a large one piece by piece, since it must not hold up the loop."""
+    return body if len(body) <= _AT_ONCE else io.BytesIO(body)
+
+
 def _detail(failure: BaseException) -> str:
     reason = getattr(failure, "strerror", None)
     return f"{type(failure).__name__}: {reason}" if reason else type(failure).__name__
@@ -241,9 +246,7 @@ class Wire:
         HTTP 429, and 503 that names a `Retry-After`, are explicit refusals to take the message (RFC 9110 §15.6.4).
         A bare 503 may come from anything on the way and says nothing of the outcome: it goes back to the caller.
         """
-        data: bytes | io.BytesIO | None = body or None
-        if data is not None and len(data) > _AT_ONCE:
-            data = io.BytesIO(data)  # written piece by piece: a large body must not hold up the loop
+        data = _written(body) if body else None
         with region_errors(self.region):
             answer = await self._send(method, url, headers, data, self._timeout)
         return self._not_overloaded(answer)

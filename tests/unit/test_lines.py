@@ -21,7 +21,7 @@ from gateway.errors import (
     RegionUnreachable,
     SignOnFailed,
 )
-from gateway.lines import Line, guard
+from gateway.lines import LIES_WITHIN, Line, guard
 from gateway.ports import Adapter, ResultDocument
 from gateway.telemetry import Metrics
 
@@ -114,6 +114,31 @@ WELL = [RegionRefused("no"), SignOnFailed("mistyped"), RegionBusy("no turn"), Va
 
 
 # --- when the breaker opens --------------------------------------------------------------------------------------
+
+
+async def test_a_region_whose_answers_cannot_be_believed_is_left_alone_although_each_call_succeeded(
+    wall: WallClock,
+) -> None:
+    """Each of its calls makes good what was counted before, so lies are counted by themselves."""
+    peer = region(failures=3)
+    for lies in range(3):
+        assert (await peer.call("certificates"), peer.line.resting()) == ("ok", False), lies
+        await peer.line.lied("certificates", RegionUncertain("about somebody else"))
+    assert (peer.line.resting(), peer.up()) == (True, 0)
+    assert peer.counted("certificates", "region.uncertain") == 3
+    wall.now += REST + 1
+    assert await peer.call("certificates") == "ok"  # the trial
+    await peer.line.lied("certificates", RegionUncertain("and again"))
+    assert peer.line.resting()
+
+
+async def test_a_lie_now_and_then_leaves_a_region_in_service(wall: WallClock) -> None:
+    peer = region(failures=3)
+    for _ in range(10):
+        await peer.line.lied("certificates", RegionUncertain("about somebody else"))
+        assert await peer.call() == "ok"
+        wall.now += LIES_WITHIN / 2
+    assert not peer.line.resting()
 
 
 @pytest.mark.parametrize("error", SICK, ids=lambda error: type(error).__name__)
