@@ -228,7 +228,7 @@ async def test_a_lookup_leaves_evidence_with_four_times_and_no_person(world: Wor
     assert row["what"]["case"] == "AGENCY-CASE-77"
     assert row["what"]["region"] == "guangdong"
     assert row["purpose"] == "cross-region-service: Identity check for the case"
-    assert set(row["parts"]) == {"holder", "answer", "identifier.0"}
+    assert set(row["parts"]) == {"holder", "holder.0", "answer", "identifier.0"}
     assert row["parts"]["answer"]["size"] > 0
     assert [value for value in PRIVATE if value in str(row)] == []
 
@@ -290,3 +290,48 @@ async def test_a_batch_of_more_than_twenty_is_refused(world: World) -> None:
     body = {"questions": [{"operation": "lookup", **world.question()}] * 21}
     refusal = await world.refused(lambda: world.ask("POST", "/v1/certificates/batch", body))
     assert (refusal.status, refusal.fields) == (422, {"questions"})
+
+
+# --- one certificate, and what its issuer says of it by itself -------------------------------------------------------
+
+
+def named(world: World, identifier: str = CARD, **changes: Any) -> dict[str, Any]:
+    return {**world.question(identifier=identifier, **changes), "holder": None, "certificate_type": None}
+
+
+async def worth(world: World) -> dict[str, Any]:
+    """Return what the card is worth, asked about by its identifier alone."""
+    answer = await world.ask("POST", "/v1/certificates/verify", named(world))
+    assert answer.status == 200, answer.body
+    read: dict[str, Any] = answer.json()
+    return read
+
+
+async def changed(world: World, state: str, *orders: str) -> list[int]:
+    """Change the card at its issuer, and return what the notices of it met at the gateway."""
+    url = world.layout.ports.authority_url("guangdong")
+    for mode in orders:
+        await world.http.post(f"{url}/control", json={"mode": mode, "times": 1})
+    async with world.http.post(f"{url}/control/certificates", json={"identifier": CARD, "state": state}) as answer:
+        told: list[int] = (await answer.json())["told"]
+        return told
+
+
+async def test_a_notice_ends_what_is_remembered_and_forged_or_repeated_ones_do_nothing(world: World) -> None:
+    """Not the age of what is remembered but the issuer's word is what ends it; each notice counts once."""
+    assert [(await worth(world))["standing"] for _ in range(2)] == ["valid", "valid"]
+    assert "remembered" in await worth(world)
+    forged, genuine, again = await changed(world, "revoked", "forged_notice", "replayed_notice")
+    assert (forged, genuine) == (401, 200)
+    assert again in {401, 409}
+    told = await worth(world)
+    assert (told["standing"], "remembered" in told) == ("revoked", False)
+    assert await changed(world, "valid") == [200]
+    assert (await worth(world))["standing"] == "valid"
+
+
+async def test_an_issuer_that_answers_about_another_certificate_is_not_believed(world: World) -> None:
+    url = world.layout.ports.authority_url("guangdong")
+    await world.http.post(f"{url}/control", json={"mode": "other_certificate", "times": 1})
+    answer = (await world.ask("POST", "/v1/certificates/verify", named(world, max_age=0))).json()
+    assert (answer["standing"], answer["reason"].partition(":")[0]) == ("unverifiable", "certificate.of_somebody_else")

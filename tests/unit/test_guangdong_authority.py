@@ -1193,3 +1193,41 @@ async def test_an_item_can_be_suspended_or_changed_on_request(start: Start, mode
         (after,) = (await listed(caller))[1]["data"]["rows"]
         assert {name for name in before if before[name] != after[name]} == changed
         assert (await listed(caller))[1]["data"]["rows"] == [before]
+
+
+# Certificates that are named
+
+FRAME = {name: value for name, value in QUESTION.items() if not name.startswith("Certificate")}
+
+
+@pytest.mark.parametrize("operation", ["GetCertificateDataByCertificateID", "GetCertificateFileByCertificateID"])
+@pytest.mark.parametrize("name", ["CertificateID", *FRAME])
+async def test_a_question_about_one_certificate_must_name_everything(caller: Caller, operation: str, name: str) -> None:
+    asked = {"CertificateID": CERTIFICATE["identifier"], **FRAME, name: ""}
+    _, answer = await caller.send("POST", f"/elssp/v1/{operation}", as_json(asked))
+    assert (answer["head"]["status"], answer["data"]) == ("12", [])
+
+
+async def test_a_file_that_was_authorised_is_handed_out_once(caller: Caller) -> None:
+    asked = {"CertificateID": CERTIFICATE["identifier"], **FRAME}
+    _, answer = await caller.send("POST", "/elssp/v1/GetCertificateFileByCertificateID", as_json(asked))
+    (row,) = answer["data"]
+    path = f"/elssp/v1/files/{row['auth_code']}"
+    headers = headers_for("GET", path, b"", nonce=caller.nonce())
+    async with caller.client.get(path, headers=headers) as file:
+        content = await file.read()
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (row["wjdx"], row["wjzy"])
+    assert (await caller.send("GET", path, b""))[0] == 410
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [({"state": "revoked"}, "21"), ({"state": "suspended"}, "23"), ({"replaced_by": "1.2.NEXT"}, "21")],
+)
+async def test_there_is_no_file_of_a_certificate_that_is_not_in_force(
+    start: Start, changes: dict[str, str], status: str
+) -> None:
+    async with start(certificates=[CERTIFICATE | changes]) as caller:
+        asked = {"CertificateID": CERTIFICATE["identifier"], **FRAME}
+        _, answer = await caller.send("POST", "/elssp/v1/GetCertificateFileByCertificateID", as_json(asked))
+    assert (answer["head"]["status"], answer["data"]) == (status, [])
