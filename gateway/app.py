@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 
 from gateway.background import feed_readers, in_background, janitor_of
 from gateway.calendars import CalendarsInUse
+from gateway.certificates.dispute_worker import DisputeWorker
 from gateway.certificates.search import Bounds
 from gateway.certificates.services import Certificates
 from gateway.config import Config
@@ -208,7 +209,7 @@ async def build_app(
         asked = config.certificates
         certificates = Certificates.of(
             types=data.types, regions=regions, grants=data.grants, bases=data.bases, store=store, mandates=mandates,
-            references=references, metrics=metrics, clock=clock, distrust=partial(distrust, lines),
+            references=references, sealer=sealer, metrics=metrics, clock=clock, distrust=partial(distrust, lines),
             bounds=Bounds(asked.deadline_seconds, asked.head_start_seconds, asked.most_issuers), noticed=noticed,
         )  # fmt: skip
         rechecks = Rechecks(
@@ -268,6 +269,9 @@ async def build_app(
         )  # fmt: skip
         withdrawals = Withdrawals(desk, events=events, nudge=worker.nudge)
         revocations = Revocations(store, sealer, events, clock)
+        reports = DisputeWorker(
+            store, regions, sealer, clock, _retry(config), timedelta(seconds=asked.dispute_seconds)
+        )  # fmt: skip
         linking = Linking(
             store, sealer, references, clock,
             {region.id: region.place for region in regions.values() if region.adapter.sign_on is not None},
@@ -353,7 +357,9 @@ async def build_app(
 
         feeds, janitor = (
             feed_readers(inbox, regions, stopping),
-            janitor_of(store, versions, identity.refusals, patient, stopping, disposal),
+            janitor_of(
+                store, versions, identity.refusals, patient, stopping, disposal, timedelta(days=asked.dispute_days)
+            ),
         )
         watches = {
             "clocks": partial(timekeeper.run, stopping),
@@ -363,6 +369,7 @@ async def build_app(
             "blocked items": partial(blocks.keep_fresh, stopping),
             "errands": partial(errands.run, stopping),
             "rechecks": partial(rechecks.run, stopping),
+            "disputes": partial(reports.run, stopping),
             "freshness": partial(certificates.freshness.run, stopping),
         }
         await down.enter_async_context(in_background(worker, logout_worker, feeds, janitor, stopping, watches))

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
 from sqlalchemy import Connection
 
+from gateway.certificates.dispute_rows import forget as forget_disputes
 from gateway.certificates.freshness import forget as forget_freshness
 from gateway.certificates.timeliness import forget as forget_looked_for
 from gateway.errors import GatewayError
@@ -90,7 +91,7 @@ def feed_readers(inbox: Inbox, regions: Mapping[str, Region], stopping: asyncio.
     return [partial(inbox.poll_forever, region, stopping) for region in polled]
 
 
-def _forget(tx: Connection, now: datetime) -> None:
+def _forget(tx: Connection, now: datetime, disputes: timedelta) -> None:
     forget_expired(tx, now)
     forget_returns(tx, now)
     forget_references(tx, now)
@@ -99,20 +100,28 @@ def _forget(tx: Connection, now: datetime) -> None:
     forget_drafts(tx, now)
     forget_looked_for(tx, now)
     forget_freshness(tx, now)
+    forget_disputes(tx, now - disputes)
 
 
 def janitor_of(
-    store: Store, versions: Versions, refusals: Refusals, clock: Clock, stopping: asyncio.Event, disposal: Disposal
+    store: Store,
+    versions: Versions,
+    refusals: Refusals,
+    clock: Clock,
+    stopping: asyncio.Event,
+    disposal: Disposal,
+    disputes: timedelta,
 ) -> Work:
     """Return the endless work of forgetting what has expired: interactions, sessions, codes, nonces, mappings, files.
 
-    It also writes down what of refusals was only counted.
+    Reported errors in certificates go so long (`disputes`) after their end. It also writes down what of refusals was
+    only counted.
     """
 
     async def sweep() -> None:
         while not stopping.is_set():
             try:
-                await store.write(partial(_forget, now=clock()))
+                await store.write(partial(_forget, now=clock(), disputes=disputes))
                 await versions.tidy()
                 await refusals.write_counted()
                 await disposal.tidy()

@@ -235,6 +235,10 @@ class CertificateSettings(Settings):
     """What the region where the holder is at home has of that to itself."""
     most_issuers: int = Field(32, gt=0, le=200)
     """Issuers that may be asked for one request."""
+    dispute_seconds: float = Field(86_400, ge=60)
+    """How long after one question what became of a reported error the next one is asked."""
+    dispute_days: float = Field(365, ge=1)
+    """How long a reported error is kept after its end."""
 
 
 class ArchiveSystem(Settings):

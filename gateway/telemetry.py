@@ -107,6 +107,10 @@ class Metrics:
             "pearl_case_certificates_unconfirmed", "Certificates of open cases whose verification is too old.",
             ["region"], registry=registry,
         )  # fmt: skip
+        self._disputes = Gauge(
+            "pearl_certificate_disputes", "Reported errors without an answer, by state (open, told, failing).",
+            ["region", "state"], registry=registry,
+        )  # fmt: skip
         self._deliveries = Counter(
             "pearl_delivery_attempts_total", "Delivery attempts by outcome.", ["region", "outcome"], registry=registry
         )
@@ -250,6 +254,12 @@ class Metrics:
         self._unconfirmed.clear()
         for region, count in counts.items():
             self._unconfirmed.labels(region).set(count)
+
+    def certificate_disputes(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Set how many reported errors have no answer, by region and state; the others are none."""
+        self._disputes.clear()
+        for labels, count in counts.items():
+            self._disputes.labels(*labels).set(count)
 
     def delivery(self, region: str, outcome: str) -> None:
         """Count one delivery attempt; the outcome is the state that it led to."""

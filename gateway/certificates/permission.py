@@ -169,13 +169,15 @@ def _transfers(
     """Return both ways across the border: the question with what it names, and the answer."""
     region, asker = question.region, place_of(question.caller.origin_code)
     document = question.holder.document.type if question.holder else None
+    named = ["holder.name", "holder.document"] if question.holder else ["certificate.identifier"]
+    reported = ["certificate.dispute"] if question.capability is Capability.DISPUTE_CERTIFICATES else []
     asked = Transfer(
         origin=asker,
         target=region.place,
         target_region=region.id,
         target_recipient=region.id,
         document_type=document,
-        fields=["holder.name", "holder.document"] if question.holder else ["certificate.identifier"],
+        fields=[*named, *reported],
         purpose=question.frame.purpose,
         consents=given,
         bases=bases,

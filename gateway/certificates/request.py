@@ -121,12 +121,11 @@ class FileRequest(NamedRequest):
     """Asks for an address that serves once, in place of the bytes."""
 
 
-class DisputeRequest(Frame):
+class DisputeRequest(NamedRequest):
     """`POST /v1/certificates/disputes`: an error in a certificate, told to whoever issued it (异议)."""
 
     reference: Short
     """The caller's own number of the report: the same again is the same report."""
     identifier: Text
-    holder: HolderNamed | None = None
     field: Text | None = None
     statement: Long

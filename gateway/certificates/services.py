@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gateway.certificates.asking import Asking, Distrust
 from gateway.certificates.batch import Batch
 from gateway.certificates.directory import Directory
+from gateway.certificates.disputes import Disputes
 from gateway.certificates.freshness import Freshness
 from gateway.certificates.inquiry import Inquiry
 from gateway.certificates.lookup import CertificateLookup
@@ -21,7 +22,7 @@ from gateway.certificates.states import States
 from gateway.certificates.timeliness import Timeliness
 from gateway.certificates.types import CertificateType
 from gateway.certificates.witness import Witness
-from gateway.crypto.at_rest import References
+from gateway.crypto.at_rest import References, Sealer
 from gateway.identity.mandates import Mandates
 from gateway.policy.grants import Grants
 from gateway.policy.transfer import Basis
@@ -45,6 +46,7 @@ class Certificates:
     recheck: Recheck
     questions: Questions
     freshness: Freshness
+    disputes: Disputes
     clock: Clock
 
     @classmethod
@@ -58,6 +60,7 @@ class Certificates:
         store: Store,
         mandates: Mandates,
         references: References,
+        sealer: Sealer,
         metrics: Metrics,
         clock: Clock,
         distrust: Distrust,
@@ -75,8 +78,9 @@ class Certificates:
         states = States()
         lookup = CertificateLookup(questions, inquiry)
         named = NamedCertificates(questions, inquiry, states)
+        disputes = Disputes(questions, inquiry, sealer)
         notices = CertificateNotices(store, regions, references, states, clock, noticed)
         return cls(
             directory, grants, lookup, named, Batch(lookup, named), notices, inquiry,
-            Recheck(directory, questions, inquiry), questions, freshness, clock,
+            Recheck(directory, questions, inquiry), questions, freshness, disputes, clock,
         )  # fmt: skip

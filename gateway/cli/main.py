@@ -23,6 +23,7 @@ from gateway.cli.check import check_all, check_live
 from gateway.cli.clients import clients
 from gateway.cli.clocks import clocks
 from gateway.cli.deliveries import conflicts, deliveries
+from gateway.cli.disputes import disputes
 from gateway.cli.errands import errands
 from gateway.cli.items import items
 from gateway.cli.keys import keys
@@ -59,6 +60,7 @@ main.add_command(certificates)
 main.add_command(clients)
 main.add_command(archive)
 main.add_command(clocks)
+main.add_command(disputes)
 main.add_command(errands)
 main.add_command(conflicts)
 main.add_command(deliveries)

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from gateway.certificates.search import Bounds
 from gateway.certificates.services import Certificates
 from gateway.certificates.types import CertificateType
-from gateway.crypto.at_rest import References
+from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.caller import Caller
 from gateway.domain.certificate_identifier import CertificateIdentifier
 from gateway.domain.region import RegionNames, place_of
@@ -92,6 +92,7 @@ class Issuer:
     sha256: str | None = None
     trouble: GatewayError | None = None
     reply: DisputeReply = DisputeReply("open")  # noqa: RUF009 - it is frozen
+    receipt: str | None = None
     asked: list[str] = field(default_factory=list)
     disputes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -123,7 +124,7 @@ class Issuer:
     async def dispute(self, report: Any) -> str:
         self._note("dispute")
         self.disputes.setdefault(report["ticket"], report)
-        return f"YY{len(self.disputes)}"
+        return f"YY{len(self.disputes)}" if self.receipt is None else self.receipt
 
     async def disputed(self, number: str) -> DisputeReply:
         self._note(f"disputed {number}")
@@ -153,9 +154,16 @@ def grants(client: str = "agency", capabilities: Sequence[str] = tuple(OF_CERTIF
 
 
 def services(
-    store: Store, clock: Clock, references: References, issuer: Issuer, *, allowed: Grants | None = None,
-    bases: tuple[Basis, ...] = (), **more: Any,
-) -> Certificates:  # fmt: skip
+    store: Store,
+    clock: Clock,
+    references: References,
+    issuer: Issuer,
+    *,
+    allowed: Grants | None = None,
+    sealer: Sealer | None = None,
+    bases: tuple[Basis, ...] = (),
+    **more: Any,
+) -> Certificates:
     """Put the services together over one issuer, as a replica has them."""
 
     async def distrust(_region: str, _lie: GatewayError) -> None:
@@ -163,6 +171,6 @@ def services(
 
     return Certificates.of(
         types={KIND.code: KIND}, regions={"guangdong": issuer.region()}, grants=allowed or grants(), bases=bases,
-        store=store, mandates=cast("Mandates", None), references=references, metrics=Metrics(CollectorRegistry()),
-        clock=clock, distrust=distrust, bounds=Bounds(), **more,
+        store=store, mandates=cast("Mandates", None), references=references, sealer=sealer or Sealer(bytes(32)),
+        metrics=Metrics(CollectorRegistry()), clock=clock, distrust=distrust, bounds=Bounds(), **more,
     )  # fmt: skip

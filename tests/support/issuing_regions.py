@@ -20,7 +20,7 @@ from gateway.certificates.search import Bounds
 from gateway.certificates.services import Certificates
 from gateway.certificates.types import CertificateType
 from gateway.config import HOUSE, parse, read_toml
-from gateway.crypto.at_rest import References
+from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.caller import Caller
 from gateway.domain.certificate_identifier import CertificateIdentifier
 from gateway.domain.region import Place, RegionNames
@@ -243,7 +243,8 @@ def desk(store: Store, clock: Clock, references: References, *issuers: Issuer, b
         types={KIND.code: replace(KIND, issuers=names)},
         regions={one.region: one.opened(lines[one.region]) for one in issuers},
         grants=Grants(dict(enumerate(grants, 1))), bases=(), store=store, mandates=cast("Mandates", None),
-        references=references, metrics=metrics, clock=clock, distrust=partial(distrust, lines), bounds=bounds,
+        references=references, sealer=Sealer(bytes(32)), metrics=metrics, clock=clock,
+        distrust=partial(distrust, lines), bounds=bounds,
     )  # fmt: skip
     return Desk({one.region: one for one in issuers}, services, store)
 

@@ -114,7 +114,7 @@ async def test_what_was_looked_for_is_forgotten_after_thirty_days_and_counts_aft
     async def left() -> list[int]:
         tables = (certificate_misses, certificate_seen, certificate_freshness)
         counts = [select(func.count()).select_from(table) for table in tables]
-        await sqlite_store.write(lambda tx: _forget(tx, clock()))
+        await sqlite_store.write(lambda tx: _forget(tx, clock(), timedelta(days=1)))
         return await sqlite_store.read(lambda tx: [tx.execute(count).scalar_one() for count in counts])
 
     assert await left() == [1, 1, 1]

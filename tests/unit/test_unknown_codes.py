@@ -117,6 +117,7 @@ async def looked_up(store: Store, clock: ManualClock, **said_of_it: Any) -> Look
         store=store,
         mandates=cast("Mandates", None),  # nobody acts for anybody here
         references=References(b"r" * 32),
+        sealer=Sealer(b"s" * 32),
         metrics=Metrics(CollectorRegistry()),
         clock=clock,
         distrust=partial(distrust, {}),

@@ -13,9 +13,10 @@ from aiohttp import web
 
 from gateway.certificates.answers import CertificateAnswer
 from gateway.certificates.batch import BatchRequest, Outcome
+from gateway.certificates.disputes import Dispute
 from gateway.certificates.lookup import LookupAnswer
 from gateway.certificates.named import VerifyAnswer
-from gateway.certificates.request import DataRequest, LookupRequest, VerifyRequest
+from gateway.certificates.request import DataRequest, DisputeRequest, LookupRequest, VerifyRequest
 from gateway.certificates.services import Certificates
 from gateway.certificates.types import CertificateType
 from gateway.domain.calendar import local_day
@@ -74,6 +75,17 @@ class _Addresses:
         asked = await read_body(request, BatchRequest)
         return json_answer({"answers": [_outcome(one) for one in await self._services.batch.answer(caller, asked)]})
 
+    async def dispute(self, request: web.Request, caller: Caller) -> web.Response:
+        """POST /v1/certificates/disputes: 201, or 200 when the same report was here before."""
+        asked = await read_body(request, DisputeRequest)
+        told = await self._services.disputes.report(caller, asked)
+        headers = {"Location": f"/v1/certificates/disputes/{told.ticket}"}
+        return json_answer(disputed(told), status=200 if told.replayed else 201, headers=headers)
+
+    async def show_dispute(self, request: web.Request, caller: Caller) -> web.Response:
+        """GET /v1/certificates/disputes/{ticket}."""
+        return json_answer(disputed(await self._services.disputes.show(caller, request.match_info["ticket"])))
+
 
 def routes(services: Certificates, guarded: Guard) -> list[web.RouteDef]:
     """Return the routes, each behind the scope `certificates`."""
@@ -84,6 +96,8 @@ def routes(services: Certificates, guarded: Guard) -> list[web.RouteDef]:
         web.post("/v1/certificates/data", guarded("certificates", at.data)),
         web.post("/v1/certificates/verify", guarded("certificates", at.verify)),
         web.post("/v1/certificates/batch", guarded("certificates", at.batch)),
+        web.post("/v1/certificates/disputes", guarded("certificates", at.dispute)),
+        web.get("/v1/certificates/disputes/{ticket}", guarded("certificates", at.show_dispute)),
     ]
 
 
@@ -126,6 +140,22 @@ def verified(answer: VerifyAnswer) -> dict[str, Any]:
     if answer.remembered:
         written["remembered"] = answer.remembered
     return written
+
+
+def disputed(dispute: Dispute) -> dict[str, Any]:
+    """Write what became of a report."""
+    known: Mapping[str, Any] = {
+        "ticket": dispute.ticket,
+        "reference": dispute.reference,
+        "issuer": dispute.region,
+        "state": dispute.state,
+        "number": dispute.number,
+        "reply": dispute.reply,
+        "reported_at": dispute.reported_at,
+        "updated_at": dispute.updated_at,
+        "evidence": dispute.evidence_id,
+    }
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def _outcome(outcome: Outcome) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from sqlalchemy import Connection
 
+from gateway.certificates import dispute_rows
 from gateway.errors import GatewayError
 from gateway.identity.health import Health
 from gateway.lines import Line
@@ -58,6 +59,7 @@ def routes(
                 figures, due = await store.read(lambda tx: (queue.figures(tx, clock()), timekeeping.figures(tx)))
                 metrics.materials(await store.read(disposal.figures))
                 metrics.case_errands(await store.read(errands.figures))
+                metrics.certificate_disputes(await store.read(dispute_rows.figures))
                 metrics.rating_corrections(await store.read(lambda tx: ratings.figures(tx, clock())))
                 metrics.event_conflicts(await store.read(conflicts.count_waiting))
                 metrics.rules_broken(await store.read(rules_kept.figures))
