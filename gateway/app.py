@@ -215,6 +215,7 @@ async def build_app(
         rechecks = Rechecks(
             store=store, sealer=sealer, events=events, ask=certificates.recheck.ask,
             filer_of=partial(_filer, clients), types=data.types, clock=clock, metrics=metrics,
+            resting=lambda issuer: issuer in lines and lines[issuer].resting(),
         )  # fmt: skip
         attempts = Attempts(
             store=store, parcels=parcels, pinned=versions.pinned, events=events,

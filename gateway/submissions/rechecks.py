@@ -37,6 +37,7 @@ from gateway.errors import (
     CertificateUnconfirmed,
     GatewayError,
     NotPermitted,
+    RegionResting,
 )
 from gateway.policy.grants import Capability
 from gateway.ports import Clock
@@ -46,7 +47,7 @@ from gateway.submissions import queue, recognised
 from gateway.submissions.certified import rechecked_after
 from gateway.submissions.events import GATEWAY, EventLog
 from gateway.submissions.parcels import open_body
-from gateway.submissions.recognised import CHANGED, EARLY, UNCONFIRMED, Recognised
+from gateway.submissions.recognised import CHANGED, EARLY, STALE, UNCONFIRMED, Recognised
 from gateway.submissions.retry import RetryPolicy
 from gateway.submissions.story import locked
 from gateway.submissions.withdrawals import stop_before_it_leaves
@@ -69,7 +70,6 @@ BACK_OFF = RetryPolicy(0, timedelta(seconds=30), timedelta(hours=1))
 _BATCH = 4
 """Questions to one issuer at a time: those of callers, who wait for the answer, come first."""
 _TRIES = 3
-_STALE = "stale"
 
 
 class Ask(Protocol):
@@ -109,6 +109,7 @@ class Rechecks:
         types: Mapping[str, CertificateType],
         clock: Clock,
         metrics: Metrics,
+        resting: Callable[[str], bool] = lambda _issuer: False,
     ) -> None:
         self._store = store
         self._sealer = sealer
@@ -118,6 +119,7 @@ class Rechecks:
         self._types = types
         self._clock = clock
         self._metrics = metrics
+        self._resting = resting
         self._owner = secrets.token_hex(8)
 
     # --- as long as a case is open ---------------------------------------------------------------------------------
@@ -148,21 +150,25 @@ class Rechecks:
             return []
 
     async def _serve(self, issuer: str) -> None:
-        """Ask one issuer about all that is due, a few at a time."""
+        """Ask one issuer about all that is due, a few at a time; one that is left alone for a moment about nothing.
+
+        What has grown too old meanwhile is told all the same.
+        """
         while True:
+            resting = self._resting(issuer)
             claiming = partial(
                 recognised.claim, sealer=self._sealer, issuer=issuer, owner=self._owner, now=self._clock(),
-                lease=LEASE, limit=_BATCH,
+                lease=LEASE, limit=_BATCH, stale=resting,
             )  # fmt: skip
             taken = await self._store.write(claiming)
-            await asyncio.gather(*(self._attempt(one) for one in taken))
+            await asyncio.gather(*(self._attempt(one, resting=resting) for one in taken))
             if len(taken) < _BATCH:
                 return
 
-    async def _attempt(self, one: Recognised) -> None:
+    async def _attempt(self, one: Recognised, *, resting: bool) -> None:
         """Ask, and write what came of it. A bug loses nothing: the lease ends, and it is asked again."""
         try:
-            await self._asked(one)
+            await (self._left_alone(one) if resting else self._asked(one))
         except (CertificateChanged, CertificateUnconfirmed, CertificateNotAskable):
             pass  # written down, and all that follows
         except GatewayError as error:
@@ -187,6 +193,8 @@ class Rechecks:
                 return
             if one.is_known(now):
                 raise _changed(one.code, one.standing)
+            if self._resting(one.issuer):
+                raise _unconfirmed(one, "it is left alone for a moment")
             if await self._asked(one):
                 return
             again = await self._of_case(one.submission_id)  # a notice or another replica has come between
@@ -214,13 +222,22 @@ class Rechecks:
             text = "Whoever filed the case may not ask about its certificate any more."
             raise CertificateNotAskable(text, detail=f"{one.code}: {error}") from error
         if told.standing is Standing.UNVERIFIABLE:
-            await self._write(one, "unverifiable", lambda tx, now: self._unheard(tx, one, told, now))
-            raise CertificateUnconfirmed(f"The issuer {one.issuer} was not heard.", detail=told.reason or "")
+            await self._write(one, "unverifiable", lambda tx, now: self._unheard(tx, one, told.reason, now))
+            raise _unconfirmed(one, told.reason)
         outcome = "confirmed" if told.standing is Standing.VALID else "changed"
         counts = await self._write(one, outcome, lambda tx, now: self._heard(tx, one, told, now))
         if counts and told.standing is not Standing.VALID:
             raise _changed(one.code, told.standing)
         return counts
+
+    async def _left_alone(self, one: Recognised) -> None:
+        """Write down that nobody can say what a certificate is worth, without asking an issuer that only fails."""
+        case = await self._store.read(lambda tx: self._case(tx, one.submission_id))
+        if case.state in DECIDED:
+            await self._write(one, "over", lambda tx, _now: recognised.settle(tx, one, {"due": None}))
+            return
+        reason = f"{RegionResting.code}: {RegionResting.title}"
+        await self._write(one, "unverifiable", lambda tx, now: self._unheard(tx, one, reason, now))
 
     async def _put(self, one: Recognised, case: _Case) -> Rechecked:
         """Ask the issuer as whoever filed the case. Raises NotPermitted, InvalidRequest."""
@@ -305,20 +322,20 @@ class Rechecks:
         self._events.ours(tx, one.submission_id, State.RETURNED, now, detail)
         queue.cancel_waiting(tx, one.submission_id, now)
 
-    def _unheard(self, tx: Connection, one: Recognised, told: Rechecked, now: datetime) -> bool:
+    def _unheard(self, tx: Connection, one: Recognised, reason: str | None, now: datetime) -> bool:
         """Ask again later. That a proof has grown too old meanwhile is told once."""
         locked(tx, one.submission_id)
         stale = now >= one.good_until
         failures = one.failures + 1
         values = {
             "failures": failures,
-            "last_code": _STALE if stale else str(Standing.UNVERIFIABLE),
+            "last_code": STALE if stale else str(Standing.UNVERIFIABLE),
             "due": now + BACK_OFF.delay(failures, random.random),
         }
         if not recognised.settle(tx, one, values):
             return False
-        if stale and one.last_code != _STALE:
-            detail = {"code": one.code, "why": str(Standing.UNVERIFIABLE), "reason": told.reason}
+        if stale and one.last_code != STALE:
+            detail = {"code": one.code, "why": str(Standing.UNVERIFIABLE), "reason": reason}
             self._events.note(tx, one.submission_id, UNCONFIRMED, now, detail, str(Standing.UNVERIFIABLE))
         return True
 
@@ -366,6 +383,10 @@ def _changed(code: str, standing: Standing) -> CertificateChanged:
         "file again with the material itself, or with another certificate."
     )
     return CertificateChanged(text)
+
+
+def _unconfirmed(one: Recognised, reason: str | None) -> CertificateUnconfirmed:
+    return CertificateUnconfirmed(f"The issuer {one.issuer} was not heard.", detail=reason or "")
 
 
 def _name(one: Recognised) -> str:

@@ -24,6 +24,8 @@ from gateway.submissions.story import exact
 
 CHANGED, UNCONFIRMED = "certificate.changed", "certificate.unconfirmed"
 """Facts: a certificate that the case rests on is worth something else; nobody can say what it is worth any more."""
+STALE = "stale"
+"""Why nothing was learnt, of a proof that is too old: this was told."""
 EARLY = 0.9
 """The share of its limit after which a proof is renewed: it does not grow too old while its issuer is asked."""
 _C = case_certificates.c
@@ -168,10 +170,16 @@ def issuers_due(tx: Connection, now: datetime) -> list[str]:
 
 
 def claim(
-    tx: Connection, sealer: Sealer, *, issuer: str, owner: str, now: datetime, lease: timedelta, limit: int
-) -> list[Recognised]:
-    """Take what is to be asked of an issuer, in one statement; what another replica is taking is left alone."""
+    tx: Connection, sealer: Sealer, *, issuer: str, owner: str, now: datetime, lease: timedelta, limit: int,
+    stale: bool = False,
+) -> list[Recognised]:  # fmt: skip
+    """Take what is to be asked of an issuer, in one statement; what another replica is taking is left alone.
+
+    `stale`: only that of which nobody was told that it is too old.
+    """
     due = select(_C.submission_id, _C.position).where(_C.issuer == issuer, _C.due <= now, CERTIFICATE_DUE)
+    if stale:
+        due = due.where(_C.good_until <= now, _C.last_code.is_distinct_from(STALE))
     taken = due.order_by(_C.due).limit(limit).with_for_update(skip_locked=True).cte("taken")
     mine = tuple_(_C.submission_id, _C.position).in_(select(taken.c.submission_id, taken.c.position))
     values = {"due": now + lease, "owner": owner, "attempt": _C.attempt + 1}

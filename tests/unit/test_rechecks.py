@@ -84,6 +84,7 @@ class House:
         self.issuer.holds = [certificate(holder=HOLDER)]
         self.references = references
         self.filer: Caller | None = CALLER
+        self.resting = False
         self.metrics = Metrics(CollectorRegistry())
         self.allow(grants())
 
@@ -102,6 +103,7 @@ class House:
         self.rechecks = Rechecks(
             store=self.store, sealer=self.desk.sealer, events=self.desk.events, ask=self._ask,
             filer_of=self._filer_of, types={KIND.code: KIND}, clock=self.clock, metrics=self.metrics,
+            resting=lambda _issuer: self.resting,
         )  # fmt: skip
 
     async def _ask(self, caller: Caller, capability: Capability, request: NamedRequest) -> Rechecked:
@@ -394,6 +396,20 @@ async def test_an_issuer_that_is_away_has_said_nothing(house: House) -> None:
     assert await house.store.read(lambda tx: recognised.overdue(tx, house.clock())) == {}
 
 
+async def test_an_issuer_that_is_left_alone_is_asked_nothing_and_what_grows_old_is_told(house: House) -> None:
+    """Guard: an issuer that is away for a day must not make a row of evidence for every case and minute."""
+    await house.at_region()
+    house.resting = True
+    await house.later(DAY * 0.95)
+    assert (house.issuer.asked, await house.facts("certificate.unconfirmed")) == ([], [])
+    for _ in range(3):
+        await house.later(3600)
+    assert [fact["why"] for fact in await house.facts("certificate.unconfirmed")] == ["unverifiable"]
+    house.resting = False
+    await house.later(3600)
+    assert (house.issuer.asked, (await house.seen()).certified[0].verified_at) == (["data"], house.clock())
+
+
 @pytest.mark.parametrize("missing", ["grant", "client"])
 async def test_what_the_filer_may_not_ask_any_more_is_asked_by_nobody_and_waits_for_a_person(
     house: House, missing: str
@@ -576,6 +592,14 @@ async def test_a_case_waits_for_an_issuer_that_is_away_and_is_not_given_up(house
     house.clock.advance(3600)
     await house.attempt()
     assert house.peer.heard == [house.case]
+
+
+async def test_a_case_waits_for_an_issuer_that_is_left_alone(house: House) -> None:
+    await house.file()
+    house.clock.advance(2 * DAY)
+    house.resting = True
+    await house.attempt()
+    assert (house.issuer.asked, await house.delivery()) == ([], ("pending", "certificate.unconfirmed"))
 
 
 async def test_a_case_whose_question_is_not_permitted_waits_for_a_person(house: House) -> None:
