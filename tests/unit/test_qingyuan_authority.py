@@ -41,6 +41,12 @@ KEY = bytes(range(48))
 ITEM = "11440100MBT40100XX3442011899001"
 CASE = "KY44010044180020260302000001A"
 NAME, NUMBER = "陈小明", "44010619900101900X"
+CERTIFICATE = {
+    "region": "qingyuan", "type_code": "11100000MB03271699022", "type_name": "不动产权证书", "identifier": "1.2.156",
+    "number": "SBX1", "issuer_name": "清远市测试局", "issuer_code": "11441800MBT418004B", "issued_on": "2022-05-06",
+    "valid_from": "2022-05-06", "holder_name": NAME, "holder_id_type": "CN_RIC", "holder_id_number": NUMBER,
+    "state": "valid", "surface": {"坐落": "测试路1号"},
+}  # fmt: skip
 FILES = {"M01": b"%PDF one" * 100_000, "M02": b"%PDF two"}
 _tokens = itertools.count()
 
@@ -191,7 +197,7 @@ async def opened(folder: Path, gateway: Gateway, clock: ManualClock | None = Non
                 "item_codes": f'["{ITEM}"]'.encode(),
             },
             people=[],
-            certificates=[],
+            certificates=[CERTIFICATE],
             pace=0.001,
         )  # fmt: skip
         app = build_authority(settings, clock)
@@ -445,3 +451,56 @@ def test_keys_of_another_length_are_none(tmp_path: Path) -> None:
     settings = AuthoritySettings("qingyuan", "", tmp_path / "a.db", {"sm4_key": b"00", "mac_key": b"00"}, [], [])
     with pytest.raises(ValueError, match="16 bytes"):
         build_authority(settings, lambda: datetime.now(UTC))
+
+
+# --- certificates --------------------------------------------------------------------------------------------------
+
+
+def named(identifier: str = "1.2.156", purpose: str = "核验") -> etree._Element:
+    asked = made("ZZQQ", ZZBS=identifier, YZSY=purpose, YZDW="单位", YZRY="W1", SX="事项", BJBH="KY1")
+    asked.set("BBH", "1.0")
+    asked.find("SX").set("SXBM", ITEM)  # type: ignore[union-attr]  # it was made a line above
+    return asked
+
+
+async def answer_to(office: Office, operation: str, asked: etree._Element) -> tuple[str, Any]:
+    """Leave a question, ask for its answer twice, and return the number of the question and the answer."""
+    _, taken = await office.ask(operation, asked)
+    question = made("CXJG", CXBH=text_of(taken, "CXBH"))
+    assert (await office.ask("getLicenseData", question))[0] == "202"
+    return text_of(taken, "CXBH"), (await office.ask("getLicenseData", question))[1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "certificates"),
+    [(named(), "0", 1), (named("1.2.157"), "10", 0), (named(purpose=""), "12", 0)],
+    ids=["issued", "not issued", "no purpose"],
+)
+async def test_one_certificate_is_told_of_whoever_says_what_it_is_needed_for(
+    office: Office, asked: etree._Element, status: str, certificates: int
+) -> None:
+    _, answer = await answer_to(office, "postLicenseRequest", asked)
+    assert (text_of(answer, "ZT"), len(answer.findall("ZZ"))) == (status, certificates)
+    assert [each.text for each in answer.iter("ZMX")] == ["测试路1号"] * certificates
+
+
+async def test_a_file_lies_there_once_it_was_announced_and_for_no_other_question(office: Office) -> None:
+    number, answer = await answer_to(office, "postLicenseFile", named())
+    (announced,) = answer.findall("ZZWJ")
+    nonce = office.channel.nonce()
+    asked = written(made("CXJG", CXBH=number))
+    body = office.channel.request("getLicenseFile", nonce, office.clock(), asked)
+    opening = office.channel.opening("getLicenseFile", nonce)
+    content = opening.update(await office.post("getLicenseFile", body)) + opening.finish()
+    assert digest(content) == announced.get("WJZY")
+    of_data, _ = await answer_to(office, "postLicenseRequest", named())
+    assert (await office.ask("getLicenseFile", made("CXJG", CXBH=of_data)))[0] == "404"
+    assert (await office.ask("getLicenseFile", made("CXJG", CXBH="CX9")))[0] == "404"
+
+
+async def test_there_is_no_file_of_what_is_not_in_force(office: Office) -> None:
+    async with office.client.post("/control/certificates", json={"identifier": "1.2.156", "state": "revoked"}) as done:
+        assert (await done.json())["told"] == []
+    number, answer = await answer_to(office, "postLicenseFile", named())
+    assert (text_of(answer, "ZT"), answer.findall("ZZWJ")) == ("21", [])
+    assert (await office.ask("getLicenseFile", made("CXJG", CXBH=number)))[0] == "404"

@@ -471,6 +471,46 @@ async def test_a_batch_is_answered_query_by_query_in_its_order(shenzhen: Shenzhe
     assert [found["certificateState"] for found in results[1]["certificates"]] == ["03"]
 
 
+NAMED = {name: value for name, value in query().items() if name in {"useCause", "business"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"certificateIdentifier": "1.2.156"}, "00"),
+        ({"certificateIdentifier": "1.2.157"}, "10"),
+        ({"certificateCode": "SZLZ-1"}, "12"),
+        ({"certificateIdentifier": "1.2.156", "useCause": " "}, "12"),
+        ({"certificateIdentifier": "1.2.156", "business": {**NAMED["business"], "projectNo": ""}}, "12"),
+        ({"certificateIdentifier": "1.2.156", "attributes": ["authorizationNo=X1"]}, "14"),
+    ],
+)
+async def test_one_certificate_is_told_of_whoever_says_what_it_is_needed_for(
+    shenzhen: Shenzhen, change: dict[str, Any], status: str
+) -> None:
+    code, answer = await shenzhen.tell("/v1/certificates/data", {**NAMED, **change}, "")
+    assert (code, answer["data"]["status"]) == (200, status)
+
+
+async def test_there_is_no_file_of_what_is_not_in_force(shenzhen: Shenzhen) -> None:
+    asked = {**NAMED, "certificateIdentifier": "1.2.156"}
+    _, answer = await shenzhen.tell("/v1/certificates/file", asked, "")
+    assert answer["data"]["status"] == "21"
+    async with shenzhen.client.post("/control/certificates", json={"identifier": "1.2.156", "state": "valid"}) as done:
+        assert done.status == 200
+    status, content = await shenzhen.tell("/v1/certificates/file", asked, "")  # `send` holds it against the signature
+    assert (status, b"1.2.156" in content) == (200, True)
+
+
+async def test_a_report_of_an_error_is_taken_once_and_not_under_another_number(shenzhen: Shenzhen) -> None:
+    report = {**NAMED, "disputeNo": "D1", "certificateIdentifier": "1.2.156", "disputeContent": "名称有误"}
+    first, again = [await shenzhen.tell("/v1/certificates/disputes", report, "D1") for _ in range(2)]
+    assert first[1]["data"]["acceptNo"] == again[1]["data"]["acceptNo"]
+    assert (await shenzhen.tell("/v1/certificates/disputes", report, "D2"))[0] == 422
+    assert (await shenzhen.tell("/v1/certificates/disputes", {**report, "holder": "x"}, "D1"))[0] == 422
+    assert "名称有误" not in json.dumps(shenzhen.app[NOTEBOOK].entries("disputes"), ensure_ascii=False)
+
+
 async def test_items_come_behind_the_key_that_is_named(shenzhen: Shenzhen) -> None:
     _, answer = await shenzhen.ask("/v1/items?after=&size=50")
     assert [item["taskCode"] for item in answer["data"]["items"]] == [ITEM]
