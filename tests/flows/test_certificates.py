@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import aiohttp
 import pytest
 
 from gateway.storage.tables import evidence
@@ -261,6 +262,60 @@ async def test_claims_are_answered_with_match_or_mismatch_and_no_value(world: Wo
     fitting = {name: match for name, match in read["claims"].items() if not name.startswith("holder.")}
     assert fitting == {"number": "match", "valid_until": "mismatch", "surface.血型": "absent"}
     assert "2040-01-01" not in answer.body.decode()
+
+
+FOOD = "1.2.156.3005.2.11100000MB0143028R002.11440300MBT4030010.SBX000000000501.001.P"
+HOUSE = "1.2.156.3005.2.11100000MB03271699022.11441800MBT418004B.SBX000000000501.001.2"
+
+
+def nameless(world: World, **named: Any) -> dict[str, Any]:
+    """Return a question that names the certificate and not its holder."""
+    return world.question(certificate_type=None, holder=None, holder_role="party", **named)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "issuer", "field", "value"),
+    [(FOOD, "shenzhen", "主体业态", "餐饮服务经营者"), (HOUSE, "qingyuan", "坐落", "清远市清城区测试路1号")],
+)
+async def test_an_identifier_leads_to_its_issuer_and_to_what_is_printed_on_it(
+    world: World, identifier: str, issuer: str, field: str, value: str
+) -> None:
+    answer = await world.ask("POST", "/v1/certificates/data", nameless(world, identifier=identifier))
+    (one,) = answer.json()["answers"]
+    assert (one["issuer"], one["standing"]) == (issuer, "valid")
+    assert {"name": field, "value": value} in one["certificate"]["surface"]
+
+
+async def test_a_shown_code_is_resolved_by_whoever_issued_it(world: World) -> None:
+    code = (await _at_the_desk(world, "shown", identifier=FOOD))["code"]
+    question = {**nameless(world, code=code), "certificate_type": "食品经营许可证"}
+    read = (await world.ask("POST", "/v1/certificates/verify", question)).json()
+    assert (read["issuer"], read["standing"], read["certificate"]) == ("shenzhen", "valid", {"identifier": FOOD})
+
+
+async def test_a_notice_ends_what_is_remembered(world: World) -> None:
+    """The standing is the issuer's: whoever was told of a change does not go on with what was known before."""
+
+    async def verified(**how: int) -> dict[str, Any]:
+        answer = await world.ask("POST", "/v1/certificates/verify", nameless(world, identifier=FOOD, **how))
+        read: dict[str, Any] = answer.json()
+        return read
+
+    first, again = await verified(max_age=0), await verified()
+    assert (first["standing"], again["standing"], again["remembered"]) == ("valid", "valid", first["evidence"])
+    assert (await _at_the_desk(world, "certificates", identifier=FOOD, state="revoked"))["told"] == [200]
+    revoked = await verified()
+    assert (revoked["standing"], revoked.get("remembered")) == ("revoked", None)
+    assert (await _at_the_desk(world, "certificates", identifier=FOOD, state="valid"))["told"] == [200]
+    assert (await verified())["standing"] == "valid"
+
+
+async def _at_the_desk(world: World, path: str, **said: str) -> dict[str, Any]:
+    """Do something at Shenzhen's own desk."""
+    url = f"{world.layout.ports.authority_url('shenzhen')}/control/{path}"
+    async with aiohttp.ClientSession() as session, session.post(url, json=said) as answer:
+        told: dict[str, Any] = await answer.json()
+        return told
 
 
 async def test_a_user_who_mistypes_an_identifier_is_told_before_anybody_is_asked(world: World) -> None:
