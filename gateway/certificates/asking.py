@@ -106,13 +106,25 @@ def _wanted(question: Question) -> Wanted:
 
 
 def _picked(question: Question, answers: list[CertificateAnswer]) -> list[CertificateAnswer]:
-    """Keep the certificate that was named, where a region could only be asked for all of a holder's."""
+    """Keep the certificate that was named, where a region could only be asked for all of a holder's.
+
+    A shown code that stands for another type than was named tells nothing: the grant is for the type that was.
+    """
+    if question.code is not None:
+        return [_of_named_type(question, answer) for answer in answers]
     if question.identifier is None:
         return answers
     of_it = [one for one in answers if one.certificate is None or one.certificate["identifier"] == question.identifier]
     if of_it:
         return of_it
     return [CertificateAnswer(question.region.id, Standing.NOT_FOUND, answered_at=answers[0].answered_at)]
+
+
+def _of_named_type(question: Question, answer: CertificateAnswer) -> CertificateAnswer:
+    if answer.certificate is None or answer.certificate["type_code"] == question.kind.code:
+        return answer
+    reason = "the code stands for a certificate of another type than was named"
+    return unverifiable(question.region, reason, answer.answered_at)
 
 
 def _frame(question: Question, consent: str | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from gateway.certificates.answers import CertificateAnswer
-from gateway.certificates.claims import Match, compared, restricted
+from gateway.certificates.claims import Match, compared, flat, restricted
 from gateway.certificates.inquiry import Inquired, Inquiry
 from gateway.certificates.lookup import LookupAnswer
 from gateway.certificates.permission import Question
@@ -67,10 +67,11 @@ class NamedCertificates:
         answers = [_of_holder(answer, request) for answer in inquired.answers]
         await self._require_involved(caller, request, inquired, answers)
         allowed = self._allowed(inquired.questions, request)
-        report = replace(inquired.report(READ, request), answers=answers, what={"fields": sorted(allowed)})
+        told = [_with(answer, allowed) for answer in answers]
+        report = replace(inquired.report(READ, request), answers=answers, what={"fields": _fields_of(told)})
         evidence_id = await self.inquiry.witness.answered(report)
         return LookupAnswer(
-            [_with(answer, allowed) for answer in answers], inquired.asked_at, inquired.answered_at, evidence_id,
+            told, inquired.asked_at, inquired.answered_at, evidence_id,
             inquired.silent, inquired.not_asked,
         )  # fmt: skip
 
@@ -119,9 +120,7 @@ class NamedCertificates:
         inquired = await self.inquiry.make(VERIFY, caller, request, _named(request), build)
         answer = _best(inquired.answers)
         claims = compared({**_claimed_holder(request.holder), **request.claims}, answer.certificate or {})
-        report = replace(
-            inquired.report(VERIFY, request), answers=[answer], what={"claims": {k: str(v) for k, v in claims.items()}}
-        )
+        report = replace(inquired.report(VERIFY, request), answers=[answer], what={"claims": _on_record(claims)})
         evidence_id = await self.inquiry.witness.answered(report)
         if answer.certificate is not None and "identifier" in answer.certificate:
             self.states.remember(str(answer.certificate["identifier"]), answer, evidence_id)
@@ -187,10 +186,17 @@ def _claimed_holder(holder: HolderNamed | None) -> dict[str, str]:
     }
 
 
+_WEIGHT = (
+    Standing.VALID, Standing.MATCH, Standing.SUPERSEDED, Standing.RESTRICTED, Standing.EXPIRED, Standing.REVOKED,
+    Standing.NO_MATCH, Standing.UNVERIFIABLE, Standing.NOT_FOUND,
+)  # fmt: skip
+"""Whose word counts of several: one in force, else whichever says most. While an issuer was not heard, nobody can say
+that there is nothing."""
+
+
 def _best(answers: Sequence[CertificateAnswer]) -> CertificateAnswer:
-    """Return the answer that counts, of several certificates or issuers: one in force, else whichever says most."""
-    order = list(Standing)
-    return min(answers, key=lambda answer: order.index(answer.standing))
+    """Return the answer that counts, of several certificates or issuers."""
+    return min(answers, key=lambda answer: _WEIGHT.index(answer.standing))
 
 
 def _bare(answer: CertificateAnswer) -> CertificateAnswer:
@@ -199,6 +205,16 @@ def _bare(answer: CertificateAnswer) -> CertificateAnswer:
         return answer
     kept = {name: answer.certificate[name] for name in ("identifier", "replaced_by") if answer.certificate.get(name)}
     return replace(answer, certificate=kept or None)
+
+
+def _fields_of(answers: Sequence[CertificateAnswer]) -> list[str]:
+    """Return the names of the fields that are told."""
+    return sorted({name for answer in answers for name, _ in flat(answer.certificate or {})})
+
+
+def _on_record(claims: Mapping[str, Match]) -> dict[str, str]:
+    """Return the claims as evidence names them: about fields that there are. A caller's own words are no names."""
+    return {name: str(match) for name, match in claims.items() if match is not Match.ABSENT}
 
 
 def _covered(name: str, granted: frozenset[str]) -> bool:
