@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -109,6 +109,9 @@ from gateway.web.account import AccountServices
 from gateway.web.api.afterwards import Afterwards
 from gateway.web.api.followups import FollowupServices
 from gateway.web.api.handlers import ApiServices, Authenticate
+from gateway.web.elssp.exchange import Authenticate as AuthenticateMessage
+from gateway.web.elssp.exchange import Sharing
+from gateway.web.elssp.words import load_words
 from gateway.web.pages import Pages
 from gateway.web.peer import connection_of
 from gateway.web.provider_endpoints import CertificateOf, presented, with_token
@@ -340,11 +343,17 @@ async def build_app(
             middlewares=middlewares.edge(metrics, error_page(pages), https=https),
             client_max_size=config.limits.body_bytes,
         )
+        words = load_words(config.path(config.mappings))
+        sharing = None if words is None else Sharing(
+            certificates=certificates, words=words, legal_basis=partial(_legal_basis, clients),
+            authenticate=_authenticator_of_messages(identity, certificate_of), defaults=_said_for_others(config),
+            store=store, public_url=config.public_url,
+        )  # fmt: skip
         public.add_routes(
             routes.public(
                 identity=identity, agencies=agencies, clerks=clerks, persons=persons, inbox=inbox, pickups=pickups,
                 notices=certificates.notices,
-                pages=pages, limits=config.limits, clock=clock, certificate_of=certificate_of,
+                pages=pages, limits=config.limits, clock=clock, certificate_of=certificate_of, sharing=sharing,
             )
         )  # fmt: skip
         admin = web.Application()
@@ -464,6 +473,30 @@ def _authenticator(identity: IdentityService, certificate_of: CertificateOf) -> 
         return await identity.resources.authenticate(with_token(presented(request, identity.issuer, certificate_of)))
 
     return authenticate
+
+
+def _authenticator_of_messages(identity: IdentityService, certificate_of: CertificateOf) -> AuthenticateMessage:
+    """Return the same for messages that may bring their token inside: that one is a bearer token, and no other."""
+
+    async def authenticate(request: web.Request, token: str | None) -> Caller:
+        shown = presented(request, identity.issuer, certificate_of)
+        if token is not None:
+            shown = replace(shown, scheme="Bearer", token=token)
+        return await identity.resources.authenticate(with_token(shown))
+
+    return authenticate
+
+
+def _said_for_others(config: Config) -> Mapping[str, str]:
+    """Return the elements of GB/T 36906 that the deployment says for systems that do not."""
+    said = {"PurposeCode": config.elssp.purpose_code, "HolderRole": config.elssp.holder_role}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+async def _legal_basis(clients: ClientRegistry, client_id: str) -> str:
+    """Return the legal basis that a client is registered with."""
+    client = await clients.find(client_id)
+    return "" if client is None else client.legal_basis
 
 
 async def _used(store: Store, clock: Clock, session: Session) -> None:

@@ -241,6 +241,15 @@ class CertificateSettings(Settings):
     """How long a reported error is kept after its end."""
 
 
+class ElsspSettings(Settings):
+    """What systems that ask in the form of GB/T 36906 need not say with each question (docs/gbt36906.md)."""
+
+    purpose_code: str | None = Field(None, min_length=1, max_length=64)
+    """`PurposeCode`: one of the purposes that grants name."""
+    holder_role: Literal["applicant", "party"] | None = None
+    """`HolderRole`: how the holder takes part in the case."""
+
+
 class ArchiveSystem(Settings):
     """An archive system (档案管理系统): packages are PUT to `<url>/<case>`, with the token as Bearer."""
 
@@ -294,6 +303,7 @@ class Config(Settings):
     items: ItemSettings = ItemSettings()
     archive: ArchiveSettings = ArchiveSettings()
     certificates: CertificateSettings = CertificateSettings()
+    elssp: ElsspSettings = ElsspSettings()
     files: Files = Files()
     regions: dict[str, RegionSettings] = Field(min_length=1)
     adapters: Path = HOUSE / "adapters"

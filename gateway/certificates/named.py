@@ -64,7 +64,7 @@ class NamedCertificates:
             READ, caller, request, _named(request),
             lambda at: self.questions.of_named(caller, request, Capability.READ_CERTIFICATES, at),
         )  # fmt: skip
-        answers = [_of_holder(answer, request) for answer in inquired.answers]
+        answers = _numbered([_of_holder(answer, request) for answer in inquired.answers], request.number)
         await self._require_involved(caller, request, inquired, answers)
         allowed = self._allowed(inquired.questions, request)
         told = [_with(answer, allowed) for answer in answers]
@@ -176,6 +176,24 @@ def _of_holder(answer: CertificateAnswer, request: NamedRequest) -> CertificateA
     return CertificateAnswer(answer.issuer, Standing.NOT_FOUND, answered_at=answer.answered_at)
 
 
+def _numbered(answers: Sequence[CertificateAnswer], number: str | None) -> list[CertificateAnswer]:
+    """Keep the certificates with this number; an issuer that has others alone has none that is meant."""
+    if number is None:
+        return list(answers)
+    wanted = {"number": number}
+    kept = [
+        answer
+        for answer in answers
+        if answer.certificate is None or compared(wanted, answer.certificate)["number"] is Match.MATCH
+    ]
+    left = {answer.issuer for answer in kept}
+    dropped = {answer.issuer: answer for answer in answers if answer.issuer not in left}
+    return [
+        *kept,
+        *(CertificateAnswer(one, Standing.NOT_FOUND, answered_at=a.answered_at) for one, a in dropped.items()),
+    ]
+
+
 def _claimed_holder(holder: HolderNamed | None) -> dict[str, str]:
     if holder is None:
         return {}
@@ -188,7 +206,7 @@ def _claimed_holder(holder: HolderNamed | None) -> dict[str, str]:
 
 _WEIGHT = (
     Standing.VALID, Standing.MATCH, Standing.SUPERSEDED, Standing.RESTRICTED, Standing.EXPIRED, Standing.REVOKED,
-    Standing.NO_MATCH, Standing.UNVERIFIABLE, Standing.NOT_FOUND,
+    Standing.UNVERIFIABLE, Standing.NO_MATCH, Standing.NOT_FOUND,
 )  # fmt: skip
 """Whose word counts of several: one in force, else whichever says most. While an issuer was not heard, nobody can say
 that there is nothing."""

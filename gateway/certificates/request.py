@@ -97,6 +97,8 @@ class DataRequest(NamedRequest):
 
     fields: list[Text] | None = Field(None, max_length=100)
     """Which fields are wanted; without it, all that the grant allows."""
+    number: Text | None = None
+    """Of a holder's certificates of the type, the one with this number (证照编号)."""
 
 
 class VerifyRequest(NamedRequest):

@@ -23,6 +23,7 @@ from gateway.certificates.timeliness import Timeliness
 from gateway.certificates.types import CertificateType
 from gateway.certificates.witness import Witness
 from gateway.crypto.at_rest import References, Sealer
+from gateway.domain.calendar import local_day
 from gateway.identity.mandates import Mandates
 from gateway.policy.grants import Grants
 from gateway.policy.transfer import Basis
@@ -48,6 +49,15 @@ class Certificates:
     freshness: Freshness
     disputes: Disputes
     clock: Clock
+
+    def visible_types(self, client: str) -> list[tuple[CertificateType, list[str]]]:
+        """Return the types that a client may ask anything about today, each with the issuers where it may."""
+        today, visible = local_day(self.clock()), self.grants.visible_certificate_types
+        known = [
+            (kind, [one for one in kind.issuers if visible(client, [kind.code], one, today)])
+            for kind in self.directory.types.values()
+        ]
+        return [(kind, issuers) for kind, issuers in known if issuers]
 
     @classmethod
     def of(

@@ -178,6 +178,10 @@ def _config(ports: Ports, wishes: Mapping[str, Mapping[str, Any]], choices: Choi
         "[delivery]",
         *_values({**DELIVERY, **choices.delivery}),
         "",
+        "[elssp]",
+        'purpose_code = "cross-region-service"',
+        'holder_role = "applicant"',
+        "",
     ]
     for region, wish in wishes.items():
         lines += _region(region, wish["gateway"], ports.authority_url(region), choices.limits)

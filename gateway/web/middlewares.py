@@ -58,7 +58,7 @@ def edge(metrics: Metrics, error_page: ErrorPage, *, https: bool = False) -> lis
         try:
             return await handler(request)
         except GatewayError as error:
-            _note(error)
+            note(error)
             return _answer(request, error, error_page)
         except web.HTTPException as answer:
             if answer.status < 400:
@@ -66,7 +66,7 @@ def edge(metrics: Metrics, error_page: ErrorPage, *, https: bool = False) -> lis
             return _refused_by_framework(request, answer, error_page)
         except web.RequestPayloadError:
             broken = InvalidRequest("The body breaks off, or is not framed as announced.", code="request.broken_body")
-            _note(broken)
+            note(broken)
             return _answer(request, broken, error_page)
         except Exception:
             # The one place that catches everything: the text of an unexpected error stays in our log.
@@ -105,7 +105,8 @@ def _refused_by_framework(request: web.Request, answer: web.HTTPException, error
     return page
 
 
-def _note(error: GatewayError) -> None:
+def note(error: GatewayError) -> None:
+    """Log a refusal; the private detail goes nowhere else."""
     fields = error.fields()
     log.info("refused", code=error.stable_code, where=error.where.value, region=error.region, fields=fields)
     if error.detail:

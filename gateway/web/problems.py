@@ -72,7 +72,7 @@ def problem_response(error: GatewayError, instance: str) -> web.Response:
     body = document(error, instance)
     headers = {"Cache-Control": "no-store"}
     if body["status"] == 401:
-        headers["WWW-Authenticate"] = _challenge(error)
+        headers["WWW-Authenticate"] = challenge(error)
     headers.update(error.headers)
     headers.update(when_again(error))
     return web.Response(
@@ -85,7 +85,7 @@ def when_again(error: GatewayError) -> Mapping[str, str]:
     return {"Retry-After": "5"} if error.retryable else {}
 
 
-def _challenge(error: GatewayError) -> str:
+def challenge(error: GatewayError) -> str:
     """Return how to authenticate (RFC 6750 §3.1, RFC 9449 §7.1).
 
     Whoever sent no credential is told how to, and not that something is wrong with it.

@@ -23,6 +23,8 @@ from gateway.telemetry import Metrics
 from gateway.versions import Versions
 from gateway.web import account, callbacks, logout, provider_endpoints, sign_on
 from gateway.web.api import handlers as api
+from gateway.web.elssp import routes as elssp
+from gateway.web.elssp.exchange import Sharing
 from gateway.web.ops import handlers as ops
 from gateway.web.ops import items, mappings, regions
 from gateway.web.pages import Pages
@@ -46,6 +48,7 @@ def public(
     limits: Limits,
     clock: Clock,
     certificate_of: CertificateOf,
+    sharing: Sharing | None,
 ) -> Sequence[web.AbstractRouteDef]:
     """Return the table of the public listener."""
     return [
@@ -58,6 +61,7 @@ def public(
         *callbacks.routes(inbox, pickups, clock, limits.callback_bytes, notices),  # /callbacks/{region}/…
         *window.routes(clerks, pages, limits),  # /window…
         *account.routes(persons, pages),  # /account…
+        *(elssp.routes(sharing) if sharing is not None else ()),  # /elssp/…
     ]
 
 

@@ -85,7 +85,7 @@ def addresses() -> set[str]:
     public = routes.public(
         identity=nothing, agencies=nothing, clerks=nothing, persons=nothing, inbox=nothing, pickups=nothing,
         notices=nothing,
-        pages=Pages(), limits=Limits(), clock=utc_now, certificate_of=nothing,
+        pages=Pages(), limits=Limits(), clock=utc_now, certificate_of=nothing, sharing=nothing,
     )  # fmt: skip
     admin = routes.admin(
         store=nothing,

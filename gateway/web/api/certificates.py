@@ -5,8 +5,7 @@ Owns: requests and answers as JSON. Leaves to `gateway.certificates`: everything
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -19,7 +18,6 @@ from gateway.certificates.named import VerifyAnswer
 from gateway.certificates.request import DataRequest, DisputeRequest, LookupRequest, VerifyRequest
 from gateway.certificates.services import Certificates
 from gateway.certificates.types import CertificateType
-from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
 from gateway.errors import GatewayError
 from gateway.web.api.answers import json_answer
@@ -34,26 +32,8 @@ class _Addresses:
 
     async def types(self, _request: web.Request, caller: Caller) -> web.Response:
         """GET /v1/certificate-types: those that the caller may ask about, and at which issuers."""
-        today = local_day(self._services.clock())
-        known = [self._type(kind, caller, today) for kind in self._services.directory.types.values()]
-        return json_answer({"types": [one for one in known if one["issuers"]]})
-
-    def _type(self, kind: CertificateType, caller: Caller, today: date) -> dict[str, Any]:
-        visible = self._services.grants.visible_certificate_types
-        issuers = [one for one in kind.issuers if visible(caller.client_id, [kind.code], one, today)]
-        return {
-            "code": kind.code,
-            "name": kind.name,
-            "aliases": list(kind.aliases),
-            "code_status": kind.code_status,
-            "definer": {"code": kind.code[:18], **({"name": kind.definer} if kind.definer else {})},
-            "level": kind.level,
-            "issuers": issuers,
-            "recognition": {issuer: kind.recognised(issuer) for issuer in issuers},
-            "remembered_seconds": int(kind.cached.total_seconds()),
-            "proved_seconds": int(kind.rechecked.total_seconds()),
-            "surface": [{"name": name, "title": title} for name, title in kind.surface.items()],
-        }
+        known = self._services.visible_types(caller.client_id)
+        return json_answer({"types": [certificate_type(kind, issuers) for kind, issuers in known]})
 
     async def look_up(self, request: web.Request, caller: Caller) -> web.Response:
         """POST /v1/certificates/lookup."""
@@ -102,6 +82,23 @@ def routes(services: Certificates, guarded: Guard) -> list[web.RouteDef]:
 
 
 # --- answers -----------------------------------------------------------------------------------------------------
+
+
+def certificate_type(kind: CertificateType, issuers: Sequence[str]) -> dict[str, Any]:
+    """Write a type, with the issuers at which the caller may ask about it."""
+    return {
+        "code": kind.code,
+        "name": kind.name,
+        "aliases": list(kind.aliases),
+        "code_status": kind.code_status,
+        "definer": {"code": kind.code[:18], **({"name": kind.definer} if kind.definer else {})},
+        "level": kind.level,
+        "issuers": list(issuers),
+        "recognition": {issuer: kind.recognised(issuer) for issuer in issuers},
+        "remembered_seconds": int(kind.cached.total_seconds()),
+        "proved_seconds": int(kind.rechecked.total_seconds()),
+        "surface": [{"name": name, "title": title} for name, title in kind.surface.items()],
+    }
 
 
 def found(answer: LookupAnswer) -> dict[str, Any]:

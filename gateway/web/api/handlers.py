@@ -115,7 +115,7 @@ class _Api:
             caller: Caller | None = None
             try:
                 caller = await self._services.authenticate(request)
-                _require_scope(caller, scope)
+                require_scope(caller, scope)
                 return await handler(request, caller)
             except GatewayError as error:
                 if error.evidence is None:  # no service has recorded it yet
@@ -196,7 +196,8 @@ class _Api:
         return _json(_mandate(await self._services.mandates.revoke(caller, request.match_info["id"], asked)))
 
 
-def _require_scope(caller: Caller, scope: str) -> None:
+def require_scope(caller: Caller, scope: str) -> None:
+    """Raise NotPermitted unless the caller's token has this scope."""
     if scope not in caller.scopes:
         raise NotPermitted(f"This token lacks the scope `{scope}`.", code="auth.insufficient_scope")
 

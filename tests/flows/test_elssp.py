@@ -1,0 +1,408 @@
+"""Existing systems that speak GB/T 36906 ask the gateway: over SOAP with a client of its own, and over plain JSON.
+
+The SOAP client is zeep, which knows nothing of the gateway but the description that it fetches from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import pytest
+import requests
+import zeep
+from lxml import etree
+from zeep.helpers import serialize_object
+from zeep.transports import Transport
+
+from gateway.storage.tables import evidence
+from gateway.web.elssp.operations import OPERATIONS
+from gateway.web.elssp.shapes import NAMESPACE
+from gateway.web.elssp.soap_wire import SOAP
+from tests.flows.flow_support import AGENCY, CITIZEN, FILING, PRIVATE, Answer, World
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+FIVE = {
+    "orgName": "广州市政务服务和数据管理局（沙箱）",
+    "username": "T0001",
+    "itemName": "跨省异地就医备案",
+    "itemCode": FILING,
+    "businessCode": "AGENCY-CASE-1",
+    "UseFor": "Identity check for the case",
+}
+HOLDER = {"CertificateHolder": "陈小明", "CertificateHolderCode": "44010619900101900X"}
+CARD = "1.2.156.3005.2.11100000000013127D001.11440000MBT400007D.SBX000000000101.001.W"
+DELTA_LTD = {"CertificateHolder": "湾区示例有限公司", "CertificateHolderCode": "91440300MA5T00029H"}
+LICENCE = {**FIVE, "HolderRole": "party", "CertificateType": "营业执照"}
+
+
+class Soap:
+    """An existing system with a SOAP client; each call runs in a thread, since the gateway runs in this one."""
+
+    def __init__(self, client: zeep.Client, session: requests.Session) -> None:
+        self._client = client
+        self._session = session
+
+    async def ask(self, operation: str, token: str | None = None, bearer: str | None = None, **sent: Any) -> Any:
+        headers = {"accessToken": token} if token else None
+        self._session.headers.pop("Authorization", None)
+        if bearer:
+            self._session.headers["Authorization"] = f"Bearer {bearer}"
+        call = self._client.service[operation]
+        answer = await asyncio.to_thread(lambda: call(**sent, **({"_soapheaders": headers} if headers else {})))
+        return serialize_object(answer, dict)  # type: ignore[no-untyped-call] # zeep types a part of itself
+
+    def operations(self) -> set[str]:
+        (service,) = self._client.wsdl.services.values()
+        (port,) = service.ports.values()
+        return set(port.binding._operations)
+
+
+@pytest.fixture(scope="module")
+def soap_of() -> Callable[[World], Any]:
+    known: dict[str, Soap] = {}
+
+    async def make(world: World) -> Soap:
+        if world.url not in known:
+            session = requests.Session()
+            session.trust_env = False
+            transport = Transport(session=session, timeout=20, operation_timeout=20)  # type: ignore[no-untyped-call] # zeep types a part of itself
+            client = await asyncio.to_thread(zeep.Client, f"{world.url}/elssp/soap?wsdl", transport=transport)
+            known[world.url] = Soap(client, session)
+        return known[world.url]
+
+    return make
+
+
+async def as_json(world: World, operation: str, body: Any, **how: Any) -> dict[str, Any]:
+    answer = await world.ask("POST", f"/elssp/v1/{operation}", body, **how)
+    assert answer.status == 200, answer.body
+    read: dict[str, Any] = answer.json()
+    return read
+
+
+async def refused_with(world: World, sending: Awaitable[Answer], *never: str) -> tuple[Answer, Mapping[str, Any]]:
+    """Send something that must be refused; check that it left one row of evidence and says nothing of a person."""
+    known = {row["id"] for row in await world.rows(evidence, outcome="refused")}
+    answer = await sending
+    said = answer.body.decode()
+    assert [value for value in (*PRIVATE, *never) if value in said] == []
+    (row,) = [row for row in await world.rows(evidence, outcome="refused") if row["id"] not in known]
+    assert row["id"] in said
+    return answer, row
+
+
+# --- SOAP, by a client of its own --------------------------------------------------------------------------------
+
+
+async def test_the_description_offers_what_is_served(world: World, soap_of: Any) -> None:
+    soap = await soap_of(world)
+    assert soap.operations() == set(OPERATIONS)
+
+
+async def test_a_system_that_speaks_soap_finds_a_certificate(world: World, soap_of: Any) -> None:
+    """Token in the SOAP header, purpose code, role and legal basis filled in by deployment and registration."""
+    soap = await soap_of(world)
+    answer = await soap.ask("Retrieval", await world.token(), **FIVE, **HOLDER, CertificateType="居民身份证")
+    assert (answer["head"]["status"], answer["head"]["message"]) == (0, "成功")
+    (one,) = answer["data"]["dataList"]
+    assert (one["ZZBS"], one["CertificateStatus"], one["IssuedIn"]) == (CARD, 0, "guangdong")
+    assert one["ZZYXQJZRQ"] == "20400101"
+    assert (one["CZZT"], one["ZZBH"]) == (None, None)  # which it is, and no more
+    (row,) = await world.rows(evidence, id=answer["head"]["evidence"])
+    assert (row["action"], row["outcome"], row["what"]["legal_basis"]) == ("certificate.lookup", "done", "履行法定职责")
+
+
+async def test_soap_reads_a_certificate_by_identifier_and_by_holder(world: World, soap_of: Any) -> None:
+    soap, token = await soap_of(world), await world.token()
+    by_id = await soap.ask(
+        "GetCertificateDataByCertificateID", bearer=token, **FIVE, **HOLDER, CertificateID=CARD
+    )  # fmt: skip
+    by_holder = await soap.ask(
+        "GetCertificateDataByHolder", bearer=token, **FIVE, **HOLDER, CertificateTypeCode="11100000000013127D001",
+        CertificateHolderCodeType="111", CertificateNumber="44010619900101900X",
+    )  # fmt: skip
+    for answer in (by_id, by_holder):
+        (one,) = answer["data"]["dataList"]
+        assert (one["CZZT"], one["CZZTDM"], one["CZZTDMLXDM"]) == ("陈小明", "44010619900101900X", "111")
+        assert (one["ZZBFRQ"], one["ZZZT"], one["ZZBH"]) == ("20200101", "01", "44010619900101900X")
+
+
+async def test_soap_verifies_and_compares(world: World, soap_of: Any) -> None:
+    """A claim that does not fit is a status of its own, and the value of the issuer is not told."""
+    soap, token = await soap_of(world), await world.token()
+    claims = [{"Name": "ZZYXQJZRQ", "Value": "20400101"}, {"Name": "ZZBFRQ", "Value": "20200102"}]
+    answer = await soap.ask("VerifyCertInfo", token, **FIVE, **HOLDER, CertificateID=CARD, Claim=claims)
+    (one,) = answer["data"]["dataList"]
+    results = {claim["Name"]: claim["Result"] for claim in one["Claim"]}
+    assert answer["head"]["status"] == 901
+    assert (results["ZZYXQJZRQ"], results["ZZBFRQ"], results["CZZT"]) == ("match", "mismatch", "match")
+    assert one["ZZBFRQ"] is None
+
+
+async def test_soap_tells_the_types_and_what_is_printed_on_one(world: World, soap_of: Any) -> None:
+    soap, token = await soap_of(world), await world.token()
+    types = await soap.ask("GetCertificateType", token)
+    known = {one["CertificateType"]: one["IssuedIn"] for one in types["data"]["dataList"]}
+    assert known["营业执照"] == ["foshan"]
+    surface = await soap.ask("GetCertRemarkInfo", token, CertificateType="营业执照")
+    assert surface["head"]["status"] == 0
+
+
+async def test_a_consent_goes_with_a_question_across_a_border(world: World, soap_of: Any) -> None:
+    """Hong Kong says match and no value; the consents of question and answer stand in elements of ours."""
+    soap = await soap_of(world)
+    common = {"ConsentID": "CNS-0001", "Purpose": FIVE["UseFor"], "GivenAt": "2026-01-01T00:00:00Z",
+              "ExpiresAt": "2099-01-01T00:00:00Z"}  # fmt: skip
+    answer = await soap.ask(
+        "Retrieval", await world.token(), **FIVE, HolderRole="party", CertificateType="专业资格证书",
+        CertificateHolder="陈大文", CertificateHolderCode="H00000001", CertificateHolderCodeType="516",
+        Consent=[{**common, "Recipient": "hongkong", "Field": ["holder.name", "holder.document"]},
+                 {**common, "Recipient": AGENCY, "Field": ["match"]}],
+    )  # fmt: skip
+    (one,) = answer["data"]["dataList"]
+    assert (answer["head"]["status"], one["CertificateStatus"], one["IssuedIn"]) == (0, 0, "hongkong")
+    assert one["ZZBS"] is None
+
+
+async def test_soap_says_in_a_head_what_is_missing_all_at_once(world: World, soap_of: Any) -> None:
+    soap = await soap_of(world)
+    sent = dict.fromkeys(("username", "itemName", "itemCode", "businessCode", "UseFor", "CertificateHolder"), "")
+    answer = await soap.ask("Retrieval", await world.token(), **sent, CertificateHolderCode="44010619900101900X")
+    assert (answer["head"]["status"], answer["data"]) == (12, None)
+    assert {one["field"] for one in answer["head"]["problem"]} == set(sent)
+
+
+# --- JSON --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_system_that_can_only_fill_the_body_puts_its_token_there(world: World) -> None:
+    """The envelope of a province: accessId, accessToken and data, and its names of elements."""
+    names = {"holder": "陈小明", "holderCode": "44010619900101900X", "holderTypeCode": "111",
+             "certTypeCode": "11100000000013127D001"}  # fmt: skip
+    body = {"accessId": "demo-agency", "accessToken": await world.token(), "data": {**FIVE, **names}}
+    answer = await as_json(world, "Retrieval", body, token="")
+    assert answer["head"]["status"] == 0
+    assert [one["ZZBS"] for one in answer["data"]["dataList"]] == [CARD]
+
+
+@pytest.mark.parametrize(
+    ("operation", "sent", "status"),
+    [
+        ("GetCertificateDataByHolder", {**FIVE, **HOLDER, "CertificateType": "驾驶证"}, 22),
+        ("GetCertificateDataByHolder", {**LICENCE, "CertificateHolder": "珠江示例有限公司",
+                                        "CertificateHolderCode": "91440101MA5T00010Q"}, 21),
+        ("GetCertificateDataByHolder", {**LICENCE, **DELTA_LTD, "CertificateHolderCodeType": "001"}, 0),
+        ("GetCertificateDataByHolder", {**LICENCE, **DELTA_LTD, "CertificateNumber": "91440300MA5T00029X"}, 10),
+        ("Retrieval", {**FIVE, **HOLDER, "CertificateHolder": "别的人", "CertificateType": "身份证"}, 10),
+        ("VerifyCertInfo", {**FIVE, **HOLDER, "CertificateType": "身份证"}, 0),
+        ("VerifyCertInfo", {**FIVE, **HOLDER, "CertificateID": CARD, "CertificateNumber": "1"}, 901),
+    ],
+    ids=["expired", "revoked", "valid", "another number", "another name", "as claimed", "another claim"],
+)  # fmt: skip
+async def test_a_standing_is_a_status(world: World, operation: str, sent: dict[str, Any], status: int) -> None:
+    answer = await as_json(world, operation, sent)
+    assert answer["head"]["status"] == status
+    assert answer["head"]["evidence"].startswith("EV")
+
+
+async def test_an_issuer_that_is_away_is_never_no_matching_certificate(world: World) -> None:
+    """Whoever reads 10 may deny a citizen what they have."""
+    world.authorities["guangdong"].order("down")
+    sent = {**FIVE, **HOLDER, "CertificateType": "身份证"}
+    for operation in ("Retrieval", "GetCertificateDataByHolder", "VerifyCertInfo"):
+        answer = await as_json(world, operation, sent)
+        assert answer["head"]["status"] == 900
+        (one,) = answer["data"]["dataList"]
+        assert one["CertificateStatus"] == 900
+        assert one["Reason"]
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------
+
+GOOD = {**FIVE, **HOLDER, "CertificateType": "身份证"}
+NUMBER_ONLY = {name: value for name, value in GOOD.items() if name != "CertificateHolder"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "sent", "status", "fields"),
+    [
+        ("Retrieval", NUMBER_ONLY, 12, {"CertificateHolder"}),
+        ("Retrieval", {}, 12, {"username", "itemName", "itemCode", "businessCode", "UseFor", "CertificateHolder",
+                               "CertificateHolderCode"}),
+        ("Retrieval", {**GOOD, "UseFor": "用" * 201}, 903, {"UseFor"}),
+        ("Retrieval", {**GOOD, "orgName": "别的单位"}, 903, {"orgName"}),
+        ("Retrieval", {**GOOD, "CertificateType": "没有的证"}, 13, {"CertificateType"}),
+        ("Retrieval", {**GOOD, "CertificateHolderCodeType": "777"}, 103, {"CertificateHolderCodeType"}),
+        ("Retrieval", {**GOOD, "CertificateHolderCode": "440106199001019000"}, 12, {"CertificateHolderCodeType"}),
+        ("Retrieval", {**GOOD, "CertificateTypeCode": "11100000000013127D009"}, 113, {"CertificateTypeCode"}),
+        ("Retrieval", {**GOOD, "Nonsense": "x"}, 903, {"Nonsense"}),
+        ("Retrieval", {**GOOD, "CertificateHolder": 5}, 903, {"CertificateHolder"}),
+        ("Retrieval", {**GOOD, "useCause": "twice"}, 903, {"UseFor"}),
+        ("Retrieval", {**GOOD, "data": {"UseFor": "twice"}}, 903, {"UseFor"}),
+        ("Retrieval", {**GOOD, "data": "text"}, 903, {"data"}),
+        ("Retrieval", {**GOOD, "IssuedIn": "atlantis"}, 903, {"IssuedIn"}),
+        ("Retrieval", {**GOOD, "PurposeCode": "another"}, 100, set()),
+        ("Retrieval", {**GOOD, "CertificateType": "专业资格证书", "CertificateHolder": "陈大文",
+                       "CertificateHolderCode": "H00000001", "CertificateHolderCodeType": "516",
+                       "HolderRole": "party"}, 902, {"transfer.P3"}),
+        ("Retrieval", [], 903, {"(body)"}),
+        ("Retrieval", b"{", 903, {"(body)"}),
+        ("GetCertificateDataByHolder", {**FIVE, **HOLDER}, 12, {"CertificateType"}),
+        ("GetCertificateDataByCertificateID", {**FIVE, "CertificateID": CARD[:-1] + "X"}, 903, {"CertificateID"}),
+        ("GetCertificateDataByCertificateID", {**FIVE, "CertificateID": CARD, "CertificateHolder": "陈小明"}, 12,
+         {"CertificateHolderCode", "CertificateHolderCodeType"}),
+        ("VerifyCertInfo", FIVE, 12, {"CertificateType", "CertificateID"}),
+        ("VerifyCertInfo", {**GOOD, "Claim": [{"Name": "ZZBFRQ", "Value": "yesterday"}]}, 903, {"Claim"}),
+        ("QueryByQRCode", {**FIVE, "QRCode": "nobody's", "CertificateType": "身份证"}, 903, {"QRCode"}),
+        ("GetCertRemarkInfo", {"CertificateType": "没有的证"}, 13, {"CertificateType"}),
+    ],
+)  # fmt: skip
+async def test_what_is_not_right_is_refused_with_a_status_and_evidence(
+    world: World, operation: str, sent: Any, status: int, fields: set[str]
+) -> None:
+    answer, row = await refused_with(world, world.ask("POST", f"/elssp/v1/{operation}", sent))
+    head = answer.json()["head"]
+    assert (answer.status, head["status"]) == (200, status)
+    assert {one["field"].partition(".")[0] if "." not in "".join(fields) else one["field"]
+            for one in head.get("problem", [])} == fields  # fmt: skip
+    assert (row["reason"], row["who"]["client"]) == (head["code"], "demo-agency")
+
+
+async def test_without_a_token_or_with_a_bad_one_nobody_is_asked(world: World) -> None:
+    """In the body a bad token is a status; in HTTP's header it is HTTP's own refusal too. None is read from a URL."""
+    token, sent = await world.token(), {**GOOD}
+    ways: list[tuple[dict[str, Any], str, str, int]] = [
+        (sent, "", "", 200),
+        ({**sent, "accessToken": "nonsense"}, "", "", 200),
+        (sent, "", f"?accessToken={token}&access_token={token}", 200),
+        (sent, "nonsense", "", 401),
+        ({**sent, "accessToken": token}, token, "", 200),
+        ({**sent, "accessToken": token, "accessId": "other-agency"}, "", "", 200),
+    ]
+    for body, header, query, status in ways:
+        answer, row = await refused_with(
+            world, world.ask("POST", f"/elssp/v1/Retrieval{query}", body, token=header), token
+        )
+        assert (answer.json()["head"]["status"], row["outcome"]) == (11, "refused")
+        if header != token:
+            assert answer.status == status
+        assert ("WWW-Authenticate" in answer.headers) == (answer.status == 401)
+
+
+async def test_a_token_without_the_scope_is_refused(world: World) -> None:
+    answer, _ = await refused_with(
+        world, world.ask("POST", "/elssp/v1/Retrieval", GOOD, scope="submissions")
+    )  # fmt: skip
+    assert answer.json()["head"]["status"] == 100
+
+
+async def test_another_client_without_a_grant_is_told_so(world: World) -> None:
+    sent = {**GOOD, "CertificateType": "营业执照", "LegalBasis": "statutory duty"}
+    del sent["orgName"]
+    answer, _ = await refused_with(
+        world, world.ask("POST", "/elssp/v1/Retrieval", sent, client="other-agency")
+    )  # fmt: skip
+    assert answer.json()["head"]["status"] == 100
+
+
+async def test_a_client_without_a_registered_legal_basis_must_say_one(world: World) -> None:
+    sent = {name: value for name, value in GOOD.items() if name != "orgName"}
+    answer, _ = await refused_with(
+        world, world.ask("POST", "/elssp/v1/Retrieval", sent, client="other-agency")
+    )  # fmt: skip
+    head = answer.json()["head"]
+    assert (head["status"], [one["field"] for one in head["problem"]]) == (12, ["LegalBasis"])
+
+
+# --- SOAP that is none -------------------------------------------------------------------------------------------
+
+
+def envelope(body: str, *, header: str = "", soap: str = SOAP, before: str = "") -> bytes:
+    head = f"<s:Header>{header}</s:Header>" if header else ""
+    return f'{before}<s:Envelope xmlns:s="{soap}">{head}<s:Body>{body}</s:Body></s:Envelope>'.encode()
+
+
+RETRIEVAL = f'<q:Retrieval xmlns:q="{NAMESPACE}"><q:UseFor>x</q:UseFor></q:Retrieval>'
+BOMB = '<!DOCTYPE z [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>'
+XXE = '<!DOCTYPE z [<!ENTITY a SYSTEM "file:///etc/hostname">]>'
+
+
+@pytest.mark.parametrize(
+    ("sent", "fault"),
+    [
+        (envelope(RETRIEVAL.replace("x<", "&a;<"), before=XXE), "Client"),
+        (envelope(RETRIEVAL.replace("x<", "&b;<"), before=BOMB), "Client"),
+        (envelope(RETRIEVAL, before=XXE).decode().encode("utf-16"), "Client"),
+        (b"<a>", "Client"),
+        (b"", "Client"),
+        (b'{"a": 1}', "Client"),
+        (b"<a/>", "Client"),
+        (b"<x>" * 5000, "Client"),
+        (envelope(RETRIEVAL, soap="http://www.w3.org/2003/05/soap-envelope"), "VersionMismatch"),
+        (envelope(RETRIEVAL.replace(NAMESPACE, "urn:another")), "Client"),
+        (envelope(RETRIEVAL.replace("Retrieval", "DropTables")), "Client"),
+        (envelope(RETRIEVAL + RETRIEVAL), "Client"),
+        (envelope(""), "Client"),
+        (envelope(RETRIEVAL, header='<t:x xmlns:t="urn:t" s:mustUnderstand="1"/>'), "MustUnderstand"),
+    ],
+    ids=["XXE", "bomb", "XXE in UTF-16", "broken", "empty", "JSON", "no envelope", "deep", "SOAP 1.2",
+         "wrong namespace", "no operation", "two at once", "empty body", "must understand"],
+)  # fmt: skip
+async def test_what_is_no_message_gets_a_fault_and_leaves_evidence(world: World, sent: bytes, fault: str) -> None:
+    headers = {"Content-Type": "text/xml; charset=utf-8"}
+    answer, row = await refused_with(world, world.ask("POST", "/elssp/soap", sent, headers=headers), "aaaa")
+    assert answer.status == 500  # as SOAP 1.1 §6.2 has it for every fault
+    said = etree.fromstring(answer.body)
+    assert said.findtext(".//faultcode") == f"soap:{fault}"
+    assert (said.findtext(f".//{{{NAMESPACE}}}code"), row["reason"]) == ("request.not_soap", "request.not_soap")
+
+
+async def test_another_media_type_and_a_large_body_get_faults_too(world: World) -> None:
+    large = envelope(RETRIEVAL.replace("x<", "x" * 70000 + "<"))
+    for sent, kind, code in (
+        (envelope(RETRIEVAL), "application/json", "request.media_type"),
+        (large, "text/xml", "request.too_large"),
+    ):
+        headers = {"Content-Type": kind}
+        answer, row = await refused_with(world, world.ask("POST", "/elssp/soap", sent, headers=headers))
+        assert (answer.status, row["reason"]) == (500, code)
+
+
+async def test_prefixes_order_and_white_space_make_no_difference_but_namespaces_do(world: World) -> None:
+    """What a person or an old stub writes by hand."""
+    token = await world.token()
+    lines = "".join(f"\n  <{name}>\n   {value} <!-- a note -->\n  </{name}>" for name, value in reversed(GOOD.items()))
+    header = f'<accessToken xmlns="{NAMESPACE}"> {token} </accessToken>'
+    sent = envelope(f'<Retrieval xmlns="{NAMESPACE}">{lines}\n</Retrieval>', header=header)
+    headers = {"Content-Type": "text/xml"}
+    good = await world.send("POST", "/elssp/soap", data=sent, headers=headers)
+    assert etree.fromstring(good.body).findtext(f".//{{{NAMESPACE}}}status") == "0"
+    odd = sent.replace(b"<UseFor>", b'<UseFor xmlns="urn:another">').replace(b"<itemCode>", b"<itemCode><b/>")
+    answer, _ = await refused_with(world, world.send("POST", "/elssp/soap", data=odd, headers=headers), token)
+    said = etree.fromstring(answer.body)
+    assert answer.status == 200
+    assert {"UseFor", "itemCode"} <= {one.text for one in said.iter(f"{{{NAMESPACE}}}field")}
+
+
+async def test_every_answer_is_valid_against_the_schema_of_the_description(world: World) -> None:
+    described = etree.fromstring((await world.send("GET", "/elssp/soap?WSDL")).body)
+    (found,) = described.iter("{http://www.w3.org/2001/XMLSchema}schema")
+    schema = etree.XMLSchema(etree.fromstring(etree.tostring(found)))
+    headers = {"Content-Type": "text/xml"}
+    for sent in (GOOD, {**GOOD, "CertificateType": "驾驶证"}, {}, {**GOOD, "UseFor": "用" * 201}):
+        inside = "".join(f"<{name}>{value}</{name}>" for name, value in sent.items())
+        for operation in OPERATIONS:
+            raw = envelope(f'<{operation} xmlns="{NAMESPACE}">{inside}</{operation}>')
+            answer = await world.ask("POST", "/elssp/soap", raw, headers=headers)
+            (body,) = etree.fromstring(answer.body).iterfind(f"{{{SOAP}}}Body/*")
+            schema.assertValid(body)
+
+
+async def test_the_address_alone_is_no_description(world: World) -> None:
+    answer = await world.send("GET", "/elssp/soap")
+    assert (answer.status, answer.json()["code"]) == (404, "request.not_found")
+    assert f'location="{world.url}/elssp/soap"'.encode() in (await world.send("GET", "/elssp/soap?wsdl")).body
+    assert CITIZEN["name"] == HOLDER["CertificateHolder"]
