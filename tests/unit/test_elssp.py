@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from gateway.certificates.lookup import LookupAnswer
 from gateway.certificates.named import VerifyAnswer
 from gateway.domain.certificate import Standing
 from gateway.errors import FieldProblem, GatewayError
+from gateway.web import problems
 from gateway.web.elssp import answers, shapes
 from gateway.web.elssp.operations import OPERATIONS
 from gateway.web.elssp.shapes import NAMESPACE, Part
@@ -81,11 +83,21 @@ FAMILY: dict[type[GatewayError], Status] = {
 }
 
 
-def test_the_list_above_knows_the_whole_family() -> None:
+def family(kind: type[GatewayError] = GatewayError) -> Iterator[type[GatewayError]]:
+    yield kind
+    for one in kind.__subclasses__():
+        yield from family(one)
+
+
+def test_every_error_with_an_http_status_of_its_own_is_in_the_list_above() -> None:
     """An error that joins later needs a status that somebody has thought of."""
-    assert set(FAMILY) == {
-        one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, GatewayError)
-    }
+    assert set(problems.STATUS) <= set(FAMILY)
+
+
+def test_no_error_at_all_reads_as_a_success_or_as_no_match() -> None:
+    known = {kind: status_of(kind("x"), []) for kind in family()}
+    assert {kind for kind, status in known.items() if status in {Status.OK, Status.NO_MATCH}} == set()
+    assert {known[kind] for kind in family(errors.RegionError)} == {Status.UNVERIFIABLE}
 
 
 @pytest.mark.parametrize(("kind", "status"), FAMILY.items(), ids=lambda one: getattr(one, "__name__", str(one)))
@@ -95,7 +107,7 @@ def test_every_error_has_its_status_and_none_is_no_match(kind: type[GatewayError
 
 
 @pytest.mark.parametrize(
-    ("problems", "status"),
+    ("wrong", "status"),
     [
         ([("x", "check_digit"), ("UseFor", "missing"), ("CertificateType", "unknown")], Status.MISSING),
         ([("CertificateHolderCodeType", "unknown"), ("CertificateType", "unknown")], Status.HOLDER_CODE_TYPE),
@@ -106,9 +118,9 @@ def test_every_error_has_its_status_and_none_is_no_match(kind: type[GatewayError
         ([], Status.INVALID),
     ],
 )
-def test_what_is_wrong_with_elements_decides_the_status(problems: list[tuple[str, str]], status: Status) -> None:
+def test_what_is_wrong_with_elements_decides_the_status(wrong: list[tuple[str, str]], status: Status) -> None:
     error = errors.InvalidRequest("x")
-    assert status_of(error, [FieldProblem(name, "r", code) for name, code in problems]) is status
+    assert status_of(error, [FieldProblem(name, "r", code) for name, code in wrong]) is status
 
 
 @pytest.mark.parametrize(
@@ -218,9 +230,9 @@ def test_what_is_read_is_what_the_model_would_get_as_json() -> None:
     xsi = "http://www.w3.org/2001/XMLSchema-instance"
     raw = f"""<q:x xmlns:q="{NAMESPACE}" xmlns:i="{xsi}"><q:Claim><q:Value> 2 </q:Value><q:Name>1</q:Name></q:Claim>
       <q:UseFor i:nil="true"/><q:Odd>o</q:Odd><q:username/></q:x>"""
-    problems: list[FieldProblem] = []
-    said: dict[str, Any] = shapes.read(etree.fromstring(raw), parts, problems)
-    assert (said, problems) == ({"Claim": [{"Value": "2", "Name": "1"}], "Odd": "o", "username": ""}, [])
+    found: list[FieldProblem] = []
+    said: dict[str, Any] = shapes.read(etree.fromstring(raw), parts, found)
+    assert (said, found) == ({"Claim": [{"Value": "2", "Name": "1"}], "Odd": "o", "username": ""}, [])
 
 
 def test_without_the_folder_nothing_is_served_in_this_form(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from gateway.certificates.claims import SURFACE, flat, plain
+from gateway.certificates.claims import SURFACE, flat
 from gateway.certificates.request import DataRequest, LookupRequest, VerifyRequest
 from gateway.certificates.types import CertificateType, find_type
 from gateway.domain.caller import Caller
+from gateway.domain.spelling import bare
 from gateway.edge import check
 from gateway.errors import FieldProblem, InvalidRequest, MappingFailed
 from gateway.web.elssp.elements import (
@@ -70,7 +71,7 @@ class Reading:
 
     def sender(self, sent: Sender) -> None:
         """Hold the organisation that is named against that of the token; only the latter counts."""
-        if sent.organisation is not None and plain(sent.organisation) != plain(self.caller.organisation):
+        if sent.organisation is not None and bare(sent.organisation) != bare(self.caller.organisation):
             reason = "is not the organisation that the access token stands for"
             self.problems.append(FieldProblem("orgName", reason, "another_organisation"))
 

@@ -81,6 +81,7 @@ OF_ERROR: Mapping[type[GatewayError], Status] = {
     errors.RegionError: Status.UNVERIFIABLE,
     errors.NotOffered: Status.UNVERIFIABLE,
     errors.MappingFailed: Status.UNVERIFIABLE,
+    errors.CertificateUnconfirmed: Status.UNVERIFIABLE,
 }
 """A subclass has its parent's; what is not listed is the gateway's own trouble."""
 
