@@ -21,7 +21,7 @@ from lxml import etree
 from adapters.qingyuan.sandbox_rules import Record
 from adapters.qingyuan.sandbox_wire import element
 from gateway.sandbox.authority import Notebook
-from gateway.sandbox.issued import MEDIA_TYPE, UNKNOWN_STATUS, Row, sealed_file
+from gateway.sandbox.issued import MEDIA_TYPE, UNKNOWN_STATUS, Row
 from gateway.sandbox.issued import Register as Issued
 
 _CHINA = timezone(timedelta(hours=8))
@@ -114,7 +114,7 @@ class Register:
         if self._issued.wrong.due("unknown_status"):
             return element("ZZJG", ZT=UNKNOWN_STATUS, XX="?")
         rows = self._rows(kept)
-        written = [_announced(row) for row in rows] if kept["kind"] == "file" else [
+        written = [self._announced(row) for row in rows] if kept["kind"] == "file" else [
             _certificate(self._issued.told(row)) for row in rows
         ]  # fmt: skip
         return element("ZZJG", *written, ZT=kept["status"], XX=_WORDS[kept["status"]])
@@ -126,6 +126,12 @@ class Register:
             return None
         return self._issued.file(self._rows(kept)[0])
 
+    def _announced(self, row: Row) -> etree._Element:
+        """Return what is said of a file before it is fetched."""
+        content = self._issued.file(row)
+        digest = hashlib.sha256(content).hexdigest()
+        return etree.Element("ZZWJ", ZZBS=row["identifier"], WJLX=MEDIA_TYPE, WJDX=str(len(content)), WJZY=digest)
+
     def _kept(self, number: str) -> Record:
         kept: Record | None = self._notebook.get("questions", number)
         if kept is None:
@@ -135,13 +141,6 @@ class Register:
     def _rows(self, kept: Record) -> list[Row]:
         rows = self._issued.all()
         return [rows[number] for number in kept["rows"]]
-
-
-def _announced(row: Row) -> etree._Element:
-    """Return what is said of a file before it is fetched."""
-    content = sealed_file(row)
-    digest = hashlib.sha256(content).hexdigest()
-    return etree.Element("ZZWJ", ZZBS=row["identifier"], WJLX=MEDIA_TYPE, WJDX=str(len(content)), WJZY=digest)
 
 
 def _is_held_by(row: Mapping[str, Any], query: Record) -> bool:

@@ -21,7 +21,7 @@ from adapters.shenzhen.sandbox_messages import WORDS, Dispute, Named
 from adapters.shenzhen.sandbox_register import STATES, certificate, is_authorised
 from gateway.sandbox.exchange_documents import read
 from gateway.sandbox.exchange_wire import Asked, Clock, Document, Door, Paper, Refusal
-from gateway.sandbox.issued import MEDIA_TYPE, UNKNOWN_STATUS, Change, Compose, Letter, Register, Row, sealed_file
+from gateway.sandbox.issued import MEDIA_TYPE, UNKNOWN_STATUS, Change, Compose, Letter, Register, Row
 
 _BEIJING = timezone(timedelta(hours=8))
 _NO_FILE = {"expired": ("22", "expired"), "suspended": ("23", "restricted in use"), "superseded": ("24", "replaced")}
@@ -103,7 +103,8 @@ class IssuedDesk:
         if worth != "valid":
             status, message = _NO_FILE.get(worth, ("21", "revoked or cancelled"))
             return {"status": status, "message": message}
-        return Paper(sealed_file(row), MEDIA_TYPE, self.register.file(row))
+        content = self.register.file(row)
+        return Paper(content, MEDIA_TYPE, content)
 
     async def _dispute(self, asked: Asked) -> Document:
         said = read(Dispute, await self.door.document(asked), WORDS)
