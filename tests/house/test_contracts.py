@@ -30,6 +30,7 @@ PLANTED: dict[str, tuple[str, str]] = {
     "nobody-imports-an-adapter": (f"adapters.{HERE}.sandbox", f"adapters.{HERE}.adapter"),
     "sandbox-stands-alone": (f"adapters.{HERE}.sandbox", "gateway.errors"),
     "authority-stands-alone": ("gateway.sandbox.authority", "gateway.errors"),
+    "sealed-files-stand-alone": ("gateway.sandbox.sealed_files.der", "gateway.errors"),
     "ticket-authority-stands-alone": ("gateway.sandbox.ticket_authority", "gateway.errors"),
     "exchange-authority-stands-alone": ("gateway.sandbox.exchange_wire", "gateway.errors"),
     "province-authority-stands-alone": ("gateway.sandbox.province_authority", "gateway.errors"),

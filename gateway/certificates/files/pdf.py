@@ -10,8 +10,9 @@ The last seal must cover the file to its last byte. After an earlier one nothing
 what pyHanko knows to belong to them. So also an update that only adds revocation data (PAdES B-LT) after the last seal
 is refused: it is a byte that nobody known has sealed.
 
-What bounds the cost: the size of the file, `MAX_OBJECTS`, `MAX_SEALS`, `MAX_REVISIONS`, `MAX_BETWEEN`, and what streams
-may unpack to (pyHanko's limits for files from outside, and those of the scan). Memory is a constant times the size.
+What bounds the cost: the size of the file, `MAX_OBJECTS`, `MAX_SEALS`, `MAX_REVISIONS`, `MAX_BETWEEN`, how often
+objects are asked for (`pdf_reader`), and what streams may unpack to (pyHanko's limits for files from outside, and those
+of the scan). Memory is a constant times the size.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from pyhanko.pdf_utils import generic
-from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.sign.diff_analysis import ModificationLevel
 from pyhanko.sign.validation import async_validate_pdf_signature
 from pyhanko.sign.validation.pdf_embedded import EmbeddedPdfSignature
@@ -38,6 +38,7 @@ from pyhanko.sign.validation.status import PdfSignatureStatus, SignatureCoverage
 from pyhanko_certvalidator import CertificateValidator, ValidationContext
 
 from gateway.certificates.files.ofd import stated
+from gateway.certificates.files.pdf_reader import BoundedReader
 from gateway.certificates.files.registry import Registry
 from gateway.certificates.files.verdict import Check, Failed, SealVerdict, Stated, walked
 from gateway.errors import InvalidRequest
@@ -61,7 +62,7 @@ _ANY_USAGE = KeyUsageConstraints(key_usage=set())
 class PdfFile:
     """What was found in a file before any seal is verified."""
 
-    reader: PdfFileReader
+    reader: BoundedReader
     size: int
     stated: Stated
     signatures: Sequence[EmbeddedPdfSignature]
@@ -71,7 +72,7 @@ def read(data: bytes) -> PdfFile:
     """Find the metadata and the seals of a file. Raises Failed."""
     _refuse_hostile(data)
     try:
-        reader = PdfFileReader(BytesIO(data), strict=True)
+        reader = BoundedReader(BytesIO(data))
         said = stated(_info(reader))
         signatures = list(reader.embedded_signatures)
         revisions = reader.xrefs.total_revisions
@@ -98,7 +99,7 @@ def _refuse_hostile(data: bytes) -> None:
         raise Failed("file_unreadable")
 
 
-def _info(reader: PdfFileReader) -> Mapping[str, str]:
+def _info(reader: BoundedReader) -> Mapping[str, str]:
     """Return the document information (ISO 32000-2 §14.3.3), where certificates carry their metadata."""
     try:
         info = reader.trailer_view["/Info"]

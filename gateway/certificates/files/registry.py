@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import Field
 
@@ -232,7 +232,7 @@ def _issued(issuer: x509.Certificate, other: x509.Certificate) -> bool:
     """Say whether an authority issued a certificate, with a key that `cryptography` knows."""
     try:
         other.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return _may_issue(issuer)
 

@@ -20,7 +20,7 @@ from gateway.certificates.files import ofd, pdf
 from gateway.certificates.files.registry import Registry
 from gateway.certificates.files.verdict import Failed, FileVerdict, Form, SealVerdict, Stated
 
-MAX_SIZE = 32 << 20
+MAX_SIZE = 16 << 20
 """Bytes that a certificate file may have."""
 SECONDS = 20.0
 

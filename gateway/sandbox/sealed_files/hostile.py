@@ -147,6 +147,14 @@ class HostileFiles:
                     "<</T(a)/Kids[3 0 R]>>",
                 ]
             ),
+            "pdf_fields_in_a_net": lambda: pdf.objects(
+                [
+                    "<</Type/Catalog/Pages 2 0 R/AcroForm<</Fields[3 0 R]>>>>",
+                    "<</Type/Pages/Kids[]/Count 0>>",
+                    *(f"<</T(a)/Kids[{number} 0 R {number} 0 R]>>" for number in range(4, 44)),
+                    "<</T(b)/FT/Tx>>",
+                ]
+            ),
             "pdf_deep_arrays": lambda: pdf.objects(
                 [f"<</Type/Catalog/Pages 2 0 R/AcroForm<</Fields{'[' * 20000}{']' * 20000}>>>>", "<<>>"]
             ),
