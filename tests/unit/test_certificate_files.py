@@ -417,7 +417,7 @@ def by_pyhanko(raw: bytes, signer: EcIdentity, field: str) -> bytes:
     simple = SimpleSigner(
         asn1_x509.Certificate.load(signer.certificate),
         asn1_keys.PrivateKeyInfo.load(key),
-        SimpleCertificateStore(),  # type: ignore[no-untyped-call]  # as pyHanko has it
+        SimpleCertificateStore(),
     )
     metadata = PdfSignatureMetadata(field_name=field, subfilter=fields.SigSeedSubFilter.PADES, md_algorithm="sha256")
     sealed: BytesIO = SignerAtNow(metadata, simple).sign_pdf(IncrementalPdfFileWriter(BytesIO(raw)))

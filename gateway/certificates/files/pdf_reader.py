@@ -39,7 +39,7 @@ class BoundedReader(PdfFileReader):
     def get_object(self, *args: Any, **kwargs: Any) -> Any:
         """Return an object, and count."""
         self.count.one()
-        return super().get_object(*args, **kwargs)
+        return super().get_object(*args, **kwargs)  # type: ignore[no-untyped-call]  # pyHanko gives it no types
 
     def get_historical_resolver(self, revision: int) -> HistoricalResolver:
         """Return an earlier revision of the file, which counts with it."""
