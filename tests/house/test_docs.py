@@ -29,6 +29,8 @@ from gateway import windows
 from gateway.app import utc_now
 from gateway.calendars import CalendarFile, YearEntry
 from gateway.catalogue import FieldEntry, ItemEntry, MaterialEntry, OfficeEntry, PartEntry
+from gateway.certificates.files.registry import AnchorEntry, SealEntry, SealsFile
+from gateway.certificates.files.verdict import REASONS, Check
 from gateway.certificates.request import HolderNamed, LookupRequest
 from gateway.certificates.types import TypeEntry
 from gateway.cli import main
@@ -193,6 +195,7 @@ def names_of(*models: type[BaseModel]) -> set[str]:
         ("items.toml", [ItemEntry, FieldEntry, MaterialEntry, OfficeEntry, PartEntry]),
         ("windows.toml", [windows._Window, windows._Clerk, windows._Seal]),
         ("certificates.toml", [TypeEntry]),
+        ("seals.toml", [SealsFile, SealEntry, AnchorEntry]),
         ("transfers.toml", [Basis]),
         ("recognition.toml", [Line]),
         ("working-days.toml", [YearEntry, CalendarFile]),
@@ -201,6 +204,12 @@ def names_of(*models: type[BaseModel]) -> set[str]:
 def test_every_key_of_a_data_file_is_explained(heading: str, models: list[type[BaseModel]]) -> None:
     part = text("docs/operations.md").partition(f"### {heading}\n")[2].partition("\n#")[0]
     assert names_of(*models) <= set(re.findall(r"`([a-z_]+)`", part))
+
+
+def test_every_step_and_reason_of_a_verdict_on_a_file_is_explained() -> None:
+    """The words of a reason are those that a person is shown."""
+    assert [check for check in Check if rows_of("docs/certificate-files.md", check) is None] == []
+    assert {name: (rows_of("docs/certificate-files.md", name) or ["", ""])[1] for name in REASONS} == REASONS
 
 
 def test_every_limit_of_a_region_is_explained() -> None:

@@ -262,6 +262,27 @@ def test_a_file_beyond_the_bound_is_not_looked_at(world: SealedWorld, monkeypatc
     assert failure(world, world.files.sealed_pdf(CERTIFICATE, OWNER)) == ("", "file_size")
 
 
+def test_a_file_that_finds_a_fault_of_ours_has_a_verdict_too(
+    world: SealedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.certificates.files.ofd.read", lambda _: 1 // 0)
+    assert failure(world, world.files.sealed_ofd(CERTIFICATE, OWNER)) == ("", "file_unexpected")
+
+
+def test_a_certificate_whose_names_cannot_be_read_fails_its_step(world: SealedWorld) -> None:
+    """`cryptography` reads names when they are asked for: it must not be later than a verdict can say so."""
+    maker = world.files.maker
+    broken = replace(maker, certificate=maker.certificate.replace(b"\x06\x03\x55\x04\x03", b"\x04\x03\x55\x04\x03"))
+    data = ofd.zipped(world.files.entries(CERTIFICATE, [world.files.owners[OWNER].sealer.but(maker=broken)]))
+    assert failure(world, data) == ("seal", "certificate_malformed")
+
+
+def test_the_clock_of_who_signs_may_be_a_little_ahead(world: SealedWorld) -> None:
+    for made in (world.files.sealed_ofd(CERTIFICATE, OWNER), world.files.sealed_pdf(CERTIFICATE, OWNER)):
+        assert verify(made, world.registry, NOW - timedelta(minutes=4)).genuine
+        assert not verify(made, world.registry, NOW - timedelta(minutes=6)).genuine
+
+
 # --- the register decides ------------------------------------------------------------------------------------------
 
 

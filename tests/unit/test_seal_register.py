@@ -55,7 +55,7 @@ valid_until = 2024-12-31
 
 [[seal]]
 id = "SBX1"
-certificate_sha256 = "{"0" * 64}"
+certificate_digest = "{"0" * 64}"
 owner = "{OWNER}"
 types = ["{TYPE}"]
 region = "guangdong"

@@ -40,7 +40,8 @@ from pyhanko_certvalidator import CertificateValidator, ValidationContext
 from gateway.certificates.files.ofd import stated
 from gateway.certificates.files.pdf_reader import BoundedReader
 from gateway.certificates.files.registry import Registry
-from gateway.certificates.files.verdict import Check, Failed, SealVerdict, Stated, walked
+from gateway.certificates.files.sm2_certificates import MALFORMED
+from gateway.certificates.files.verdict import CLOCKS_APART, Check, Failed, SealVerdict, Stated, walked
 from gateway.errors import InvalidRequest
 from gateway.submissions.contents.pdf import PdfScan
 
@@ -163,7 +164,7 @@ class _Verification:
 
     def _signer(self) -> None:
         signer, signed_at = self._certificate, self._time
-        if signed_at > self._now:
+        if signed_at > self._now + CLOCKS_APART:
             raise Failed("signed_in_future")
         if not signer.not_valid_before_utc <= signed_at <= signer.not_valid_after_utc:
             raise Failed("certificate_term")
@@ -171,6 +172,8 @@ class _Verification:
             usage = signer.extensions.get_extension_for_class(x509.KeyUsage).value
         except x509.ExtensionNotFound:
             raise Failed("key_usage") from None
+        except MALFORMED:
+            raise Failed("certificate_malformed") from None
         if not usage.digital_signature and not usage.content_commitment:
             raise Failed("key_usage")
 
@@ -250,9 +253,10 @@ class _Verification:
         signer = self._certificate
         latest = signer.not_valid_after_utc - timedelta(seconds=2)
         moment = min(max(self._time, signer.not_valid_before_utc), latest)
-        between = list(self._signature.other_embedded_certs)[:MAX_BETWEEN]
-        validator = CertificateValidator(self._signature.signer_cert, between, _context(self._registry, moment))
+        context = _context(self._registry, moment)
         try:
+            between = list(self._signature.other_embedded_certs)[:MAX_BETWEEN]
+            validator = CertificateValidator(self._signature.signer_cert, between, context)
             path = asyncio.run(validator.async_validate_path())
             der: bytes = path.first.dump()
         except Exception:  # noqa: BLE001 - as above, and certvalidator's three families of errors
@@ -280,5 +284,5 @@ def _quietly(find: Any) -> Any:
     """Return what is found, None where finding it fails."""
     try:
         return find()
-    except (Failed, ValueError):
+    except (Failed, *MALFORMED):
         return None

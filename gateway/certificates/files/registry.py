@@ -37,7 +37,7 @@ class SealEntry(Settings):
     """`[[seal]]` of seals.toml."""
 
     id: str | None = Field(default=None, min_length=1, max_length=128)
-    certificate_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    certificate_digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     owner: str
     types: list[Annotated[str, Field(pattern=_TYPES)]] = Field(min_length=1)
     region: str
@@ -134,9 +134,9 @@ def _wrong_seals(
     seen: set[str] = set()
     for number, entry in enumerate(entries):
         place = f"seal.{number}"
-        named = entry.id or entry.certificate_sha256 or ""
-        if (entry.id is None) == (entry.certificate_sha256 is None):
-            yield place, "needs either id (the esID of a seal) or certificate_sha256 (of who signs a PDF)"
+        named = entry.id or entry.certificate_digest or ""
+        if (entry.id is None) == (entry.certificate_digest is None):
+            yield place, "needs either id (the esID of a seal) or certificate_digest (of who signs a PDF)"
         elif named in seen:
             yield place, f"{named} is registered twice"
         seen.add(named)
@@ -159,7 +159,7 @@ def _wrong_anchors(entries: Sequence[AnchorEntry], regions: Collection[str]) -> 
 
 
 def _registered(entry: SealEntry) -> RegisteredSeal:
-    named = entry.id or entry.certificate_sha256 or ""
+    named = entry.id or entry.certificate_digest or ""
     return RegisteredSeal(
         named, entry.owner, tuple(entry.types), entry.region, entry.valid_from, entry.valid_until
     )  # fmt: skip

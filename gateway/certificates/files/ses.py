@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509 import ObjectIdentifier
 
 from gateway.certificates.files.sm2_certificates import SM2_WITH_SM3, Certificate, anchor_of, read
-from gateway.certificates.files.verdict import Failed
+from gateway.certificates.files.verdict import CLOCKS_APART, Failed
 from gateway.crypto.sm2 import signature_parts
 
 GB_T_38540 = "GB/T 38540-2020"
@@ -403,7 +403,7 @@ def check_seal(seal: Seal, anchors: Sequence[Certificate], intermediates: Sequen
 def check_signer(seal: Seal, now: datetime) -> None:
     """Step 4: the signer's certificate was valid, and one for signatures, when it signed. Raises Failed."""
     signer = read(seal.used.certificate)
-    if seal.signed_at > now:
+    if seal.signed_at > now + CLOCKS_APART:
         raise Failed("signed_in_future")
     if not signer.valid_at(seal.signed_at):
         raise Failed("certificate_term")

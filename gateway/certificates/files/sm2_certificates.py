@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import TypeVar
 
 from cryptography import x509
@@ -23,6 +22,15 @@ from gateway.crypto.sm_keys import read_certificate
 T = TypeVar("T", bound=x509.ExtensionType)
 
 SM2_WITH_SM3 = "1.2.156.10197.1.501"
+MALFORMED = (
+    ValueError,
+    TypeError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+    Warning,
+)
+"""What `cryptography` raises over a certificate; it warns of some odd ones, which is an error where warnings are."""
 _UNDERSTOOD = frozenset(
     {"2.5.29.14", "2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.31", "2.5.29.32", "2.5.29.35", "2.5.29.37"}
 )
@@ -31,21 +39,15 @@ _UNDERSTOOD = frozenset(
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate and its key. Made by `read`."""
+    """A certificate and its key, with all that is asked of it read: `cryptography` reads late. Made by `read`."""
 
     der: bytes
     parsed: x509.Certificate
     key: Sm2PublicKey
-
-    @cached_property
-    def usage(self) -> x509.KeyUsage | None:
-        """Return what its key may be used for, None when it does not say."""
-        return self._extension(x509.KeyUsage)
-
-    @cached_property
-    def constraints(self) -> x509.BasicConstraints | None:
-        """Return whether it is an authority's, None when it does not say."""
-        return self._extension(x509.BasicConstraints)
+    subject: bytes
+    issuer: bytes
+    usage: x509.KeyUsage | None
+    constraints: x509.BasicConstraints | None
 
     @property
     def may_sign(self) -> bool:
@@ -62,7 +64,7 @@ class Certificate:
     @property
     def self_issued(self) -> bool:
         """Say whether issuer and subject are one name."""
-        return self.parsed.issuer.public_bytes() == self.parsed.subject.public_bytes()
+        return self.issuer == self.subject
 
     def valid_at(self, moment: datetime) -> bool:
         """Say whether a moment lies in its term."""
@@ -72,29 +74,40 @@ class Certificate:
         """Say whether this one issued another: by name, by right and by signature."""
         return (
             self.may_issue
-            and other.parsed.issuer.public_bytes() == self.parsed.subject.public_bytes()
+            and other.issuer == self.subject
             and other.parsed.signature_algorithm_oid.dotted_string == SM2_WITH_SM3
             and self.key.verify(other.parsed.tbs_certificate_bytes, other.parsed.signature, "der")
         )
-
-    def _extension(self, kind: type[T]) -> T | None:
-        try:
-            return self.parsed.extensions.get_extension_for_class(kind).value
-        except x509.ExtensionNotFound:
-            return None
 
 
 def read(der: bytes) -> Certificate:
     """Read a certificate in DER. Raises Failed for one that is malformed, of another key, or not understood."""
     try:
-        found = x509.load_der_x509_certificate(der)
-        key, _, _ = read_certificate(found.public_bytes(Encoding.PEM))
-        critical = {extension.oid.dotted_string for extension in found.extensions if extension.critical}
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType):
+        parsed = x509.load_der_x509_certificate(der)
+        key, _, _ = read_certificate(parsed.public_bytes(Encoding.PEM))
+        critical = {extension.oid.dotted_string for extension in parsed.extensions if extension.critical}
+        read_ = Certificate(
+            der,
+            parsed,
+            key,
+            parsed.subject.public_bytes(),
+            parsed.issuer.public_bytes(),
+            _extension(parsed, x509.KeyUsage),
+            _extension(parsed, x509.BasicConstraints),
+        )
+        same = parsed.public_bytes(Encoding.DER) == der
+    except MALFORMED:
         raise Failed("certificate_malformed") from None
-    if critical - _UNDERSTOOD or found.public_bytes(Encoding.DER) != der:
+    if critical - _UNDERSTOOD or not same:
         raise Failed("certificate_malformed")
-    return Certificate(der, found, key)
+    return read_
+
+
+def _extension(parsed: x509.Certificate, kind: type[T]) -> T | None:
+    try:
+        return parsed.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
 
 
 def anchor_of(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from gateway.domain.sensitive import Sensitive
@@ -48,6 +48,7 @@ REASONS: Mapping[str, str] = {
     "file_form": "It is neither an OFD package nor a PDF.",
     "file_size": "It is larger than a certificate file may be.",
     "file_time": "Looking at it took too long; nothing is known of it.",
+    "file_unexpected": "Looking at it failed here in a way that nobody foresaw; nothing is known of it.",
     "file_unsealed": "No seal is on it.",
     "file_seals": "It has more seals than a certificate file may have.",
     "file_unreadable": "It is damaged, or is made so that readers may read it differently.",
@@ -96,6 +97,10 @@ REASONS: Mapping[str, str] = {
     "type_outside_scope": "The register does not let this seal be put on certificates of this type.",
 }
 """Reason → what a person is told. The reason is stable; programs go by it."""
+
+
+CLOCKS_APART = timedelta(minutes=5)
+"""By how much the clock of who signs may be ahead of ours."""
 
 
 class Failed(Exception):

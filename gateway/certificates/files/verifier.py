@@ -16,9 +16,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
+import structlog
+
 from gateway.certificates.files import ofd, pdf
 from gateway.certificates.files.registry import Registry
 from gateway.certificates.files.verdict import Failed, FileVerdict, Form, SealVerdict, Stated
+
+log = structlog.get_logger("certificate-files")
 
 MAX_SIZE = 16 << 20
 """Bytes that a certificate file may have."""
@@ -35,6 +39,9 @@ def verify(data: bytes, registry: Registry, now: datetime) -> FileVerdict:
         said, seals = _found(data, form, registry, now)
     except Failed as failed:
         problem = failed.reason
+    except Exception:
+        log.exception("certificate file ended unexpectedly", sha256=sha256)
+        problem = "file_unexpected"
     return FileVerdict(form, sha256, len(data), said, seals, problem)
 
 

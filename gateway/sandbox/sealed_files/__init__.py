@@ -135,5 +135,5 @@ class SealedFiles:
         )
         return [
             f'[[seal]]\nid = "{owner.sealer.seal_id}"\n{rest}',
-            f'[[seal]]\ncertificate_sha256 = "{owner.signer.sha256}"\n{rest}',
+            f'[[seal]]\ncertificate_digest = "{owner.signer.sha256}"\n{rest}',
         ]
