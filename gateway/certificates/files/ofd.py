@@ -192,7 +192,7 @@ def _digests(package: Package, name: str) -> Mapping[str, bytes]:
     """Return the digests that Signature.xml lists, by entry. Raises Failed."""
     info = only(package.xml(name), "SignedInfo", refuse="list_malformed")
     listed = only(info, "References", refuse="list_malformed")
-    if listed.get("CheckMethod") not in _SM3:
+    if listed.get("CheckMethod", "").upper() not in _SM3:
         raise Failed("algorithm")
     found: dict[str, bytes] = {}
     for reference in children(listed, "Reference"):

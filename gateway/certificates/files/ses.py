@@ -228,14 +228,15 @@ class Signed:
 class Seal:
     """An electronic signature by seal (电子签章数据), whichever generation it is of.
 
-    `made` is what the seal's maker signed, `used` what the holder signed with it. `signers` are certificates or their
-    SM3 digests. `der` is the seal by itself (SESeal), as it may lie beside in the package.
+    `made` is what the seal's maker signed, `used` what the holder signed with it. `signers` are certificates, or their SM3
+    digests where `by_digest`. `der` is the seal by itself (SESeal), as it may lie beside in the package.
     """
 
     standard: str
     id: str
     name: str
     signers: frozenset[bytes]
+    by_digest: bool
     created: datetime
     begins: datetime
     ends: datetime
@@ -277,6 +278,7 @@ def _of_new(read_: _Signature) -> Seal:
         id=seal.info.id.as_str(),
         name=property_.name,
         signers=signers,
+        by_digest=isinstance(property_, _ByDigests),
         created=_moment(property_.created),
         begins=_moment(property_.begins),
         ends=_moment(property_.ends),
@@ -317,6 +319,7 @@ def _of_old(read_: _OldSignature) -> Seal:
         id=info.id.as_str(),
         name=property_.name,
         signers=frozenset(property_.signers),
+        by_digest=False,
         created=_moment(property_.created),
         begins=_moment(property_.begins),
         ends=_moment(property_.ends),
@@ -378,7 +381,8 @@ def check_signature(seal: Seal) -> None:
 
 def check_listed(seal: Seal) -> None:
     """Step 2: that certificate is one that the seal lists, itself or its SM3 digest. Raises Failed."""
-    if seal.used.certificate not in seal.signers and sm3(seal.used.certificate) not in seal.signers:
+    signer = seal.used.certificate
+    if (sm3(signer) if seal.by_digest else signer) not in seal.signers:
         raise Failed("signer_not_listed")
 
 
