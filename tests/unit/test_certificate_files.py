@@ -17,10 +17,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import gmalg
 import pytest
 from asn1crypto import core
 from asn1crypto import keys as asn1_keys
 from asn1crypto import x509 as asn1_x509
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -421,6 +423,18 @@ def test_the_seal_has_the_fields_of_the_standard(entries: ofd.Entries) -> None:
     assert read["toSign"]["timeInfo"].native == NOW
     assert read["toSign"]["eseal"].dump() == entries[SEAL]
     assert read["signatureAlgID"].native == "1.2.156.10197.1.501"
+
+
+def test_what_is_signed_is_what_the_standard_has_signed(entries: ofd.Entries, world: SealedWorld) -> None:
+    """Held against a third SM2 (gmalg) over the bytes that asn1crypto cuts out: TBS_Sign, and SES_SealInfo."""
+    read = SES_SIGNATURE.load(entries[VALUE], strict=True)
+    seal = read["toSign"]["eseal"]
+    for text, signature, secret in (
+        (read["toSign"].dump(), read["signature"], world.files.owners[OWNER].sealer.signer.secret),
+        (seal["eSealInfo"].dump(), seal["signedValue"], world.files.maker.secret),
+    ):
+        r, s = decode_dss_signature(bytes(signature.cast(core.OctetBitString).native))
+        assert gmalg.SM2(secret.to_bytes(32), b"1234567812345678").verify(text, r.to_bytes(32), s.to_bytes(32))
 
 
 class SignerAtNow(PdfSigner):

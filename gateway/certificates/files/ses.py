@@ -228,7 +228,7 @@ class Signed:
 class Seal:
     """An electronic signature by seal (电子签章数据), whichever generation it is of.
 
-    `made` is what the seal's maker signed, `used` what the holder signed with it. `signers` are certificates, or their SM3
+    `made` is what the maker signed, `used` what the holder signed with it. `signers` are certificates, or their SM3
     digests where `by_digest`. `der` is the seal by itself (SESeal), as it may lie beside in the package.
     """
 
