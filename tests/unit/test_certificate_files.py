@@ -332,7 +332,7 @@ def sealed_pdf(world: SealedWorld) -> bytes:
     return world.files.sealed_pdf(CERTIFICATE, OWNER)
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(st.data())
 def test_a_byte_changed_in_any_protected_entry_is_never_genuine(
     world: SealedWorld, entries: ofd.Entries, data: st.DataObject
@@ -344,7 +344,7 @@ def test_a_byte_changed_in_any_protected_entry_is_never_genuine(
     assert not world.verdict(ofd.zipped({**entries, name: bytes(changed)})).genuine
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.data())
 def test_a_byte_changed_in_a_pdf_is_never_genuine(world: SealedWorld, sealed_pdf: bytes, data: st.DataObject) -> None:
     """Everywhere but in the digits of the signature, which may be large or small, and are filled up with zeros."""
@@ -355,7 +355,7 @@ def test_a_byte_changed_in_a_pdf_is_never_genuine(world: SealedWorld, sealed_pdf
     assert not world.verdict(bytes(changed)).genuine
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(st.data())
 def test_another_byte_in_a_pdfs_signature_changes_neither_signer_nor_time(
     world: SealedWorld, sealed_pdf: bytes, data: st.DataObject
