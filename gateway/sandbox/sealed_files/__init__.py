@@ -20,6 +20,7 @@ from gateway.sandbox.sealed_files.identities import (
     sm2_identity,
     years,
 )
+from gateway.sandbox.sealed_files.letters import Letters
 from gateway.sandbox.sealed_files.seals import Sealer
 
 
@@ -71,6 +72,7 @@ class SealedFiles:
         self.root = sm2_identity(f"{region} 印章根（沙箱）", None, begins, ends, authority=True)
         self.maker = sm2_identity(f"{region} 制章人（沙箱）", self.root, begins, ends)
         self.pdf_root: EcIdentity = ec_identity(f"{region} PDF root (sandbox)", None, begins, ends, authority=True)
+        self.letters = Letters()
         self.owners: dict[str, Owner] = {}
 
     def add_owner(self, code: str, name: str, types: Sequence[str]) -> Owner:
@@ -106,7 +108,11 @@ class SealedFiles:
 
     def sealed_pdf(self, certificate: Certificate, owner: str) -> bytes:
         """Return a certificate as PDF under an owner's seal."""
-        return pdf.sealed(certificate.metadata, certificate.lines, self.owners[owner].signer, self.now)
+        return self.pdf_by(certificate, self.owners[owner].signer, self.now)
+
+    def pdf_by(self, certificate: Certificate, signer: EcIdentity, at: datetime, *, extra: str = "") -> bytes:
+        """Return a PDF under anybody's seal and at any time; `extra` are entries of its catalogue."""
+        return pdf.sealed(certificate.metadata, certificate.lines, signer, at, self.letters, extra=extra)
 
     def write_register(self, folder: Path) -> Path:
         """Write seals.toml and the anchors beside it, and return its path."""

@@ -116,10 +116,10 @@ class HostileFiles:
 
     def _pdf(self) -> Mapping[str, Callable[[], bytes]]:
         return {
-            "pdf_appended_update": lambda: pdf.updated(self._sealed_pdf(), 4, self._stream("改了")),
-            "pdf_appended_nothing_visible": lambda: pdf.updated(self._sealed_pdf(), 9, "<</Type/FontDescriptor>>"),
+            "pdf_appended_update": lambda: pdf.updated(self._sealed_pdf(), 4, pdf.stream("0 0 9 9 re f")),
+            "pdf_appended_nothing_visible": lambda: pdf.updated(self._sealed_pdf(), 9, "<<>>"),
             "pdf_appended_bytes": lambda: self._sealed_pdf() + b"\n% more\n",
-            "pdf_changed_page": lambda: self._sealed_pdf().replace(b"72 760 Td", b"72 761 Td"),
+            "pdf_changed_page": lambda: self._sealed_pdf().replace(b"40 760 Td", b"40 761 Td"),
             "pdf_changed_metadata": lambda: self._sealed_pdf().replace(
                 self._certificate.holder.encode("utf-16-be").hex().encode(), "别人啊".encode("utf-16-be").hex().encode()
             ),
@@ -258,20 +258,14 @@ class HostileFiles:
 
     def _sealed_pdf(self, *, days: int = 0, extra: str = "") -> bytes:
         at = self._world.now + timedelta(days=days)
-        return pdf.sealed(
-            self._certificate.metadata, self._certificate.lines, self._owner.signer, at, extra=extra
-        )  # fmt: skip
+        return self._world.pdf_by(self._certificate, self._owner.signer, at, extra=extra)
 
     def _pdf_by(self, signer: EcIdentity) -> bytes:
-        return pdf.sealed(self._certificate.metadata, self._certificate.lines, signer, self._world.now)
+        return self._world.pdf_by(self._certificate, signer, self._world.now)
 
     def _pdf_of(self, **changes: str) -> bytes:
         changed = replace(self._certificate, **changes)  # type: ignore[arg-type]  # as above
-        return pdf.sealed(changed.metadata, changed.lines, self._owner.signer, self._world.now)
-
-    def _stream(self, text: str) -> str:
-        page = pdf.page_text([text])
-        return f"<</Length {len(page)}>>\nstream\n{page}\nendstream"
+        return self._world.pdf_by(changed, self._owner.signer, self._world.now)
 
     def _broken_signature(self) -> bytes:
         """The last byte of the ECDSA signature, which ends the CMS, is another."""

@@ -1,16 +1,18 @@
 """PDF files with a seal by PAdES (ETSI EN 319 142-1, B-B), written by hand: objects, CMS and all.
 
-Owns: the bytes. The text is Chinese, in a font of the reader (Adobe-GB1). Leaves keys to `identities`.
+Owns: the bytes. Leaves keys to `identities`, and what the Chinese text is drawn with to `letters`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from gateway.sandbox.sealed_files import der
 from gateway.sandbox.sealed_files.identities import EcIdentity
+from gateway.sandbox.sealed_files.letters import Letter, Letters
 
 ROOM = 8192
 """Hex digits that are kept free for the signature."""
@@ -21,10 +23,16 @@ _SIGNING_CERTIFICATE = "1.2.840.113549.1.9.16.2.47"
 
 
 def sealed(
-    metadata: Mapping[str, str], lines: Sequence[str], signer: EcIdentity, at: datetime, *, extra: str = ""
+    metadata: Mapping[str, str],
+    lines: Sequence[str],
+    signer: EcIdentity,
+    at: datetime,
+    letters: Letters,
+    *,
+    extra: str = "",
 ) -> bytes:
     """Return a PDF of one page with its metadata, sealed to the last byte; `extra` are entries of the catalogue."""
-    raw = _document(metadata, lines, at, extra)
+    raw = _document(metadata, lines, at, letters.of(lines), extra)
     begin = raw.index(b"/Contents <") + len(b"/Contents ")
     end = begin + ROOM + 2
     ranges = f"/ByteRange [0 {begin} {end} {len(raw) - end}]".encode()
@@ -40,36 +48,58 @@ def resealed(raw: bytes, signer: EcIdentity) -> bytes:
     return raw[:begin] + b"<" + signature.hex().encode().ljust(ROOM, b"0") + b">" + raw[end:]
 
 
-def _document(metadata: Mapping[str, str], lines: Sequence[str], at: datetime, extra: str) -> bytes:
-    page = page_text(lines)
+def _document(
+    metadata: Mapping[str, str], lines: Sequence[str], at: datetime, letters: Sequence[Letter], extra: str
+) -> bytes:
     info = "".join(f"/{name} {_text(value)}" for name, value in metadata.items())
+    first = 12
+    names = "".join(f"/c{place}" for place in range(1, len(letters) + 1))
+    procedures = "".join(f"/c{place} {first + place - 1} 0 R" for place in range(1, len(letters) + 1))
+    widths = " ".join(str(letter.width) for letter in letters)
     return objects(
         [
             f"<</Type/Catalog/Pages 2 0 R/AcroForm<</Fields[6 0 R]/SigFlags 3>>{extra}>>",
             "<</Type/Pages/Kids[3 0 R]/Count 1>>",
             "<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Contents 4 0 R/Annots[6 0 R]"
             "/Resources<</Font<</F1 5 0 R>>>>>>",
-            f"<</Length {len(page)}>>\nstream\n{page}\nendstream",
-            "<</Type/Font/Subtype/Type0/BaseFont/STSong-Light/Encoding/UniGB-UTF16-H/DescendantFonts[8 0 R]>>",
+            stream(page_text(lines, letters)),
+            "<</Type/Font/Subtype/Type3/FontBBox[0 0 0 0]/FontMatrix[.001 0 0 .001 0 0]/Resources<<>>"
+            f"/Encoding<</Type/Encoding/Differences[1{names}]>>/CharProcs<<{procedures}>>"
+            f"/FirstChar 1/LastChar {len(letters)}/Widths[{widths}]/ToUnicode 8 0 R>>",
             "<</Type/Annot/Subtype/Widget/FT/Sig/T(Seal1)/V 7 0 R/Rect[400 100 500 200]/P 3 0 R/F 132"
             "/AP<</N 11 0 R>>>>",
             f"<</Type/Sig/Filter/Adobe.PPKLite/SubFilter/ETSI.CAdES.detached/M(D:{at.astimezone(UTC):%Y%m%d%H%M%SZ})"
             f"/ByteRange [{' ' * 40}]/Contents <{'0' * ROOM}>>>",
-            "<</Type/Font/Subtype/CIDFontType0/BaseFont/STSong-Light/CIDSystemInfo<</Registry(Adobe)/Ordering(GB1)"
-            "/Supplement 5>>/FontDescriptor 9 0 R/DW 1000>>",
-            "<</Type/FontDescriptor/FontName/STSong-Light/Flags 6/FontBBox[-25 -254 1000 880]/ItalicAngle 0/Ascent 880"
-            "/Descent -120/CapHeight 880/StemV 93>>",
+            stream(_to_unicode(letters)),
+            "<</Producer(pearl-sandbox)>>",
             f"<<{info}>>",
-            "<</Type/XObject/Subtype/Form/BBox[0 0 100 100]/Length 45>>\nstream\n"
-            "1 0 0 RG 3 w 5 5 90 90 re S 20 50 m 80 50 l S\nendstream",
+            stream("1 0 0 RG 3 w 5 5 90 90 re S 20 50 m 80 50 l S", "/Type/XObject/Subtype/Form/BBox[0 0 100 100]"),
+            *(stream(letter.procedure) for letter in letters),
         ]
     )
 
 
-def page_text(lines: Sequence[str]) -> str:
-    """Return what draws lines of text."""
-    shown = " ".join(f"<{line.encode('utf-16-be').hex()}> Tj 0 -24 Td" for line in lines)
-    return f"BT /F1 14 Tf 72 760 Td {shown} ET"
+def stream(content: str, entries: str = "") -> str:
+    """Return a stream with its content in the open."""
+    return f"<<{entries}/Length {len(content)}>>\nstream\n{content}\nendstream"
+
+
+def page_text(lines: Sequence[str], letters: Sequence[Letter]) -> str:
+    """Return what draws lines of text in these letters."""
+    places = {letter.character: f"{place:02x}" for place, letter in enumerate(letters, 1)}
+    shown = " ".join(f"<{''.join(places[one] for one in line)}> Tj 0 -24 Td" for line in lines)
+    return f"BT /F1 14 Tf 40 760 Td {shown} ET"
+
+
+def _to_unicode(letters: Sequence[Letter]) -> str:
+    """Return which character each byte is (ISO 32000-2 §9.10.3), at most a hundred in a block."""
+    lines = [f"<{place:02x}> <{letter.character.encode('utf-16-be').hex()}>" for place, letter in enumerate(letters, 1)]
+    blocks = [lines[begin : begin + 100] for begin in range(0, len(lines), 100)]
+    listed = "\n".join(f"{len(block)} beginbfchar {' '.join(block)} endbfchar" for block in blocks)
+    return (
+        "/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapType 2 def /CMapName /Sandbox def\n"
+        f"1 begincodespacerange <00> <ff> endcodespacerange {listed} endcmap end end"
+    )
 
 
 def objects(bodies: Sequence[str]) -> bytes:
@@ -91,9 +121,12 @@ def updated(raw: bytes, number: int, body: str) -> bytes:
     """Return a PDF with an update behind it that replaces one object (ISO 32000-2 §7.5.6)."""
     before = raw.rindex(b"startxref\n") + len(b"startxref\n")
     previous = int(raw[before : raw.index(b"\n", before)])
+    size = re.findall(rb"/Size (\d+)", raw)[-1].decode()
     place = len(raw)
     added = f"{number} 0 obj\n{body}\nendobj\n".encode("latin-1")
-    table = f"xref\n{number} 1\n{place:010d} 00000 n \ntrailer\n<</Size 12/Root 1 0 R/Info 10 0 R/Prev {previous}>>\n"
+    table = (
+        f"xref\n{number} 1\n{place:010d} 00000 n \ntrailer\n<</Size {size}/Root 1 0 R/Info 10 0 R/Prev {previous}>>\n"
+    )
     return raw + added + f"{table}startxref\n{place + len(added)}\n%%EOF\n".encode()
 
 
