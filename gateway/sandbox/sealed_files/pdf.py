@@ -88,7 +88,7 @@ def page_text(lines: Sequence[str], letters: Sequence[Letter]) -> str:
     """Return what draws lines of text in these letters."""
     places = {letter.character: f"{place:02x}" for place, letter in enumerate(letters, 1)}
     shown = " ".join(f"<{''.join(places[one] for one in line)}> Tj 0 -24 Td" for line in lines)
-    return f"BT /F1 14 Tf 40 760 Td {shown} ET"
+    return f"BT /F1 11 Tf 40 760 Td {shown} ET"
 
 
 def _to_unicode(letters: Sequence[Letter]) -> str:
