@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.certificates.files.registry import load_seals
+from gateway.data import _Anything
 from gateway.errors import StartRefused
 from gateway.sandbox.sealed_files import SealedFiles
 from gateway.sandbox.sealed_files.identities import ec_identity, sm2_identity, years
@@ -92,6 +93,13 @@ def test_a_seal_without_a_scope_is_no_seal(tmp_path: Path, line: str, field: str
 def test_a_scope_is_a_code_or_the_beginning_of_codes(tmp_path: Path, scope: str) -> None:
     """A lone asterisk would be a seal for everything."""
     assert len(problems(tmp_path, SEAL.replace(TYPE, scope))) == 1
+
+
+def test_no_type_is_called_unknown_while_their_own_file_is_broken(tmp_path: Path) -> None:
+    path = tmp_path / "seals.toml"
+    path.write_text(SEAL + SEAL.replace("SBX1", "SBX2").replace(TYPE, "9*"), encoding="utf-8")
+    registry = load_seals(path, regions={"guangdong"}, types=_Anything())
+    assert sorted(registry.seals) == ["SBX1", "SBX2"]
 
 
 def anchor(kind: str) -> str:

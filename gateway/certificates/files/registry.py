@@ -147,7 +147,7 @@ def _wrong_seals(
         if entry.valid_until < entry.valid_from:
             yield f"{place}.valid_until", "lies before valid_from"
         for scope in entry.types:
-            if not any(_covers(scope, known) for known in types):
+            if scope not in types and not any(_covers(scope, known) for known in types):
                 yield f"{place}.types", f"{scope} is no type of certificates.toml"
 
 
