@@ -15,6 +15,7 @@ from gateway.errors import RegionError, RegionRefused, RegionUncertain, RegionUn
 from gateway.protocols.wire import (
     MAX_ANSWER_BYTES,
     MAX_MATERIAL_BYTES,
+    MAX_UNANNOUNCED,
     Answer,
     Wire,
     field_problems,
@@ -202,6 +203,38 @@ def test_field_errors_of_an_odd_form_are_left_out() -> None:
 def test_hostile_xml_is_refused(xml: bytes) -> None:
     with pytest.raises(ValueError, match=r"DOCTYPE|well-formed"):
         parse_xml(xml)
+
+
+# --- files of which nothing was said before -------------------------------------------------------------------------
+
+
+async def unannounced(sent_back: bytes) -> tuple[Answer, bytes]:
+    """Return head and bytes of a file that a peer sends as it likes."""
+    async with misbehaving(writes(sent_back)) as base, kit(base) as lent:
+        wire = Wire(lent)
+        head, content = await wire.download(wire.url("/file"), headers={}, size=None)
+        assert content is not None
+        return head, b"".join([piece async for piece in content])
+
+
+async def test_a_file_is_as_large_as_its_head_says() -> None:
+    head, content = await unannounced(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfile")
+    assert (head.headers["content-length"], content) == ("4", b"file")
+
+
+@pytest.mark.parametrize(
+    "sent_back",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfile", id="breaks off"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfile\r\n0\r\n\r\n", id="no size"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nfile" % (MAX_UNANNOUNCED + 1), id="too large"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\nfile", id="absurd"),
+    ],
+)
+async def test_a_file_that_does_not_say_how_large_it_is_is_not_taken(sent_back: bytes) -> None:
+    """Nobody has listed it, so that its own head is all that holds it within bounds."""
+    with pytest.raises(RegionUncertain):
+        await unannounced(sent_back)
 
 
 async def test_the_template_of_a_region_works_as_it_stands() -> None:
