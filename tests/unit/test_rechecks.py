@@ -35,7 +35,7 @@ from gateway.submissions.rechecks import Rechecks
 from gateway.submissions.retry import RetryPolicy
 from gateway.submissions.rules_kept import RulesKept, figures
 from gateway.telemetry import Metrics
-from tests.support.cases import LEASE, REGION
+from tests.support.cases import LEASE, REGION, said
 from tests.support.clock import ManualClock
 from tests.support.followups import APPLICANT, ASKED, Desk, region
 from tests.support.intake import CALLER, SamePack
@@ -511,6 +511,41 @@ async def test_an_answer_that_a_notice_has_overtaken_does_not_count(house: House
     assert (await house.seen()).certified[0].standing == "revoked"
 
 
+async def test_a_notice_during_the_hand_over_has_the_certificate_asked_about_once_more(house: House) -> None:
+    """Guard: what was answered before the change lets no case out after it."""
+    await house.file()
+    house.clock.advance(2 * DAY)
+    ask = house.certificates.recheck.ask
+
+    async def slowly(*asked: Any) -> Any:
+        told = await ask(*asked)
+        house.ask = ask
+        house.becomes("REVOKED")
+        await house.notice()
+        return told
+
+    house.ask = slowly
+    await house.attempt()
+    assert (house.peer.heard, await house.desk.state(house.case)) == ([], "RETURNED")
+
+
+async def test_an_answer_that_a_decision_has_overtaken_changes_nothing(house: House) -> None:
+    """What it was decided upon stays as it was then."""
+    await house.at_region()
+    await house.desk.says(house.case, "ACCEPTED")
+    house.becomes("REVOKED")
+    ask = house.certificates.recheck.ask
+
+    async def slowly(*asked: Any) -> Any:
+        told = await ask(*asked)
+        await house.desk.says(house.case, "DECIDED")
+        return told
+
+    house.ask = slowly
+    await house.later(DAY * 0.95)
+    assert ((await house.seen()).certified[0].standing, await house.conflicts()) == ("valid", [])
+
+
 async def test_an_answer_that_is_overtaken_stops_no_case(house: House) -> None:
     """What follows from an answer is undone with it."""
     await house.file()
@@ -588,6 +623,9 @@ async def test_a_case_waits_for_an_issuer_that_is_away_and_is_not_given_up(house
     house.issuer.trouble = RegionUnreachable("away")
     await house.attempt()
     assert (house.peer.heard, await house.delivery()) == ([], ("pending", "certificate.unconfirmed"))
+    about = select(evidence.c.action).where(evidence.c.outcome == "failed")
+    failed = await house.store.read(lambda tx: tx.execute(about).scalars().all())
+    assert failed == ["certificate.recheck"]  # nobody has tried to deliver it
     house.issuer.trouble = None
     house.clock.advance(3600)
     await house.attempt()
@@ -604,6 +642,8 @@ async def test_a_case_waits_for_an_issuer_that_is_left_alone(house: House) -> No
 
 async def test_a_case_whose_question_is_not_permitted_waits_for_a_person(house: House) -> None:
     await house.file()
+    earlier = update(deliveries).values(sent_at=house.clock())  # the region was away then
+    await house.store.write(lambda tx: tx.execute(earlier).rowcount)
     house.clock.advance(2 * DAY)
     house.filer = None
     await house.attempt()
@@ -639,6 +679,18 @@ async def test_a_decision_on_a_proof_that_is_too_old_is_marked(house: House) -> 
     await house.desk.says(house.case, "DECIDED")
     [violation] = await house.facts("policy.violation")
     assert (violation["rule"], violation["materials"]) == ("certificate_unconfirmed", ["CARD"])
+
+
+async def test_a_decision_from_before_the_change_is_not_marked(house: House) -> None:
+    """When it was taken counts, not when it was reported."""
+    await house.at_region()
+    await house.desk.says(house.case, "ACCEPTED")
+    house.becomes("REVOKED")
+    await house.later(DAY * 0.95)
+    event = said(house.case, "late", "DECIDED", house.clock() - timedelta(seconds=1))
+    await house.store.write(lambda tx: house.desk.events.from_region(tx, REGION, event, house.clock()).outcome)
+    assert await house.desk.state(house.case) == "DECIDED"
+    assert await house.store.read(figures) == {}
 
 
 async def test_the_paper_may_be_asked_for_once_the_certificate_is_in_force_no_more(house: House) -> None:
