@@ -57,7 +57,15 @@ def build_authority(settings: AuthoritySettings, clock: Clock = _utc_now) -> web
     """Return the authority; `clock` gives an aware time. Raises KeyError or ValueError for wrong secrets."""
     app = authority_app(settings, modes={**ORDERS, **decision.MODES, **issued.MODES})
     cases = Cases(app[NOTEBOOK], app[MISBEHAVIOUR], settings.pace, clock)
-    register = issued.Register("foshan", settings.certificates, app[NOTEBOOK], app[MISBEHAVIOUR], "FSLZ:")
+    register = issued.Register(
+        "foshan",
+        settings.certificates,
+        app[NOTEBOOK],
+        app[MISBEHAVIOUR],
+        "FSLZ:",
+        seal=settings.seal,
+        media_type="application/pdf",
+    )
     desk = _Desk(app, cases, _items(settings), Register(register), clock)
     mailroom = Mailroom(app, cases, clock)
 

@@ -26,7 +26,6 @@ from gateway.sandbox.issued import UNKNOWN_STATUS, Register, Row
 FILE_LIFE = timedelta(minutes=10)
 """How long a file that was described can be fetched."""
 
-MEDIA_TYPE = "application/pdf"
 _NO_FILE = {"expired": ("22", "证照已过期"), "suspended": ("23", "证照限制使用")}
 
 Work = Callable[[Record], etree._Element]
@@ -85,7 +84,7 @@ class IssuedDesk:
         document = {
             "@code": code,
             "Name": f"{row['identifier']}.pdf",
-            "MediaType": MEDIA_TYPE,
+            "MediaType": self.register.media_type,
             "Size": len(content),
             "Digest": {"@alg": "SHA-256", "text": hashlib.sha256(content).hexdigest()},
         }

@@ -76,7 +76,7 @@ def _intake(settings: AuthoritySettings, app: web.Application, courier: Courier,
 
 def _certificates(settings: AuthoritySettings, app: web.Application, clock: Clock) -> list[web.RouteDef]:
     wrong = app[MISBEHAVIOUR]
-    register = issued.Register("guangdong", settings.certificates, app[NOTEBOOK], wrong, "GDLZ:")
+    register = issued.Register("guangdong", settings.certificates, app[NOTEBOOK], wrong, "GDLZ:", seal=settings.seal)
     compose = composer(settings.secrets["paas_token"], clock)
     post = issued.NoticePost(settings.gateway_url, "guangdong", wrong, compose)
     desk = register.control(clock, post).routes()

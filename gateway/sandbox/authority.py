@@ -40,7 +40,7 @@ class AuthoritySettings:
     `gateway_url` is where callbacks go. `state` is a file of its own for the notebook. `pace` is the pause in seconds
     between two steps of a case. `secrets` holds shared secrets and PEM keys by the names that the region's README
     lists. `people` and `certificates` are synthetic seed rows (`gateway/sandbox/seed/`), `items` those that this region
-    handles.
+    handles. `seal` makes a file of a certificate, of a media type, under its issuer's seal; None: it has no seal.
     """
 
     region: str
@@ -51,6 +51,7 @@ class AuthoritySettings:
     certificates: Sequence[Mapping[str, Any]]
     pace: float = 0.3
     items: Sequence[Mapping[str, Any]] = ()
+    seal: Callable[[Mapping[str, Any], str], bytes | None] | None = None
 
 
 @dataclass(slots=True)

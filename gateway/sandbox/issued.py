@@ -71,22 +71,40 @@ Compose = Callable[[Change, bool], Letter]
 """Writes and signs a notice anew; or signs it wrongly, when the second argument says so."""
 
 
-def sealed_file(row: Row) -> bytes:
-    """Return the file (证照文件) of a certificate: always the same bytes for the same certificate."""
+Seal = Callable[[Row, str], bytes | None]
+"""Makes a file of a certificate, of a media type; None where its issuer has no seal."""
+
+
+def unsealed(row: Row, _media_type: str) -> bytes:
+    """Return a file (证照文件) of a certificate without any seal: nobody will find it genuine."""
     digest = hashlib.sha256(str(row["identifier"]).encode()).hexdigest()
     return b"PK\x03\x04" + f"\n{row['identifier']}\n{digest}\n".encode() * 64
 
 
 class Register:
-    """The certificates that one region issued. `prefix` is what the codes begin with under which they are shown."""
+    """The certificates that one region issued.
+
+    `prefix` is what the codes begin with under which they are shown; `seal` makes their files, of `media_type`.
+    """
 
     def __init__(
-        self, region: str, rows: Sequence[Row], notebook: Notebook, wrong: Misbehaviour, prefix: str = "LZ:"
+        self,
+        region: str,
+        rows: Sequence[Row],
+        notebook: Notebook,
+        wrong: Misbehaviour,
+        prefix: str = "LZ:",
+        *,
+        seal: Seal | None = None,
+        media_type: str = MEDIA_TYPE,
     ) -> None:
         self._rows = {row["identifier"]: row for row in rows if row.get("region") == region}
         self._region = region
         self._notebook = notebook
         self._prefix = prefix
+        self._seal = seal or unsealed
+        self._files: dict[str, bytes] = {}
+        self.media_type = media_type
         self.wrong = wrong
 
     # --- finding
@@ -128,8 +146,12 @@ class Register:
         return "expired" if ended and str(row["state"]).lower() == "valid" else str(row["state"]).lower()
 
     def file(self, row: Row) -> bytes:
-        """Return the file of a certificate; or that of another when it was told to."""
-        return sealed_file(self._other(row) if self.wrong.due("other_file") else row)
+        """Return the file of a certificate, the same each time; or that of another when it was told to."""
+        meant = self._other(row) if self.wrong.due("other_file") else row
+        name = meant["identifier"]
+        if name not in self._files:
+            self._files[name] = self._seal(meant, self.media_type) or unsealed(meant, self.media_type)
+        return self._files[name]
 
     # --- disputes
 

@@ -10,13 +10,15 @@ import json
 import shutil
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from gateway.config import HOUSE
 from gateway.minting import Mint
 from gateway.sandbox.authority import AuthoritySettings
+from gateway.sandbox.seal_makers import mint_seals
 
 SEED = Path(__file__).parent / "seed"
 DATA_FILES = {
@@ -105,7 +107,13 @@ def lay_out(folder: Path, ports: Ports, choices: Choices = Choices()) -> Layout:
         if not (choices.keep and (folder / name).exists()):
             (folder / name).write_text(text.replace("{regions}", json.dumps(regions)), encoding="utf-8")
     people = _toml(SEED / "people.toml")["person"]
-    given = [_authority(folder, ports, region, wishes[region], people, choices.pace) for region in regions]
+    certificates = _toml(SEED / "certificates.toml")["certificate"]
+    seals = mint_seals(folder, regions, certificates, datetime.now(UTC))
+    given = [
+        replace(_authority(folder, ports, region, wishes[region], choices.pace), people=people,
+                certificates=certificates, seal=seals[region])
+        for region in regions
+    ]  # fmt: skip
     return Layout(folder, folder / "pearl.toml", ports, given, people)
 
 
@@ -211,7 +219,6 @@ def _authority(
     ports: Ports,
     region: str,
     wish: Mapping[str, Any],
-    people: Sequence[Mapping[str, Any]],
     pace: float,
 ) -> AuthoritySettings:
     keys = folder / "keys" / region
@@ -223,8 +230,8 @@ def _authority(
         gateway_url=ports.public_url,
         state=folder / "authorities" / f"{region}.db",
         secrets={**secrets, **values, "item_codes": json.dumps([item["code"] for item in items]).encode()},
-        people=people,
-        certificates=_toml(SEED / "certificates.toml")["certificate"],
+        people=(),
+        certificates=(),
         pace=pace,
         items=items,
     )

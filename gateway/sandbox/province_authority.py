@@ -456,7 +456,9 @@ def join_exchange(
     wrong.known = {**wrong.known, **WRONG, **issued.MODES, **(decision.MODES if exchange.results else {})}
     desk = Desk(app, _signing(given, exchange), given["grant_code"].decode(), clock)
     cases = Cases(app[NOTEBOOK], wrong, settings.pace, clock, exchange.area)
-    register = issued.Register(settings.region, settings.certificates, app[NOTEBOOK], wrong, exchange.shown)
+    register = issued.Register(
+        settings.region, settings.certificates, app[NOTEBOOK], wrong, exchange.shown, seal=settings.seal
+    )
     province = Province(desk, exchange, cases, CertificateRoom(register, clock), settings)
     app.add_routes(province.routes())
     compose = notice_composer(settings.region, desk.signing, clock)

@@ -27,10 +27,15 @@ import pytest
 import pytest_asyncio
 
 from gateway.certificates.answers import CertificateAnswer, OfSomebodyElse, Wanted, judge
+from gateway.certificates.files.registry import load_seals
+from gateway.certificates.files.verdict import FileVerdict
+from gateway.certificates.files.verifier import verify
 from gateway.certificates.request import HolderNamed
+from gateway.config import read_toml
 from gateway.domain.certificate import Standing
 from gateway.errors import RegionError, RegionRefused
 from gateway.ports import CertificateFile, CertificateReply, IssuedCertificates, RegionDocument
+from gateway.sandbox.layout import SEED
 from tests.conformance.regions_support import MANIFESTS, SECRET, Place, inhabited, look_up, offering, question, utc_now
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -251,6 +256,24 @@ async def test_a_file_is_what_was_announced_and_the_same_each_time(place: Place)
 
 
 @offering("issued")
+async def test_a_file_is_genuine_and_says_which_certificate_it_is(place: Place) -> None:
+    """Under a seal that the deployment's register knows, on a type that the seal is for."""
+    if not tells(place, "file"):
+        return
+    identifier = valid_row(place)["identifier"]
+    _, content = await fetched(place, identifier)
+    verdict = looked_at(place, content)
+    assert verdict.genuine, verdict
+    assert verdict.stated.identifier == identifier
+
+
+def looked_at(place: Place, content: bytes) -> FileVerdict:
+    types = {str(row["code"]) for row in read_toml(SEED / "certificate-types.toml")["type"]}
+    registry = load_seals(place.layout.folder / "seals.toml", regions={place.id}, types=types)
+    return verify(content, registry, utc_now())
+
+
+@offering("issued")
 async def test_the_file_of_another_certificate_is_another_file(place: Place) -> None:
     """The wire cannot tell: what is in a file is looked at where it is verified."""
     if not tells(place, "file"):
@@ -263,6 +286,7 @@ async def test_the_file_of_another_certificate_is_another_file(place: Place) -> 
     except RegionError:
         return  # a wire whose signature names the file has found it out
     assert wrong != right
+    assert looked_at(place, wrong).stated.identifier != identifier
 
 
 @offering("issued")
