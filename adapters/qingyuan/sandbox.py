@@ -89,7 +89,7 @@ def build_authority(settings: AuthoritySettings, clock: Clock = _utc_now) -> web
     cases = Cases(
         notebook, wrong, settings.pace, clock, puller, lambda work: in_background(app, work), items, register
     )  # fmt: skip
-    issued = Issued("qingyuan", settings.certificates, notebook, wrong)
+    issued = Issued("qingyuan", settings.certificates, notebook, wrong, seal=settings.seal)
     desk = _Desk(
         notebook, cases, items.keys(), Register(notebook, issued, clock), issued, item_files(settings.items), wrong.due
     )  # fmt: skip

@@ -108,7 +108,9 @@ def build_authority(settings: AuthoritySettings, clock: Clock = time.time) -> we
         lists={"deferred": "promiseList", "certified": "certificateList"},
     )
     door = mount(app, settings, traits, clock)
-    issued = IssuedRegister("shenzhen", settings.certificates, app[NOTEBOOK], app[MISBEHAVIOUR], "SZLZ-")
+    issued = IssuedRegister(
+        "shenzhen", settings.certificates, app[NOTEBOOK], app[MISBEHAVIOUR], "SZLZ-", seal=settings.seal
+    )
     register = Register(issued, settings.items, door)
     tell = NoticePost(settings.gateway_url, settings.region, app[MISBEHAVIOUR], composer(door.keys.webhook, clock))
     app.add_routes(
