@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench import certificate_files
 from bench.certificates.served import SECONDS, SLOW_LOOKUPS, SLOW_SECONDS, Door, Served, served
 from bench.report import report, row
 from bench.submissions.__main__ import in_turn, judged
@@ -30,12 +31,14 @@ CALM = 3.0
 
 async def measure() -> list[dict[str, Any]]:
     """Measure everything."""
+    files = certificate_files.results()
     with tempfile.TemporaryDirectory() as place:
         async with served(Path(place)) as all_of_it:
             return [
                 *await looked_up(all_of_it),
                 await not_slowed(all_of_it),
                 *await verified(all_of_it),
+                *files,
             ]
 
 

@@ -17,11 +17,11 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import select
 
 from gateway.certificates.answers import CertificateAnswer
-from gateway.certificates.request import DataRequest, LookupRequest, VerifyRequest
+from gateway.certificates.request import DataRequest, DisputeRequest, LookupRequest, VerifyRequest
 from gateway.certificates.search import Bounds
 from gateway.config import HOUSE
 from gateway.crypto.at_rest import References
-from gateway.errors import InvalidRequest, RegionUncertain, RegionUnreachable
+from gateway.errors import GatewayError, InvalidRequest, RegionUncertain, RegionUnreachable
 from gateway.ports import CertificateReply, RegionDocument
 from gateway.regions import CertificateDeclaration
 from gateway.storage import Store
@@ -241,6 +241,19 @@ async def test_an_issuer_that_answers_with_another_certificate_is_not_believed(
     answer = await ask(at, operation)
     assert (answer.standing.value, answer.certificate) == ("unverifiable", None)
     assert str(answer.reason).startswith("certificate.of_somebody_else")
+
+
+async def test_an_error_can_be_reported_where_the_issuer_takes_reports_and_nowhere_else(at: Desk, region: str) -> None:
+    """Nobody waits for the issuer: what is told to it is told later."""
+    said = {**by_identifier(region), "reference": "1", "statement": "姓名有误"}
+    asked = DisputeRequest.model_validate({name: value for name, value in said.items() if name != "issuer"})
+    if "dispute" in told(region):
+        assert (await at.services.disputes.report(at.caller, asked)).state == "open"
+    else:
+        with pytest.raises(GatewayError) as refused:
+            await at.services.disputes.report(at.caller, asked)
+        assert refused.value.stable_code == "certificate.takes_no_disputes"
+    assert (len(await rows(at.store)), at.issuer.asked) == (1, [])
 
 
 # --- check characters ------------------------------------------------------------------------------------------------
