@@ -21,6 +21,10 @@ from sqlalchemy import Connection
 from gateway.background import feed_readers, in_background, janitor_of
 from gateway.calendars import CalendarsInUse
 from gateway.certificates.dispute_worker import DisputeWorker
+from gateway.certificates.file_checks import FileChecks
+from gateway.certificates.files.copies import Copier
+from gateway.certificates.files.verifier import FileVerifier
+from gateway.certificates.handing import FileBounds, Handing
 from gateway.certificates.search import Bounds
 from gateway.certificates.services import Certificates
 from gateway.config import Config
@@ -107,6 +111,7 @@ from gateway.versions import Versions
 from gateway.web import middlewares, routes
 from gateway.web.account import AccountServices
 from gateway.web.api.afterwards import Afterwards
+from gateway.web.api.certificate_files import FileDesk
 from gateway.web.api.followups import FollowupServices
 from gateway.web.api.handlers import ApiServices, Authenticate
 from gateway.web.elssp.exchange import Authenticate as AuthenticateMessage
@@ -296,11 +301,30 @@ async def build_app(
         )  # fmt: skip
         logout_worker = identity.logout_worker(config.logout, session)
 
+        verifier = FileVerifier(data.seals, clock)
+        down.callback(verifier.close)
+        bounds = _file_bounds(config)
+        certificate_files = FileDesk(
+            Handing(
+                certificates.questions, certificates.inquiry, sealer, verifier, Copier(), bounds, config.public_url
+            ),
+            FileChecks(
+                certificates.named,
+                verifier,
+                materials.show,
+                materials.open,
+                uploads.drop,
+                config.certificates.file_bytes,
+            ),
+            asked.file_seconds,
+        )
+
         certificate_of = _certificate_of(config)
         authenticate = _authenticator(identity, certificate_of)
         agencies = ApiServices(
             authenticate=authenticate, items=data.items, block_of=blocks.of, grants=data.grants,
             intake=intake, cases=cases, materials=materials, uploads=uploads, certificates=certificates,
+            certificate_files=certificate_files,
             codes=codes, mandates=MandateDesk(mandates, data.items, data.grants, clock), stream=stream,
             enabled=clients.find,
             store=store, clock=clock, afterwards=afterwards,
@@ -405,6 +429,17 @@ def _upload_limits(config: Config) -> UploadLimits:
         unfinished_bytes=config.limits.unfinished_bytes,
         unfinished_for=timedelta(hours=config.materials.unfinished_hours),
         unused=Unused(config.limits.unused_files, config.limits.unused_bytes),
+    )
+
+
+def _file_bounds(config: Config) -> FileBounds:
+    asked = config.certificates
+    return FileBounds(
+        size=asked.file_bytes,
+        seconds=asked.file_seconds,
+        at_once=asked.files_at_once,
+        link=timedelta(seconds=asked.link_seconds),
+        copy=timedelta(days=asked.copy_days),
     )
 
 

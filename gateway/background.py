@@ -17,6 +17,8 @@ from sqlalchemy import Connection
 
 from gateway.certificates.dispute_rows import forget as forget_disputes
 from gateway.certificates.freshness import forget as forget_freshness
+from gateway.certificates.links import forget as forget_links
+from gateway.certificates.notices import forget as forget_notices
 from gateway.certificates.timeliness import forget as forget_looked_for
 from gateway.errors import GatewayError
 from gateway.identity.logout_records import forget_finished
@@ -101,6 +103,8 @@ def _forget(tx: Connection, now: datetime, disputes: timedelta) -> None:
     forget_looked_for(tx, now)
     forget_freshness(tx, now)
     forget_disputes(tx, now - disputes)
+    forget_links(tx, now)
+    forget_notices(tx, now)
 
 
 def janitor_of(

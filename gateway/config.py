@@ -235,6 +235,16 @@ class CertificateSettings(Settings):
     """What the region where the holder is at home has of that to itself."""
     most_issuers: int = Field(32, gt=0, le=200)
     """Issuers that may be asked for one request."""
+    file_bytes: int = Field(16 * 1024 * 1024, gt=0, le=16 * 1024 * 1024)
+    """The largest file of a certificate that is handed out or verified; each is held in memory."""
+    file_seconds: float = Field(60, gt=0)
+    """How long an issuer may take over a file, and a caller."""
+    files_at_once: int = Field(4, gt=0, le=64)
+    """Files that are handed out at the same time."""
+    link_seconds: float = Field(300, gt=0, le=600)
+    """How long an address that serves a file once is good for."""
+    copy_days: float = Field(30, gt=0, le=366)
+    """Until when a copy for one use says that it is good, in days from now."""
     dispute_seconds: float = Field(86_400, ge=60)
     """How long after one question what became of a reported error the next one is asked."""
     dispute_days: float = Field(365, ge=1)
@@ -274,6 +284,8 @@ class Files(Settings):
     items: Path = Path("items.toml")
     windows: Path = Path("windows.toml")
     certificates: Path = Path("certificates.toml")
+    seals: Path = Path("seals.toml")
+    """May be missing: then no seal is known."""
     transfers: Path = Path("transfers.toml")
     recognition: Path = Path("recognition.toml")
     calendar: Path = Path("working-days.toml")

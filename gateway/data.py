@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from gateway.calendars import load_calendars
 from gateway.catalogue import load_items
+from gateway.certificates.files.registry import Registry, load_seals
 from gateway.certificates.types import CertificateType, load_types
 from gateway.config import Config, Problems, load_config, read_toml
 from gateway.domain.item import Item
@@ -40,6 +41,7 @@ class Data:
     recognition: Recognition
     windows: WindowRegistry
     calendars: Calendars
+    seals: Registry
 
 
 class _Anything(Collection[str]):
@@ -81,6 +83,7 @@ def load_data(config: Config, registered: Mapping[str, str] | None = None) -> Da
     recognition = Recognition({})
     windows = WindowRegistry([])
     calendars = Calendars("", {})
+    seals = Registry({})
     with problems.collect():
         grants = load_grants(config.path(files.grants), known)
     with problems.collect():
@@ -91,8 +94,16 @@ def load_data(config: Config, registered: Mapping[str, str] | None = None) -> Da
         windows = load_windows(config.path(files.windows), regions=regions, items=known.items)
     with problems.collect():
         calendars = load_calendars(config.path(files.calendar))
+    with problems.collect():
+        seals = _seals(config, regions, known.certificate_types)
     problems.refuse()
-    return Data(clients or {}, items or {}, types or {}, grants, bases, recognition, windows, calendars)
+    return Data(clients or {}, items or {}, types or {}, grants, bases, recognition, windows, calendars, seals)
+
+
+def _seals(config: Config, regions: frozenset[str], types: Collection[str]) -> Registry:
+    """Return the seals of seals.toml; none where there is no such file: then no certificate file is genuine."""
+    path = config.path(config.files.seals)
+    return load_seals(path, regions=regions, types=types) if path.exists() else Registry({})
 
 
 def _check_types(items: Mapping[str, Item], types: Mapping[str, CertificateType] | None, file: str) -> None:

@@ -71,6 +71,10 @@ class Asking:
         self._freshness.heard(question.kind, region.id, [a.standing for a in answers], asked_at, answered_at)
         return told
 
+    async def distrust(self, region: str, lie: GatewayError) -> None:
+        """Count an answer that cannot be believed against its region."""
+        await self._distrust(region, lie)
+
     async def _call(self, question: Question, consent: str | None) -> CertificateReply:
         """Ask in the region's words. Whatever needs no name of the holder is asked by the identifier."""
         region, issued = question.region, question.region.adapter.issued

@@ -64,6 +64,10 @@ class Inquiry:
     ) -> Inquired:
         """Ask now. Raises InvalidRequest or NotPermitted, with its evidence; a region's failure is an answer."""
         permitted, not_asked = await self.let_through(action, caller, frame, what, build)
+        return await self.asked(permitted, not_asked)
+
+    async def asked(self, permitted: Sequence[Permitted], not_asked: Mapping[str, str]) -> Inquired:
+        """Ask what `let_through` has let through. A region's failure is an answer."""
         asked_at = self.clock()
         found = await search(permitted, self._ask, self.bounds)
         late = f"did not answer within {self.bounds.deadline:g} seconds"

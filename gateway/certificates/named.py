@@ -8,14 +8,15 @@ way there. To `questions`: which certificate is meant.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection
 
 from gateway.certificates.answers import CertificateAnswer
 from gateway.certificates.claims import Match, compared, flat, restricted
-from gateway.certificates.inquiry import Inquired, Inquiry
+from gateway.certificates.inquiry import Inquiry
 from gateway.certificates.lookup import LookupAnswer
 from gateway.certificates.permission import Question
 from gateway.certificates.questions import Questions
@@ -46,6 +47,14 @@ class VerifyAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen of the certificate beside the question, for its evidence: words (`what`) and exact bytes."""
+
+    what: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class NamedCertificates:
     """Answers questions about one certificate."""
 
@@ -64,8 +73,8 @@ class NamedCertificates:
             READ, caller, request, _named(request),
             lambda at: self.questions.of_named(caller, request, Capability.READ_CERTIFICATES, at),
         )  # fmt: skip
-        answers = _numbered([_of_holder(answer, request) for answer in inquired.answers], request.number)
-        await self._require_involved(caller, request, inquired, answers)
+        answers = _numbered([of_holder(answer, request) for answer in inquired.answers], request.number)
+        await require_involved(self.inquiry, READ, caller, request, inquired.questions[0], answers)
         allowed = self._allowed(inquired.questions, request)
         told = [_with(answer, allowed) for answer in answers]
         report = replace(inquired.report(READ, request), answers=answers, what={"fields": _fields_of(told)})
@@ -83,23 +92,9 @@ class NamedCertificates:
         wanted = frozenset(request.fields)
         return wanted if ANY in granted else frozenset(name for name in wanted if _covered(name, granted))
 
-    async def _require_involved(
-        self, caller: Caller, request: NamedRequest, inquired: Inquired, answers: Sequence[CertificateAnswer]
-    ) -> None:
-        for answer in answers:
-            if answer.certificate is None or "holder" not in answer.certificate:
-                continue
-            document = answer.certificate["holder"]["document"]
-            try:
-                await self.inquiry.permission.require_involved(inquired.questions[0], document)
-            except GatewayError as error:
-                at = inquired.questions[0].received_at
-                await self.inquiry.witness.refused(READ, caller, request, _named(request), error, at)
-                raise
-
     # --- verification ----------------------------------------------------------------------------------------------
 
-    async def verify(self, caller: Caller, request: VerifyRequest) -> VerifyAnswer:
+    async def verify(self, caller: Caller, request: VerifyRequest, seen: Seen | None = None) -> VerifyAnswer:
         """Return what it is worth now, and how each claim stands; values are never told.
 
         A standing alone may be as old as its type allows, or younger by `max_age`. Raises InvalidRequest or
@@ -107,12 +102,17 @@ class NamedCertificates:
         """
 
         def build(at: datetime) -> Sequence[Question]:
-            _require_one_name(request)
+            require_one_name(request)
+            if request.file is not None:
+                problem = FieldProblem(
+                    "file", "is verified by a request of its own: POST /v1/certificates/verify", "alone"
+                )
+                raise InvalidRequest("A file cannot be verified here.", problems=[problem])
             if request.code is not None:
                 return [self.questions.of_code(caller, request, request.code, Capability.VERIFY_CERTIFICATES, at)]
             return self.questions.of_named(caller, request, Capability.VERIFY_CERTIFICATES, at)
 
-        if request.identifier is not None and request.holder is None and not request.claims:
+        if seen is None and request.identifier is not None and request.holder is None and not request.claims:
             permitted, _ = await self.inquiry.let_through(VERIFY, caller, request, _named(request), build)
             known = await self._remembered(permitted[0].question, request)
             if known is not None:
@@ -120,7 +120,9 @@ class NamedCertificates:
         inquired = await self.inquiry.make(VERIFY, caller, request, _named(request), build)
         answer = _best(inquired.answers)
         claims = compared({**_claimed_holder(request.holder), **request.claims}, answer.certificate or {})
-        report = replace(inquired.report(VERIFY, request), answers=[answer], what={"claims": _on_record(claims)})
+        more = seen or Seen()
+        what = {**more.what, "claims": _on_record(claims)}
+        report = replace(inquired.report(VERIFY, request), answers=[answer], what=what, parts=more.parts)
         evidence_id = await self.inquiry.witness.answered(report)
         if answer.certificate is not None and "identifier" in answer.certificate:
             self.states.remember(str(answer.certificate["identifier"]), answer, evidence_id)
@@ -158,7 +160,7 @@ def _named(request: NamedRequest) -> dict[str, object]:
     return {"type": request.certificate_type} if request.certificate_type else {}
 
 
-def _require_one_name(request: VerifyRequest) -> None:
+def require_one_name(request: VerifyRequest) -> None:
     """Refuse a request that names the certificate in two ways at once. Raises InvalidRequest."""
     given = [name for name in ("identifier", "code", "file") if getattr(request, name) is not None]
     if len(given) > 1:
@@ -166,7 +168,22 @@ def _require_one_name(request: VerifyRequest) -> None:
         raise InvalidRequest("The certificate is named in several ways.", problems=problems)
 
 
-def _of_holder(answer: CertificateAnswer, request: NamedRequest) -> CertificateAnswer:
+async def require_involved(
+    inquiry: Inquiry, action: str, caller: Caller, request: NamedRequest, question: Question,
+    answers: Sequence[CertificateAnswer],
+) -> None:  # fmt: skip
+    """Hold the holders whom answers name against the case, before anything is told. Raises NotPermitted."""
+    for answer in answers:
+        if answer.certificate is None or "holder" not in answer.certificate:
+            continue
+        try:
+            await inquiry.permission.require_involved(question, answer.certificate["holder"]["document"])
+        except GatewayError as error:
+            await inquiry.witness.refused(action, caller, request, _named(request), error, question.received_at)
+            raise
+
+
+def of_holder(answer: CertificateAnswer, request: NamedRequest) -> CertificateAnswer:
     """Name and number must both fit: a certificate of somebody else than the holder who is named is not found."""
     if answer.certificate is None or request.holder is None or request.identifier is None:
         return answer

@@ -86,7 +86,6 @@ class CertificateNotices:
             problem = FieldProblem("nonce", "was used before", "replayed")
             raise ReplayedCallback("This notice was received before.", problems=[problem], region=region.id)
         now = self.clock()
-        tx.execute(delete(certificate_notices).where(certificate_notices.c.noticed_at < now - KEPT))
         for notice in notices:
             self._put(tx, region, notice, now)
         record(tx, _exchange(region.id, callback, "done", "recorded"), now=now)
@@ -103,6 +102,11 @@ class CertificateNotices:
         written = insert_into(tx, certificate_notices).values(row)
         tx.execute(written.on_conflict_do_update(index_elements=["reference"], set_=values))
         self.told(tx, reference, now)
+
+
+def forget(tx: Connection, now: datetime) -> None:
+    """Delete notices that are older than anything that is remembered."""
+    tx.execute(delete(certificate_notices).where(certificate_notices.c.noticed_at < now - KEPT))
 
 
 def _heard(region: Region, document: Any) -> Mapping[str, Any]:

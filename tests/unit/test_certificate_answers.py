@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 import pytest_asyncio
@@ -27,6 +27,7 @@ from gateway.regions import CertificateDeclaration
 from gateway.storage import Store
 from gateway.storage.tables import evidence
 from gateway.telemetry import Metrics
+from gateway.web.api.certificate_files import FileDesk
 from gateway.web.api.certificates import routes
 from gateway.web.middlewares import edge
 from tests.support.clock import ManualClock
@@ -305,7 +306,8 @@ async def provinces(
         return guard
 
     app = web.Application(middlewares=edge(metrics, lambda _request, error: web.Response(text=error.public)))
-    app.add_routes(routes(over.services, guarded))
+    no_files = cast("FileDesk", None)
+    app.add_routes(routes(over.services, no_files, guarded))
     async with TestClient(TestServer(app)) as client:
         yield over, client
 

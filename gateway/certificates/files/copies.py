@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from gateway.certificates.files import copy_ofd, copy_pdf
-from gateway.certificates.files.glyphs import Glyphs
+from gateway.certificates.files import copy_ofd
 from gateway.certificates.files.verdict import Failed, FileVerdict, Form
 from gateway.certificates.files.watermark import Use
 from gateway.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from gateway.certificates.files.glyphs import Glyphs
 
 
 class NotCopied(InvalidRequest):
@@ -38,7 +41,7 @@ class Copier:
     """Makes copies. It keeps nothing of them, but outlines of letters that it has drawn."""
 
     def __init__(self) -> None:
-        self._glyphs = Glyphs()
+        self._glyphs: Glyphs | None = None
 
     def annotated(self, data: bytes, verdict: FileVerdict, use: Use) -> Copy:
         """Return a copy of a file for one use. Raises NotCopied unless the verdict is on this file, and genuine."""
@@ -52,5 +55,10 @@ class Copier:
 
     def _written(self, data: bytes, form: Form, use: Use, original: str) -> bytes:
         if form is Form.PDF:
+            # The libraries for PDF and fonts take their time: the first copy pays.
+            from gateway.certificates.files import copy_pdf  # noqa: PLC0415 - as above
+            from gateway.certificates.files.glyphs import Glyphs  # noqa: PLC0415 - as above
+
+            self._glyphs = self._glyphs or Glyphs()
             return copy_pdf.write(data, use, original, self._glyphs)
         return copy_ofd.write(data, use, original)

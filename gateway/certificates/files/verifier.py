@@ -18,7 +18,7 @@ from datetime import datetime
 
 import structlog
 
-from gateway.certificates.files import ofd, pdf
+from gateway.certificates.files import ofd
 from gateway.certificates.files.registry import Registry
 from gateway.certificates.files.verdict import Failed, FileVerdict, Form, SealVerdict, Stated
 
@@ -60,6 +60,8 @@ def _found(data: bytes, form: Form | None, registry: Registry, now: datetime) ->
             package = ofd.read(data)
             return package.stated, ofd.verify(package, registry, now)
         case Form.PDF:
+            from gateway.certificates.files import pdf  # noqa: PLC0415 - pyHanko takes its time: the first PDF pays
+
             document = pdf.read(data)
             return document.stated, pdf.verify(document, registry, now)
         case None:

@@ -22,13 +22,15 @@ from gateway.domain.caller import Caller
 from gateway.errors import GatewayError
 from gateway.web.api.answers import json_answer
 from gateway.web.api.bodies import read_body
+from gateway.web.api.certificate_files import FileDesk, looked_at
 from gateway.web.api.followups import Guard
 from gateway.web.problems import document
 
 
 class _Addresses:
-    def __init__(self, services: Certificates) -> None:
+    def __init__(self, services: Certificates, desk: FileDesk) -> None:
         self._services = services
+        self._desk = desk
 
     async def types(self, _request: web.Request, caller: Caller) -> web.Response:
         """GET /v1/certificate-types: those that the caller may ask about, and at which issuers."""
@@ -48,7 +50,10 @@ class _Addresses:
     async def verify(self, request: web.Request, caller: Caller) -> web.Response:
         """POST /v1/certificates/verify."""
         asked = await read_body(request, VerifyRequest)
-        return json_answer(verified(await self._services.named.verify(caller, asked)))
+        if asked.file is None:
+            return json_answer(verified(await self._services.named.verify(caller, asked)))
+        told = await self._desk.checks.verify(caller, asked)
+        return json_answer({**looked_at(told), **verified(told.answer)})
 
     async def batch(self, request: web.Request, caller: Caller) -> web.Response:
         """POST /v1/certificates/batch: each question answered or refused on its own, in their order."""
@@ -67,9 +72,9 @@ class _Addresses:
         return json_answer(disputed(await self._services.disputes.show(caller, request.match_info["ticket"])))
 
 
-def routes(services: Certificates, guarded: Guard) -> list[web.RouteDef]:
+def routes(services: Certificates, desk: FileDesk, guarded: Guard) -> list[web.RouteDef]:
     """Return the routes, each behind the scope `certificates`."""
-    at = _Addresses(services)
+    at = _Addresses(services, desk)
     return [
         web.get("/v1/certificate-types", guarded("certificates", at.types)),
         web.post("/v1/certificates/lookup", guarded("certificates", at.look_up)),

@@ -38,7 +38,7 @@ from gateway.submissions.intake import Intake, Receipt
 from gateway.submissions.materials import Materials
 from gateway.submissions.stream import Stream
 from gateway.submissions.uploads import Uploads
-from gateway.web.api import afterwards, certificates, events, followups, materials, webhooks
+from gateway.web.api import afterwards, certificate_files, certificates, events, followups, materials, webhooks
 from gateway.web.api.answers import json_answer as _json
 from gateway.web.api.bodies import read_body
 from gateway.web.api.followups import FollowupServices
@@ -67,6 +67,7 @@ class ApiServices:
     materials: Materials
     uploads: Uploads
     certificates: Certificates
+    certificate_files: certificate_files.FileDesk
     codes: CodeRouter
     mandates: MandateDesk
     stream: Stream
@@ -92,7 +93,8 @@ def routes(services: ApiServices) -> list[web.RouteDef]:
         web.get("/v1/webhooks", api.guarded("submissions", list_webhooks)),
         web.post("/v1/webhooks/{id}/replay", api.guarded("submissions", replay_webhook)),
         web.get("/v1/events", api.guarded("submissions", stream)),
-        *certificates.routes(services.certificates, api.guarded),  # /v1/certificates/…
+        *certificates.routes(services.certificates, services.certificate_files, api.guarded),  # /v1/certificates/…
+        *certificate_files.routes(services.certificate_files, api.guarded),
         web.post("/v1/codes/resolve", api.guarded("codes", api.resolve_code)),
         web.post("/v1/mandates", api.guarded("mandates", api.record_mandate)),
         web.get("/v1/mandates/{id}", api.guarded("mandates", api.mandate)),

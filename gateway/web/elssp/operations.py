@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from gateway.certificates.services import Certificates
@@ -53,12 +52,7 @@ class Operation:
     @property
     def asked(self) -> tuple[Part, ...]:
         """The parts of its request."""
-        return _asked(self.model)
-
-
-@cache
-def _asked(model: type[elements.Sender]) -> tuple[Part, ...]:
-    return parts_of(model, elements.DEFAULTED)
+        return parts_of(self.model, elements.DEFAULTED)
 
 
 async def _types(desk: Desk, asked: elements.TypesAsked) -> Outcome:

@@ -1,0 +1,344 @@
+"""A certificate's file (证照文件), handed out as its issuer has it; or as a copy that is marked for one use (加注件).
+
+Owns: the order. The issuer is asked for the standing first, then for the file; the whole file is read, its size and
+digest held against what the issuer said and its metadata against the certificate that was asked for; then evidence with
+the file's digest is committed; only then does the first byte leave. So a file that breaks off, or is another
+certificate's, is a refusal and never half an answer. The price is memory: a file is bounded, and so is how many are
+held at once. Nothing is stored. Leaves to `files`: what is in a file. To `links`: addresses that serve once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from gateway.certificates import links
+from gateway.certificates.answers import CertificateAnswer, OfSomebodyElse
+from gateway.certificates.asking import Told, named_query
+from gateway.certificates.files.copies import Copier
+from gateway.certificates.files.verdict import FileVerdict, Form
+from gateway.certificates.files.verifier import FileVerifier
+from gateway.certificates.files.watermark import Use
+from gateway.certificates.inquiry import Inquired, Inquiry
+from gateway.certificates.named import of_holder, require_involved
+from gateway.certificates.permission import Question
+from gateway.certificates.questions import Questions
+from gateway.certificates.request import FileRequest
+from gateway.certificates.search import Permitted
+from gateway.certificates.witness import Report
+from gateway.crypto.at_rest import Sealer
+from gateway.domain.caller import Caller
+from gateway.domain.certificate import Standing
+from gateway.errors import (
+    FieldProblem,
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+    NotOffered,
+    RegionError,
+    RegionRefused,
+    RegionUncertain,
+    Unavailable,
+)
+from gateway.evidence import record
+from gateway.policy.grants import Capability
+from gateway.ports import CertificateFile
+from gateway.submissions.materials import owner_of
+
+ACTION = "certificate.file"
+HARMLESS = frozenset({"", "file_form", "file_unsealed", "file_seals"})
+"""Of what can be wrong with a file as a whole, what is no danger to whoever opens it."""
+_NOTHING = frozenset({Standing.NOT_FOUND, Standing.UNVERIFIABLE, Standing.NO_MATCH, Standing.MATCH})
+
+
+@dataclass(frozen=True, slots=True)
+class FileBounds:
+    """How large a file may be, how long its issuer may take, how many are held at once, and how long a link serves.
+
+    A caller waits `turn` seconds for a place; a copy says that it is good for `copy`.
+    """
+
+    size: int = 16 << 20
+    seconds: float = 60.0
+    at_once: int = 4
+    turn: float = 10.0
+    link: timedelta = timedelta(minutes=5)
+    copy: timedelta = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOut:
+    """A file that may leave: evidence of it is committed. `verdict` is about the issuer's file, also for a copy."""
+
+    data: bytes
+    media_type: str
+    sha256: str
+    identifier: str
+    standing: Standing
+    issuer: str
+    verdict: FileVerdict
+    evidence_id: str
+    is_copy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An address that serves once."""
+
+    token: str
+    expires_at: datetime
+    evidence_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    data: bytes
+    media_type: str
+    verdict: FileVerdict
+    copy: bytes | None
+
+
+class Handing:
+    """Hands files out. `maker` is who a copy says has made it."""
+
+    def __init__(
+        self, questions: Questions, inquiry: Inquiry, sealer: Sealer, verifier: FileVerifier, copier: Copier,
+        bounds: FileBounds, maker: str,
+    ) -> None:  # fmt: skip
+        self._questions = questions
+        self._inquiry = inquiry
+        self._sealer = sealer
+        self._verifier = verifier
+        self._copier = copier
+        self._bounds = bounds
+        self._maker = maker
+        self._places = asyncio.Semaphore(bounds.at_once)
+
+    # --- links -------------------------------------------------------------------------------------------------------
+
+    async def link(self, caller: Caller, request: FileRequest) -> Link:
+        """Return an address that serves this file once, to this caller. Raises as `fetch` does before it asks."""
+        permitted = await self._let_through(caller, request)
+        token, now = links.new_token(), self._inquiry.clock()
+        expires_at = now + self._bounds.link
+        said = request.model_copy(update={"link": False}).model_dump(mode="json")
+        report = Report(ACTION, request, [one.question for one in permitted], [], [])
+        exchange = replace(report.exchange(), outcome="done", reason="link made")
+
+        def unit(tx: Connection) -> str:
+            links.put(tx, self._sealer, token, owner_of(caller), said, expires_at)
+            return record(tx, exchange, now=now)
+
+        return Link(token, expires_at, await self._inquiry.witness.store.write(unit))
+
+    async def spend(self, caller: Caller, token: str) -> FileRequest:
+        """Return the question that a link stands for, once. Raises NotFound."""
+        now = self._inquiry.clock()
+        said = await self._inquiry.witness.store.write(
+            lambda tx: links.spend(tx, self._sealer, token, owner_of(caller), now)
+        )  # fmt: skip
+        return FileRequest.model_validate(said)
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def fetch(self, caller: Caller, request: FileRequest) -> AsyncIterator[HandedOut]:
+        """Fetch a file, and hold it for as long as the caller of this writes it.
+
+        Raises InvalidRequest, NotPermitted, NotOffered, NotFound, RegionError or Unavailable, each with its evidence.
+        """
+        permitted = await self._let_through(caller, request)
+        inquired = await self._inquiry.asked(permitted, {})
+        told, answer = await self._found(caller, request, inquired)
+        async with self._place():
+            yield await self._handed(request, permitted, inquired, told, answer)
+
+    async def _let_through(self, caller: Caller, request: FileRequest) -> list[Permitted]:
+        def build(at: datetime) -> Sequence[Question]:
+            questions = self._questions.of_named(caller, request, Capability.FETCH_CERTIFICATES, at)
+            handing = [question for question in questions if question.region.tells("file")]
+            if not handing:
+                raise _hands_none_out(questions)
+            return handing
+
+        permitted, _ = await self._inquiry.let_through(ACTION, caller, request, {}, build)
+        return permitted
+
+    async def _found(self, caller: Caller, request: FileRequest, inquired: Inquired) -> tuple[Told, CertificateAnswer]:
+        """Return the certificate whose file is wanted, and who told of it. Raises NotFound, InvalidRequest, ..."""
+        told = [(one, of_holder(answer, request)) for one in inquired.told for answer in one.answers]
+        answers = [*(answer for _, answer in told), *(one for one in inquired.answers if one.answered_at is None)]
+        await require_involved(self._inquiry, ACTION, caller, request, inquired.questions[0], answers)
+        held = [(one, answer) for one, answer in told if answer.standing not in _NOTHING and _names(request, answer)]
+        best = [pair for pair in held if pair[1].standing is Standing.VALID] or held
+        if len(best) == 1:
+            return best[0]
+        error = _several(len(best)) if best else _none(answers)
+        report = replace(inquired.report(ACTION, request), answers=answers, what={"file": error.stable_code})
+        error.evidence = await self._inquiry.witness.answered(report)
+        raise error
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._bounds.turn):
+                await self._places.acquire()
+        except TimeoutError:
+            text = "As many certificate files are on their way as this gateway holds at once; ask again in a moment."
+            raise Unavailable(text, code="certificate.files_busy") from None
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    async def _handed(
+        self, request: FileRequest, permitted: Sequence[Permitted], inquired: Inquired, told: Told,
+        answer: CertificateAnswer,
+    ) -> HandedOut:  # fmt: skip
+        identifier = _names(request, answer) or ""
+        consent = next(one.consent for one in permitted if one.question is told.question)
+        report = replace(inquired.report(ACTION, request), answers=[answer])
+        try:
+            fetched = await self._fetched(told.question, consent, identifier, request)
+        except GatewayError as error:
+            error.evidence = await self._inquiry.witness.answered(replace(report, what={"file": error.stable_code}))
+            raise
+        evidence_id = await self._inquiry.witness.answered(_reported(report, fetched))
+        data = fetched.data if fetched.copy is None else fetched.copy
+        return HandedOut(
+            data, fetched.media_type, hashlib.sha256(data).hexdigest(), identifier, answer.standing,
+            told.question.region.id, fetched.verdict, evidence_id, fetched.copy is not None,
+        )  # fmt: skip
+
+    async def _fetched(
+        self, question: Question, consent: str | None, identifier: str, request: FileRequest
+    ) -> _Fetched:
+        """Read the issuer's file, and see that it is this certificate's. Raises GatewayError."""
+        data, media_type = await self._read(question, consent, identifier)
+        verdict = await self._verifier.verify(data)
+        if verdict.problem not in HARMLESS:
+            raise RegionUncertain(
+                f"The issuer's file cannot be read: {verdict.help}", code="certificate.file_unreadable",
+                region=question.region.id,
+            )  # fmt: skip
+        if verdict.stated.identifier is not None and verdict.stated.identifier != identifier:
+            lie = OfSomebodyElse("The issuer sent the file of another certificate.", region=question.region.id)
+            await self._inquiry.asking.distrust(question.region.id, lie)
+            raise lie
+        copy = None
+        if request.copy_for is not None:
+            copy = await asyncio.to_thread(self._copied, data, verdict, question, request.copy_for)
+        return _Fetched(data, _media_type(verdict, media_type), verdict, copy)
+
+    def _copied(self, data: bytes, verdict: FileVerdict, question: Question, purpose: str) -> bytes:
+        now = self._inquiry.clock()
+        use = Use(
+            purpose, question.caller.organisation, question.frame.case, self._maker, now, now + self._bounds.copy
+        )  # fmt: skip
+        return self._copier.annotated(data, verdict, use).data
+
+    async def _read(self, question: Question, consent: str | None, identifier: str) -> tuple[bytes, str]:
+        """Read all of the file, no more than there may be. Raises RegionError."""
+        region, issued = question.region, question.region.adapter.issued
+        if issued is None:
+            raise AssertionError("`_let_through` has seen that there is one")
+        try:
+            async with asyncio.timeout(self._bounds.seconds):
+                found = await issued.file(named_query(replace(question, identifier=identifier), consent))
+                if not isinstance(found, CertificateFile):
+                    raise _no_file(region.certificate_words.get(found.status), region.id)
+                async with aclosing(found.body) as body:
+                    return await self._all_of(found, body, region.id), found.media_type
+        except TimeoutError:
+            text = f"The file was not there within {self._bounds.seconds:g} seconds."
+            raise RegionUncertain(text, code="certificate.file_broken_off", region=region.id) from None
+
+    async def _all_of(self, found: CertificateFile, body: AsyncIterator[bytes], region: str) -> bytes:
+        data, limit = bytearray(), self._bounds.size
+        if found.size is not None and found.size > limit:
+            raise _too_large(limit, region)
+        async for piece in body:
+            data += piece
+            if len(data) > limit:
+                raise _too_large(limit, region)
+        digest = hashlib.sha256(data).hexdigest()
+        if found.size not in {None, len(data)} or found.sha256 not in {None, digest}:
+            text = "What arrived is not the file that the issuer announced."
+            raise RegionUncertain(text, code="certificate.file_broken_off", region=region)
+        return bytes(data)
+
+
+def _reported(report: Report, fetched: _Fetched) -> Report:
+    copy = {} if fetched.copy is None else {"copy": fetched.copy}
+    what = {
+        "file": "handed out" if fetched.copy is None else "copied",
+        "size": len(fetched.data),
+        "genuine": fetched.verdict.genuine,
+    }
+    return replace(report, what=what, parts={"file": fetched.data, **copy})
+
+
+def _names(request: FileRequest, answer: CertificateAnswer) -> str | None:
+    """Return the identifier under which the file is asked for."""
+    if request.identifier is not None:
+        return request.identifier
+    return None if answer.certificate is None else str(answer.certificate["identifier"])
+
+
+def _media_type(verdict: FileVerdict, said: str) -> str:
+    """Return what a file is, by its own bytes where they say so."""
+    known = {Form.OFD: "application/ofd", Form.PDF: "application/pdf"}
+    return known[verdict.form] if verdict.form is not None else said
+
+
+def reason_of(verdict: FileVerdict) -> str:
+    """Return a verdict in a word: `genuine`, `unread` for another form than OFD and PDF, or the first reason."""
+    if verdict.genuine:
+        return "genuine"
+    if verdict.form is None:
+        return "unread"
+    failures = (seal.failure for seal in verdict.seals)
+    return verdict.problem or next(failure.reason for failure in failures if failure is not None)
+
+
+def _hands_none_out(questions: Sequence[Question]) -> NotOffered:
+    names = ", ".join(dict.fromkeys(question.region.id for question in questions))
+    text = (
+        f"No files of certificates of this type are handed out here ({names}); ask for its data, or for the original."
+    )
+    return NotOffered(text, code="certificate.no_files")
+
+
+def _none(answers: Sequence[CertificateAnswer]) -> GatewayError:
+    """Return why no certificate was found: nobody was heard, or there is none."""
+    silent = [answer for answer in answers if answer.standing is Standing.UNVERIFIABLE]
+    if silent:
+        return RegionUncertain(
+            f"It cannot be told whether there is such a certificate: {silent[0].reason}",
+            code="certificate.unverifiable", region=silent[0].issuer,
+        )  # fmt: skip
+    return NotFound("No issuer that was asked has such a certificate.", code="certificate.not_found")
+
+
+def _several(count: int) -> InvalidRequest:
+    reason = f"must be given: {count} certificates fit; a look-up names them"
+    problems = [FieldProblem("identifier", reason, "ambiguous")]
+    return InvalidRequest("Several certificates fit.", problems=problems)
+
+
+def _no_file(word: str | None, region: str) -> RegionError | NotFound:
+    if word == "not_found":
+        return NotFound("The issuer has no file of this certificate.", code="certificate.not_found")
+    text = f"The issuer does not hand this file out ({word or 'a status that is not known here'})."
+    return RegionRefused(text, code="certificate.file_refused", region=region)
+
+
+def _too_large(limit: int, region: str) -> RegionRefused:
+    text = f"The issuer's file is larger than {limit} bytes (certificates.file_bytes)."
+    return RegionRefused(text, code="certificate.file_too_large", region=region)
