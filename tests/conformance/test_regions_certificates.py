@@ -36,7 +36,17 @@ from gateway.domain.certificate import Standing
 from gateway.errors import RegionError, RegionRefused
 from gateway.ports import CertificateFile, CertificateReply, IssuedCertificates, RegionDocument
 from gateway.sandbox.layout import SEED
-from tests.conformance.regions_support import MANIFESTS, SECRET, Place, inhabited, look_up, offering, question, utc_now
+from tests.conformance.regions_support import (
+    MANIFESTS,
+    SECRET,
+    Place,
+    inhabited,
+    look_up,
+    offering,
+    opened,
+    question,
+    utc_now,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -214,30 +224,16 @@ async def test_an_issuer_that_cannot_be_asked_has_not_said_no(place: Place, mode
 
 
 @offering("issued")
-@pytest.mark.parametrize("mode", ["slow", "silent"])
-async def test_an_issuer_that_says_nothing_is_not_waited_for(place: Place, mode: str) -> None:
-    """The wait is the line's: here the request ends when whoever asked goes away."""
-    place.authority.order(mode)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.2):
-            await issued(place).data(asking(place, identifier=UNKNOWN))
-
-
-@pytest.mark.parametrize("place", MATCHING, indirect=True)
-async def test_a_region_that_may_only_match_hands_no_value_over(place: Place) -> None:
-    """Its values stay where they are: an answer that brings one all the same is none, and nothing of it is said."""
-    row = place.certificates()[0]
-    place.authority.order("values_told")
-    with pytest.raises(RegionError) as refusal:
-        await look_up(place, question(place, row))
-    for value in (row["holder_name"], row["holder_id_number"], row["number"], row["identifier"]):
-        assert value not in f"{refusal.value.public} {refusal.value.detail}"
-
-
-@pytest.mark.parametrize("place", MATCHING, indirect=True)
-async def test_a_region_that_may_only_match_is_asked_by_holder_alone(place: Place) -> None:
-    assert (place.region.adapter.issued, place.region.adapter.notices) == (None, None)
-    assert place.region.packs.now().get("certificate") is None
+async def test_an_issuer_that_says_nothing_is_not_waited_for(place: Place) -> None:
+    """What nobody said is no answer, and never "not found"."""
+    query = asking(place, identifier=UNKNOWN)
+    async with opened(place.config, place.id, timeout_seconds=0.1) as impatient:
+        assert impatient.adapter.issued is not None
+        for mode in ("slow", "silent"):
+            place.authority.order(mode)
+            with pytest.raises(RegionError):
+                await impatient.adapter.issued.data(query)
+            place.authority.behave()
 
 
 # --- files -------------------------------------------------------------------------------------------------------
