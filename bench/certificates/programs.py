@@ -13,11 +13,11 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from multiprocessing.synchronize import Event
+from pathlib import Path
 
 import aiohttp
 
-from gateway.sandbox.authority import AuthoritySettings
-from gateway.sandbox.layout import Ports
+from gateway.sandbox.layout import Choices, Layout, Ports, lay_out
 from gateway.sandbox.neighbourhood import authorities
 from gateway.waiting import new_event_loop
 
@@ -142,27 +142,29 @@ async def program(source: str, *arguments: str) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def slow_authority(settings: AuthoritySettings, ports: Ports, seconds: float) -> AsyncIterator[None]:
-    """Run a simulated authority that takes so long for everything."""
+async def slow_authority(layout: Layout, region: str, seconds: float) -> AsyncIterator[None]:
+    """Run the simulated authority of a region, which takes so long for everything."""
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
-    process = context.Process(target=_serve, args=(settings, ports, ready), daemon=True)
+    process = context.Process(target=_serve, args=(layout.folder, layout.ports, region, ready), daemon=True)
     process.start()
     try:
         if not await asyncio.to_thread(ready.wait, 30):
             raise RuntimeError("the slow authority did not start")
         order = {"mode": "slow", "times": -1, "seconds": seconds}
         async with aiohttp.ClientSession() as session:
-            await session.post(f"{ports.authority_url(settings.region)}/control", json=order, raise_for_status=True)
+            await session.post(f"{layout.ports.authority_url(region)}/control", json=order, raise_for_status=True)
         yield
     finally:
         process.terminate()
         await asyncio.to_thread(process.join)
 
 
-def _serve(settings: AuthoritySettings, ports: Ports, ready: Event) -> None:
+def _serve(folder: Path, ports: Ports, region: str, ready: Event) -> None:
+    layout = lay_out(folder, ports, Choices(keep=True))  # as it is there already
+
     async def serve() -> None:
-        async with authorities([settings], ports):
+        async with authorities([one for one in layout.authorities if one.region == region], ports):
             ready.set()
             await asyncio.Event().wait()
 

@@ -151,11 +151,10 @@ async def served(folder: Path) -> AsyncIterator[Served]:
     narrow(folder, REGIONS)
     (folder / "said").write_bytes(orjson.dumps(SAID))
     sink = layout.ports.authorities["guangdong"]
-    slow = next(one for one in layout.authorities if one.region == SLOW)
     async with AsyncExitStack() as down:
         with on_core(1):
             await down.enter_async_context(program(SINK, str(sink), str(folder / "said")))
-            await down.enter_async_context(slow_authority(slow, layout.ports, SLOW_SECONDS))
+            await down.enter_async_context(slow_authority(layout, SLOW, SLOW_SECONDS))
         with on_core(0):
             gateway = await down.enter_async_context(gateway_process(layout))
         with on_core(1):
