@@ -132,10 +132,14 @@ def told(region: str) -> frozenset[str]:
 
 @dataclass
 class Issuer:
-    """One region: it gives the `reply`, raises it, or with None never answers. Who asked what is written down."""
+    """One region: it gives the `reply`, raises it, or with None never answers. Who asked what is written down.
+
+    `of_files` is why it hands no file out, where that is another reply.
+    """
 
     region: str
     reply: CertificateReply | Exception | None = None
+    of_files: CertificateReply | None = None
     asked: list[str] = field(default_factory=list)
 
     operations = frozenset({"certificate-changed"})
@@ -195,7 +199,8 @@ class _Named:
         return await self.issuer._answer("code")
 
     async def file(self, _query: RegionDocument) -> CertificateFile | CertificateReply:
-        return await self.issuer._answer("file")
+        said = await self.issuer._answer("file")
+        return self.issuer.of_files or said
 
     async def dispute(self, _report: RegionDocument) -> str:
         await self.issuer._answer("dispute")

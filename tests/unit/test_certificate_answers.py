@@ -17,7 +17,11 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import select
 
 from gateway.certificates.answers import CertificateAnswer
-from gateway.certificates.request import DataRequest, DisputeRequest, LookupRequest, VerifyRequest
+from gateway.certificates.files.copies import Copier
+from gateway.certificates.files.registry import Registry
+from gateway.certificates.files.verifier import FileVerifier
+from gateway.certificates.handing import FileBounds, Handing
+from gateway.certificates.request import DataRequest, DisputeRequest, FileRequest, LookupRequest, VerifyRequest
 from gateway.certificates.search import Bounds
 from gateway.config import HOUSE
 from gateway.crypto.at_rest import References
@@ -238,6 +242,44 @@ async def test_an_issuer_that_answers_with_another_certificate_is_not_believed(a
         answer = await ask(at, operation)
         assert (answer.standing.value, answer.certificate) == ("unverifiable", None)
         assert str(answer.reason).startswith("certificate.of_somebody_else")
+
+
+async def file_refused(at: Desk, verifier: FileVerifier) -> str:
+    """Ask for the file and return the code of the refusal, which leaves one row of evidence."""
+    services, before = at.services, len(await rows(at.store))
+    handing = Handing(
+        services.questions, services.inquiry, services.disputes.sealer, verifier, Copier(), FileBounds(), "pearl"
+    )  # fmt: skip
+    region = at.issuer.region
+    named = by_identifier(region) if region in NAMED else by_holder(region)
+    with pytest.raises(GatewayError) as refused:
+        async with handing.fetch(at.caller, FileRequest.model_validate(named)):
+            pass
+    kept = await rows(at.store)
+    assert refused.value.evidence in {row["id"] for row in kept}
+    assert len(kept) == before + 1
+    return refused.value.stable_code
+
+
+async def test_no_status_hands_a_file_out_and_each_says_why(at: Desk, region: str, clock: ManualClock) -> None:
+    """Once where the standing is asked, once where the file is."""
+    verifier = FileVerifier(Registry({}), clock)
+    heard, expected = {}, {}
+    for code, word in {**at.issuer.words, "a status of tomorrow": "unknown here"}.items():
+        asked_first = {"not_found": "certificate.not_found", "unverifiable": "certificate.unverifiable"}
+        told_of = "unverifiable" if word == "found" else OF_WORD.get(word, "unverifiable")
+        at.issuer.reply, at.issuer.of_files = CertificateReply(code), None
+        heard[code, "standing"] = await file_refused(at, verifier)
+        expected[code, "standing"] = asked_first.get(told_of, "certificate.file_refused")
+        if region in TELLING:
+            at.issuer.has()
+            at.issuer.of_files = CertificateReply(code)
+            heard[code, "file"] = await file_refused(at, verifier)
+            expected[code, "file"] = asked_first.get(word, "certificate.file_refused")
+    if "file" not in told(region):
+        expected = dict.fromkeys(expected, "certificate.no_files")
+    assert heard == expected
+    verifier.close()
 
 
 async def test_an_error_can_be_reported_where_the_issuer_takes_reports_and_nowhere_else(at: Desk, region: str) -> None:
