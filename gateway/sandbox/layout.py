@@ -108,7 +108,8 @@ def lay_out(folder: Path, ports: Ports, choices: Choices = Choices()) -> Layout:
             (folder / name).write_text(text.replace("{regions}", json.dumps(regions)), encoding="utf-8")
     people = _toml(SEED / "people.toml")["person"]
     certificates = _toml(SEED / "certificates.toml")["certificate"]
-    seals = mint_seals(folder, regions, certificates, datetime.now(UTC))
+    old = [region for region, wish in wishes.items() if wish.get("seals") == "GM/T 0031-2014"]
+    seals = mint_seals(folder, regions, certificates, datetime.now(UTC), old)
     given = [
         replace(_authority(folder, ports, region, wishes[region], choices.pace), people=people,
                 certificates=certificates, seal=seals[region])

@@ -7,7 +7,7 @@ live as long as whoever laid the sandbox out; seals.toml is written anew each ti
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,9 +21,10 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Sealing:
-    """Makes files of the certificates of one region."""
+    """Makes files of the certificates of one region. `old`: OFD under seals of the form of GM/T 0031."""
 
     world: SealedFiles
+    old: bool = False
 
     def __call__(self, row: Row, media_type: str) -> bytes | None:
         """Return a seeded certificate as a file under its issuer's seal; None when the issuer has none."""
@@ -31,18 +32,24 @@ class Sealing:
             return None
         printed = {"证照编号": row["number"], **row.get("surface", {})}
         certificate = Certificate(row["identifier"], row["type_code"], row["type_name"], row["holder_name"], printed)
-        make = self.world.sealed_pdf if media_type == "application/pdf" else self.world.sealed_ofd
-        return make(certificate, row["issuer_code"])
+        if media_type == "application/pdf":
+            return self.world.sealed_pdf(certificate, row["issuer_code"])
+        return self.world.sealed_ofd(certificate, row["issuer_code"], old=self.old)
 
 
-def mint_seals(folder: Path, regions: Sequence[str], rows: Sequence[Row], now: datetime) -> dict[str, Sealing]:
-    """Mint the seals of some regions, write seals.toml and its anchors, and return who makes files where."""
+def mint_seals(
+    folder: Path, regions: Sequence[str], rows: Sequence[Row], now: datetime, old: Collection[str] = ()
+) -> dict[str, Sealing]:
+    """Mint the seals of some regions, write seals.toml and its anchors, and return who makes files where.
+
+    `old` are the regions whose seals have the form of GM/T 0031; those of the others are of GB/T 38540.
+    """
     worlds = [_world(region, [row for row in rows if row["region"] == region], now) for region in regions]
     for world in worlds:
         world.write_register(folder)
     text = "\n".join(world.register() for world in worlds)
     (folder / "seals.toml").write_text(f"# Written by the sandbox: the seals of its authorities.\n\n{text}", "utf-8")
-    return {world.region: Sealing(world) for world in worlds}
+    return {world.region: Sealing(world, world.region in old) for world in worlds}
 
 
 def _world(region: str, rows: Sequence[Row], now: datetime) -> SealedFiles:

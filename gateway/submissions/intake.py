@@ -480,25 +480,29 @@ class Intake:
 
     def _keep_consents_to_ask(self, tx: Connection, checked: Checked, number: str, issuer: Region) -> None:
         """Keep the consents to asking an issuer beyond a border, both ways; without them it is asked no more."""
-        here = place_of(checked.caller.origin_code)
-        if here.zone is issuer.place.zone:
+        if place_of(checked.caller.origin_code).zone is issuer.place.zone:
             return
         for consent in checked.application.consents:
-            if consent.recipient not in (issuer.id, checked.caller.client_id):
-                continue
             given = replace(_given(consent), id="CNS" + secrets.token_hex(12))
             own = checked.grounds and replace(checked.grounds.consent, id=given.id) == given
             if consent.purpose != checked.application.purpose or own:
                 continue  # of another purpose than the question's; or the case's own, which is kept already
-            asked = consent.recipient == issuer.id
-            way = Transfer(
-                origin=here if asked else issuer.place, target=issuer.place if asked else here,
-                target_region=issuer.id, target_recipient=consent.recipient, document_type=None,
-                fields=consent.fields, purpose=consent.purpose, consents=(), bases=self._bases,
-                now=checked.received_at, item=checked.item.code,
-            )  # fmt: skip
-            for basis in bases_for(way)[:1]:
+            for basis in self._bases_to_ask(checked, consent, issuer)[:1]:
                 self._record_grounds(tx, checked, number, Grounds(given, basis))
+
+    def _bases_to_ask(self, checked: Checked, consent: Consent, issuer: Region) -> list[Basis]:
+        """Return what carries a consent to a question to this issuer, or to its answer; nothing for another one."""
+        here = place_of(checked.caller.origin_code)
+        ends = {issuer.id: (here, issuer.place), checked.caller.client_id: (issuer.place, here)}
+        if consent.recipient not in ends:
+            return []
+        origin, target = ends[consent.recipient]
+        way = Transfer(
+            origin=origin, target=target, target_region=issuer.id, target_recipient=consent.recipient,
+            document_type=None, fields=consent.fields, purpose=consent.purpose, consents=(), bases=self._bases,
+            now=checked.received_at, item=checked.item.code,
+        )  # fmt: skip
+        return bases_for(way)
 
     # --- evidence ----------------------------------------------------------------------------------------------
 

@@ -272,31 +272,35 @@ class Rechecks:
         case = locked(tx, one.submission_id)
         if case is None:
             raise LookupError(one.submission_id)
-        limit = rechecked_after(self._types, one.kind)
-        verified_at = told.answered_at or told.since
-        waits = not in_force and not stopped and State(case["state"]) is State.COLLECTED
-        changed = told.standing is not one.standing
-        values: dict[str, Any] = {
-            "standing": str(told.standing),
-            "verified_at": verified_at,
-            "good_until": verified_at + limit,
-            "evidence_id": told.evidence_id,
-            "followed": not waits,
-            "failures": 0,
-            "last_code": None,
-            "noticed_at": None,
-            "due": verified_at + limit * EARLY if not waits else now + UNDER_WAY,
-            **({"changed_at": now} if changed else {}),
-        }
-        if State(case["state"]) in DECIDED:  # meanwhile: what it was decided upon stays as it was then
-            values = {"due": None}
+        state = State(case["state"])
+        waits = not in_force and not stopped and state is State.COLLECTED
+        follow = _Follow(told.standing is not one.standing, stopped, waits)
+        decided = state in DECIDED  # meanwhile: what it was decided upon stays as it was then
+        values = {"due": None} if decided else self._learnt(one, told, follow, now)
         if not recognised.settle(tx, one, values):
             if stopped:
                 raise _Overtaken("Something was faster.")  # so that the delivery goes on as it was
             return False
-        if State(case["state"]) not in DECIDED:
-            self._follow(tx, case, one, told, _Follow(changed, stopped, waits), now)
+        if not decided:
+            self._follow(tx, case, one, told, follow, now)
         return True
+
+    def _learnt(self, one: Recognised, told: Rechecked, follow: _Follow, now: datetime) -> dict[str, Any]:
+        """Return what the row says after an answer."""
+        limit = rechecked_after(self._types, one.kind)
+        verified_at = told.answered_at or told.since
+        return {
+            "standing": str(told.standing),
+            "verified_at": verified_at,
+            "good_until": verified_at + limit,
+            "evidence_id": told.evidence_id,
+            "followed": not follow.waits,
+            "failures": 0,
+            "last_code": None,
+            "noticed_at": None,
+            "due": now + UNDER_WAY if follow.waits else verified_at + limit * EARLY,
+            **({"changed_at": now} if follow.changed else {}),
+        }
 
     def _follow(
         self, tx: Connection, case: Mapping[str, Any], one: Recognised, told: Rechecked, follow: _Follow, now: datetime

@@ -28,7 +28,7 @@ import pytest_asyncio
 
 from gateway.certificates.answers import CertificateAnswer, OfSomebodyElse, Wanted, judge
 from gateway.certificates.files.registry import load_seals
-from gateway.certificates.files.verdict import FileVerdict
+from gateway.certificates.files.verdict import FileVerdict, Form
 from gateway.certificates.files.verifier import verify
 from gateway.certificates.request import HolderNamed
 from gateway.config import read_toml
@@ -37,6 +37,7 @@ from gateway.errors import RegionError, RegionRefused
 from gateway.ports import CertificateFile, CertificateReply, IssuedCertificates, RegionDocument
 from gateway.sandbox.layout import SEED
 from tests.conformance.regions_support import (
+    ADAPTERS,
     MANIFESTS,
     SECRET,
     Place,
@@ -261,6 +262,9 @@ async def test_a_file_is_genuine_and_says_which_certificate_it_is(place: Place) 
     verdict = await looked_at(place, content)
     assert verdict.genuine, verdict
     assert verdict.stated.identifier == identifier
+    wish = read_toml(ADAPTERS / place.id / "sandbox.toml")
+    if verdict.form is Form.OFD:
+        assert {seal.standard for seal in verdict.seals} == {wish.get("seals", "GB/T 38540-2020")}
 
 
 async def looked_at(place: Place, content: bytes) -> FileVerdict:

@@ -34,6 +34,7 @@ FIVE = {
 }
 HOLDER = {"CertificateHolder": "陈小明", "CertificateHolderCode": "44010619900101900X"}
 CARD = "1.2.156.3005.2.11100000000013127D001.11440000MBT400007D.SBX000000000101.001.W"
+FOOD = "1.2.156.3005.2.11100000MB0143028R002.11440300MBT4030010.SBX000000000501.001.P"
 DELTA_LTD = {"CertificateHolder": "湾区示例有限公司", "CertificateHolderCode": "91440300MA5T00029H"}
 LICENCE = {**FIVE, "HolderRole": "party", "CertificateType": "营业执照"}
 
@@ -208,6 +209,25 @@ async def test_a_standing_is_a_status(world: World, operation: str, sent: dict[s
     assert answer["head"]["evidence"].startswith("EV")
 
 
+async def test_an_identifier_alone_leads_to_its_issuer_and_a_shown_code_to_its_certificate(world: World) -> None:
+    desk = f"{world.layout.ports.authority_url('shenzhen')}/control/shown"
+    async with world.http.post(desk, json={"identifier": FOOD}) as shown:
+        code = (await shown.json())["code"]
+    nameless = {**FIVE, "HolderRole": "party"}
+    data = await as_json(world, "GetCertificateDataByCertificateID", {**nameless, "CertificateID": FOOD})
+    (one,) = data["data"]["dataList"]
+    assert (one["ZZBS"], one["IssuedIn"], one["CZZTDMLXDM"]) == (FOOD, "shenzhen", "001")
+    assert {"name": "主体业态", "value": "餐饮服务经营者"} in one["ZMXX"]
+    asked = await as_json(world, "QueryByQRCode", {**nameless, "QRCode": code, "CertificateType": "食品经营许可证"})
+    assert (asked["head"]["status"], asked["data"]["dataList"][0]["ZZBS"]) == (0, FOOD)
+    surface = await as_json(world, "VerifyCertInfo", {
+        **nameless, "CertificateID": FOOD, "Claim": [{"Name": "主体业态", "Value": "餐饮服务经营者"}],
+    })  # fmt: skip
+    assert (surface["head"]["status"], surface["data"]["dataList"][0]["Claim"]) == (
+        0, [{"Name": "主体业态", "Result": "match"}]
+    )  # fmt: skip
+
+
 async def test_an_issuer_that_is_away_is_never_no_matching_certificate(world: World) -> None:
     """Whoever reads 10 may deny a citizen what they have."""
     world.authorities["guangdong"].order("down")
@@ -290,6 +310,14 @@ async def test_without_a_token_or_with_a_bad_one_nobody_is_asked(world: World) -
         if header != token:
             assert answer.status == status
         assert ("WWW-Authenticate" in answer.headers) == (answer.status == 401)
+
+
+@pytest.mark.parametrize("binding", ["jkt", "x5t#S256"])
+async def test_a_bound_token_in_a_message_keeps_its_binding(world: World, binding: str) -> None:
+    """One bound to a key needs HTTP's own header and its proof; one bound to a certificate the connection."""
+    sent = {**GOOD, "accessToken": world.forged_token(cnf={binding: "x"})}
+    answer, _ = await refused_with(world, world.ask("POST", "/elssp/v1/Retrieval", sent, token=""))
+    assert (answer.status, answer.json()["head"]["status"]) == (200, 11)
 
 
 async def test_a_token_without_the_scope_is_refused(world: World) -> None:

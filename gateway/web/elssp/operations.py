@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from gateway.certificates.services import Certificates
@@ -52,7 +53,12 @@ class Operation:
     @property
     def asked(self) -> tuple[Part, ...]:
         """The parts of its request."""
-        return parts_of(self.model, elements.DEFAULTED)
+        return _asked(self.model)
+
+
+@cache
+def _asked(model: type[elements.Sender]) -> tuple[Part, ...]:
+    return parts_of(model, elements.DEFAULTED)
 
 
 async def _types(desk: Desk, asked: elements.TypesAsked) -> Outcome:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from aiohttp import web
 
 from gateway.errors import NotFound
@@ -15,12 +17,15 @@ from gateway.web.elssp.wsdl import ADDRESS, wsdl
 def routes(sharing: Sharing) -> list[web.RouteDef]:
     """Return the addresses. The token is looked at in each exchange: it may stand in the message."""
 
+    @cache
+    def description() -> bytes:
+        return wsdl(sharing.words, sharing.public_url)
+
     async def described(request: web.Request) -> web.Response:
         """GET /elssp/soap?wsdl, for whoever wants to know how to ask."""
         if "wsdl" not in {name.lower() for name in request.query}:
             raise NotFound("The description of this service is at /elssp/soap?wsdl; messages are sent by POST.")
-        body = wsdl(sharing.words, sharing.public_url)
-        return web.Response(body=body, content_type="text/xml", charset="utf-8")
+        return web.Response(body=description(), content_type="text/xml", charset="utf-8")
 
     return [
         *(web.post(f"/elssp/v1/{name}", json_wire.handler(sharing, one)) for name, one in OPERATIONS.items()),

@@ -29,10 +29,22 @@ _TELLING: Final = ("CN_RIC", "HM_RESID", "TW_RESID", "FPR", "USCC")
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The pack of certificates that are handed out, and the table of kinds of documents."""
+    """The pack of certificates that are handed out, and the table of kinds of documents.
+
+    `elements` are what a certificate consists of, in the order of the pack's schema; `names` our fields → elements.
+    """
 
     pack: Pack
     documents: Table
+    elements: tuple[Part, ...]
+    names: Mapping[str, str]
+
+    @classmethod
+    def of(cls, pack: Pack, documents: Table) -> Words:
+        """Read names and elements off the pack, once."""
+        schema = orjson.loads(pack.files.contents[f"{FOLDER}/{MESSAGE}/schema.json"])
+        elements = tuple(_part(name, said) for name, said in schema["properties"].items())
+        return cls(pack, documents, elements, {rule.field.name: rule.at for rule in pack.rules.rules if rule.at})
 
     def certificate(self, ours: Mapping[str, Any]) -> Mapping[str, Any]:
         """Say a certificate, or what may be told of it. Raises MappingFailed."""
@@ -51,14 +63,7 @@ class Words:
 
     def element_of(self, ours: str) -> str:
         """Return the element of one of our fields; a field of the type keeps its own name."""
-        names = {rule.field.name: rule.at for rule in self.pack.rules.rules}
-        return str(names.get(ours) or ours.removeprefix("surface."))
-
-    @property
-    def elements(self) -> tuple[Part, ...]:
-        """What a certificate consists of, in the order of the pack's schema."""
-        schema = orjson.loads(self.pack.files.contents[f"{FOLDER}/{MESSAGE}/schema.json"])
-        return tuple(_part(name, said) for name, said in schema["properties"].items())
+        return self.names.get(ours, ours.removeprefix("surface."))
 
     def document_type(self, code: str | None, number: str, today: date) -> str | None:
         """Return the kind of document that a holder's number is of; None where it cannot be told.
@@ -102,4 +107,4 @@ def load_words(root: Path) -> Words | None:
     if MESSAGE not in packs or documents is None or FOLDER not in documents.columns:
         reason = f"needs the pack {MESSAGE} and a column {FOLDER} of the table document_type"
         raise StartRefused("The mapping packs have faults", problems=[FieldProblem(f"mappings/{FOLDER}", reason)])
-    return Words(packs[MESSAGE], documents)
+    return Words.of(packs[MESSAGE], documents)
