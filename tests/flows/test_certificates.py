@@ -286,6 +286,13 @@ async def test_an_identifier_leads_to_its_issuer_and_to_what_is_printed_on_it(
     assert {"name": field, "value": value} in one["certificate"]["surface"]
 
 
+@pytest.mark.parametrize("identifier", [FOOD, HOUSE], ids=["signed digest, GB/T 38540", "sealed stream, GM/T 0031"])
+async def test_a_file_of_either_generation_of_seals_is_handed_out_as_genuine(world: World, identifier: str) -> None:
+    handed = await world.ask("POST", "/v1/certificates/file", nameless(world, identifier=identifier))
+    assert (handed.status, handed.headers["Certificate-File"]) == (200, "genuine")
+    assert len(handed.body) == int(handed.headers["Content-Length"])
+
+
 async def test_a_shown_code_is_resolved_by_whoever_issued_it(world: World) -> None:
     code = (await _at_the_desk(world, "shown", identifier=FOOD))["code"]
     question = {**nameless(world, code=code), "certificate_type": "食品经营许可证"}
