@@ -369,7 +369,8 @@ async def build_app(
         )
         words = load_words(config.path(config.mappings))
         sharing = None if words is None else Sharing(
-            certificates=certificates, words=words, legal_basis=partial(_legal_basis, clients),
+            certificates=certificates, files=certificate_files, upload=partial(_take_file, uploads), words=words,
+            legal_basis=partial(_legal_basis, clients),
             authenticate=_authenticator_of_messages(identity, certificate_of), defaults=_said_for_others(config),
             store=store, public_url=config.public_url,
         )  # fmt: skip
@@ -520,6 +521,19 @@ def _authenticator_of_messages(identity: IdentityService, certificate_of: Certif
         return await identity.resources.authenticate(with_token(shown))
 
     return authenticate
+
+
+async def _take_file(uploads: Uploads, caller: Caller, content: bytes) -> str:
+    """Take a certificate's file that came within a message, and return the id of the upload."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield content
+
+    kind = "pdf" if content.startswith(b"%PDF-") else "ofd"
+    blob = await uploads.upload(
+        caller, name=f"certificate.{kind}", media_type=f"application/{kind}", chunks=chunks()
+    )  # fmt: skip
+    return blob.id
 
 
 def _said_for_others(config: Config) -> Mapping[str, str]:

@@ -26,7 +26,7 @@ from gateway.certificates.files.verdict import FileVerdict, Form
 from gateway.certificates.files.verifier import FileVerifier
 from gateway.certificates.files.watermark import Use
 from gateway.certificates.inquiry import Inquired, Inquiry
-from gateway.certificates.named import of_holder, require_involved
+from gateway.certificates.named import has_number, of_holder, require_involved
 from gateway.certificates.permission import Question
 from gateway.certificates.questions import Questions
 from gateway.certificates.request import FileRequest
@@ -176,6 +176,7 @@ class Handing:
         answers = [*(answer for _, answer in told), *(one for one in inquired.answers if one.answered_at is None)]
         await require_involved(self._inquiry, ACTION, caller, request, inquired.questions[0], answers)
         held = [(one, answer) for one, answer in told if answer.standing not in _NOTHING and _names(request, answer)]
+        held = [(one, answer) for one, answer in held if has_number(answer, request.number)]
         best = [pair for pair in held if pair[1].standing is Standing.VALID] or held
         if len(best) == 1:
             return best[0]

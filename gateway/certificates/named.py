@@ -193,16 +193,18 @@ def of_holder(answer: CertificateAnswer, request: NamedRequest) -> CertificateAn
     return CertificateAnswer(answer.issuer, Standing.NOT_FOUND, answered_at=answer.answered_at)
 
 
+def has_number(answer: CertificateAnswer, number: str | None) -> bool:
+    """Say whether a certificate has this number, where one is wanted."""
+    if number is None:
+        return True
+    return compared({"number": number}, answer.certificate or {})["number"] is Match.MATCH
+
+
 def _numbered(answers: Sequence[CertificateAnswer], number: str | None) -> list[CertificateAnswer]:
     """Keep the certificates with this number; an issuer that has others alone has none that is meant."""
     if number is None:
         return list(answers)
-    wanted = {"number": number}
-    kept = [
-        answer
-        for answer in answers
-        if answer.certificate is None or compared(wanted, answer.certificate)["number"] is Match.MATCH
-    ]
+    kept = [answer for answer in answers if answer.certificate is None or has_number(answer, number)]
     left = {answer.issuer for answer in kept}
     dropped = {answer.issuer: answer for answer in answers if answer.issuer not in left}
     return [

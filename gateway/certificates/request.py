@@ -119,6 +119,8 @@ class FileRequest(NamedRequest):
 
     copy_for: Text | None = None
     """Asks for a copy that is marked as made for this one use (加注件)."""
+    number: Text | None = None
+    """Of a holder's certificates of the type, the one with this number (证照编号)."""
     link: bool = False
     """Asks for an address that serves once, in place of the bytes."""
 

@@ -6,6 +6,7 @@ The SOAP client is zeep, which knows nothing of the gateway but the description 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from lxml import etree
 from zeep.helpers import serialize_object
 from zeep.transports import Transport
 
+from gateway.storage.tables import blobs as uploads_table
 from gateway.storage.tables import evidence
 from gateway.web.elssp.operations import OPERATIONS
 from gateway.web.elssp.shapes import NAMESPACE
@@ -226,6 +228,75 @@ async def test_an_identifier_alone_leads_to_its_issuer_and_a_shown_code_to_its_c
     assert (surface["head"]["status"], surface["data"]["dataList"][0]["Claim"]) == (
         0, [{"Name": "主体业态", "Result": "match"}]
     )  # fmt: skip
+
+
+async def test_soap_fetches_a_file_and_has_it_verified(world: World, soap_of: Any) -> None:
+    """The bytes are those of /v1; the same file handed in again is judged by seals and issuer together."""
+    soap, token = await soap_of(world), await world.token()
+    named = {"identifier": CARD, "certificate_type": None, "holder": None, "holder_role": "party"}
+    direct = await world.ask("POST", "/v1/certificates/file", world.question(**named))
+    assert direct.status == 200, direct.body
+    by_id = await soap.ask("GetCertificateFileByCertificateID", token, **FIVE, HolderRole="party", CertificateID=CARD)
+    by_holder = await soap.ask(
+        "GetCertificateFileByHolder", token, **FIVE, **HOLDER, CertificateType="身份证",
+        CertificateNumber="44010619900101900X",
+    )  # fmt: skip
+    for answer in (by_id, by_holder):
+        (one,) = answer["data"]["dataList"]
+        assert (answer["head"]["status"], one["FileData"], one["FileSize"]) == (0, direct.body, len(direct.body))
+        assert (one["FileDigest"], one["ZZBS"]) == (hashlib.sha256(direct.body).hexdigest(), CARD)
+        (row,) = await world.rows(evidence, id=answer["head"]["evidence"])
+        assert row["action"] == "certificate.file"
+    judged = await soap.ask("VerifyFile", token, **FIVE, HolderRole="party", FileData=direct.body)
+    (verdict,) = judged["data"]["dataList"]
+    assert (judged["head"]["status"], verdict["FileVerdict"], verdict["FileGenuine"]) == (0, "good", True)
+    forged = direct.body.replace(b"PK\x01\x02", b"PK\x01\x03", 1)
+    judged = await soap.ask("VerifyFile", token, **FIVE, HolderRole="party", FileData=forged)
+    assert judged["head"]["status"] in {903, 906}
+
+
+async def test_an_address_serves_a_file_once_and_only_to_whoever_asked(world: World) -> None:
+    sent = {**FIVE, "HolderRole": "party", "CertificateID": CARD, "Copy": "1", "expiryTime": "600"}
+    made = await as_json(world, "DownloadUrl", sent)
+    (link,) = made["data"]["dataList"]
+    path = link["DownloadUrl"].removeprefix(world.url)
+    assert link["ExpiresAt"].endswith("Z")
+    assert (await world.ask("GET", path, client="other-agency")).status == 404
+    served = await world.ask("GET", path)
+    assert (served.status, served.headers["Certificate-File"]) == (200, "copy")
+    assert (await world.ask("GET", path)).status == 404
+
+
+@pytest.mark.parametrize(
+    ("operation", "sent", "status"),
+    [
+        ("GetCertificateFileByHolder", {"CertificateType": "身份证", "CertificateNumber": "1"}, 10),
+        ("GetCertificateFileByHolder", {"CertificateType": "身份证", "CertificateHolder": "别的人"}, 10),
+        ("GetCertificateFileByHolder", {}, 12),
+        ("DownloadUrl", {"CertificateHolder": "", "CertificateHolderCode": ""}, 12),
+        ("VerifyFile", {"CertificateHolder": "", "CertificateHolderCode": ""}, 12),
+    ],
+)
+async def test_a_file_that_cannot_be_had_is_a_status(
+    world: World, operation: str, sent: dict[str, Any], status: int
+) -> None:
+    answer = await as_json(world, operation, {**FIVE, **HOLDER, **sent})
+    assert answer["head"]["status"] == status
+    assert answer["head"]["evidence"]
+
+
+@pytest.mark.parametrize(
+    ("file", "status"),
+    [({"FileID": "nobody"}, 903), ({"FileData": "bm90aGluZw=="}, 903), ({"FileData": "JVBERi0xLjQK"}, 903)],
+    ids=["no upload", "no certificate file", "an empty PDF"],
+)
+async def test_a_file_that_is_none_leaves_nothing_behind(world: World, file: dict[str, str], status: int) -> None:
+    before = len([row for row in await world.rows(uploads_table) if row["state"] == "stored"])
+    answer, _ = await refused_with(
+        world, world.ask("POST", "/elssp/v1/VerifyFile", {**FIVE, "HolderRole": "party", **file})
+    )  # fmt: skip
+    assert answer.json()["head"]["status"] == status
+    assert len([row for row in await world.rows(uploads_table) if row["state"] == "stored"]) == before
 
 
 async def test_an_issuer_that_is_away_is_never_no_matching_certificate(world: World) -> None:

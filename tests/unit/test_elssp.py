@@ -76,8 +76,8 @@ FAMILY: dict[type[GatewayError], Status] = {
     errors.RegionRefused: Status.UNVERIFIABLE,
     errors.RegionCannotBeAsked: Status.UNVERIFIABLE,
     errors.MappingFailed: Status.UNVERIFIABLE,
-    errors.NotOffered: Status.UNVERIFIABLE,
-    errors.RegionClosed: Status.UNVERIFIABLE,
+    errors.NotOffered: Status.NOT_OFFERED,
+    errors.RegionClosed: Status.NOT_OFFERED,
     errors.Unavailable: Status.GATEWAY,
     errors.StartRefused: Status.GATEWAY,
 }
@@ -215,10 +215,11 @@ def test_a_holder_code_says_its_kind_by_code_and_number(code: str | None, number
 
 def test_what_is_written_is_what_the_schema_says() -> None:
     """In its order, whatever the order of the object; characters that XML cannot carry are replaced."""
-    parts = (Part("a", "int", required=True), Part("b", (Part("c"),), many=True), Part("d", "dateTime"))
+    some = (Part("a", "int", required=True), Part("b", (Part("c"),), many=True))
+    parts = (*some, Part("d", "dateTime"), Part("e", "boolean"))
     root = etree.Element(f"{{{NAMESPACE}}}x")
-    shapes.write(root, parts, {"d": NOW, "b": [{"c": "1\x012"}, {"c": None}], "a": 5})
-    assert [etree.QName(child).localname for child in root] == ["a", "b", "b", "d"]
+    shapes.write(root, parts, {"e": True, "d": NOW, "b": [{"c": "1\x012"}, {"c": None}], "a": 5})
+    assert [etree.QName(child).localname for child in root] == ["a", "b", "b", "d", "e"]
     assert [child.text for child in root.iter(f"{{{NAMESPACE}}}c")] == ["1\ufffd2"]
     schema = etree.Element(f"{{{shapes.XSD}}}schema", targetNamespace=NAMESPACE, elementFormDefault="qualified")
     shapes.describe(schema, "x", parts)

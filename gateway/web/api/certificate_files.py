@@ -82,9 +82,14 @@ def routes(desk: FileDesk, guarded: Guard) -> list[web.RouteDef]:
     ]
 
 
+def file_name(handed: HandedOut) -> str:
+    """Return the name under which a file is handed out (GB/T 36905: the identifier)."""
+    return f"{handed.identifier}.{_ENDINGS.get(handed.media_type, 'bin')}"
+
+
 async def _written(request: web.Request, handed: HandedOut) -> web.StreamResponse:
     digest = base64.b64encode(bytes.fromhex(handed.sha256)).decode()
-    name = f"{handed.identifier}.{_ENDINGS.get(handed.media_type, 'bin')}"
+    name = file_name(handed)
     headers = {
         "Content-Digest": f"sha-256=:{digest}:",
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",

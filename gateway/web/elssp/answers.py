@@ -6,17 +6,22 @@ the elements of a certificate.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.certificates.answers import CertificateAnswer
 from gateway.certificates.claims import Match
+from gateway.certificates.file_checks import FileAnswer
+from gateway.certificates.files.verdict import SealVerdict
+from gateway.certificates.handing import HandedOut, reason_of
 from gateway.certificates.lookup import LookupAnswer
 from gateway.certificates.named import VerifyAnswer
 from gateway.certificates.types import CertificateType
 from gateway.domain.certificate import Standing
 from gateway.errors import GatewayError, MappingFailed
+from gateway.web.api.certificate_files import file_name
 from gateway.web.elssp.asked import in_elements
 from gateway.web.elssp.shapes import Part
 from gateway.web.elssp.statuses import OF_STANDING, WORDS, Status, overall, status_of
@@ -129,6 +134,76 @@ def verified(words: Words, answer: VerifyAnswer) -> Outcome:
         status = Status.CLAIM_DIFFERS
     nothing = answer.answer.standing in _NOTHING
     return Outcome(status, {} if nothing else {"dataList": [told]}, answer.evidence_id)
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def file(_words: Words) -> tuple[Part, ...]:
+    """Return the parts of an answer with a file."""
+    about = (
+        Part("ZZBS", required=True), Part("FileName", required=True), Part("FileType", required=True),
+        Part("FileSize", "long", required=True), Part("FileDigest", required=True), Part("FileState", required=True),
+        Part("FileData", "base64Binary", required=True),
+    )  # fmt: skip
+    return (Part("dataList", (*_ENTRY, *about), many=True),)
+
+
+def handed_out(handed: HandedOut) -> Outcome:
+    """Return a file, in base64, with the status of its certificate: it is handed out whatever that is worth now."""
+    status = OF_STANDING[handed.standing]
+    told = {
+        "CertificateStatus": int(status),
+        "StatusMessage": WORDS[status],
+        "IssuedIn": handed.issuer,
+        "ZZBS": handed.identifier,
+        "FileName": file_name(handed),
+        "FileType": handed.media_type,
+        "FileSize": len(handed.data),
+        "FileDigest": handed.sha256,
+        "FileState": "copy" if handed.is_copy else reason_of(handed.verdict),
+        "FileData": base64.b64encode(handed.data).decode(),
+    }
+    return Outcome(status, {"dataList": [told]}, handed.evidence_id)
+
+
+def link(_words: Words) -> tuple[Part, ...]:
+    """Return the parts of an answer with an address that serves once."""
+    return (Part("dataList", (Part("DownloadUrl", required=True), Part("ExpiresAt", "dateTime")), many=True),)
+
+
+def file_checked(words: Words) -> tuple[Part, ...]:
+    """Return the parts of the verdict on a file."""
+    seal = (
+        Part("SealName"), Part("SealOwner"), Part("SignedAt", "dateTime"), Part("Genuine", "boolean", required=True),
+        Part("Reason"),
+    )  # fmt: skip
+    about = (
+        Part("FileVerdict", required=True), Part("FileGenuine", "boolean", required=True),
+        Part("FileDigest", required=True), Part("FileProblem"), Part("Seal", seal, many=True),
+    )  # fmt: skip
+    return (Part("dataList", (*_ENTRY, *words.elements, *about), many=True),)
+
+
+def file_verified(words: Words, answer: FileAnswer) -> Outcome:
+    """Return what a file is worth: not genuine whatever its certificate is, else what its issuer says."""
+    certificate = verified(words, answer.answer)
+    told = {
+        **entry(words, answer.answer.answer),
+        **_present(
+            FileVerdict=str(answer.verdict), FileGenuine=answer.file.genuine, FileDigest=answer.file.sha256,
+            FileProblem=answer.file.problem or None, Seal=[_seal(one) for one in answer.file.seals],
+        ),
+    }  # fmt: skip
+    status = certificate.status if answer.file.genuine else Status.NOT_GENUINE
+    return Outcome(status, {"dataList": [told]}, certificate.evidence)
+
+
+def _seal(seal: SealVerdict) -> dict[str, Any]:
+    return _present(
+        SealName=seal.seal_name, SealOwner=seal.owner, SignedAt=seal.signed_at, Genuine=seal.genuine,
+        Reason=seal.failure.reason if seal.failure is not None else None,
+    )  # fmt: skip
 
 
 # --- types -------------------------------------------------------------------------------------------------------

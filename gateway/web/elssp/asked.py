@@ -12,7 +12,7 @@ from datetime import date
 from typing import Any
 
 from gateway.certificates.claims import SURFACE, flat
-from gateway.certificates.request import DataRequest, LookupRequest, VerifyRequest
+from gateway.certificates.request import DataRequest, FileRequest, LookupRequest, VerifyRequest
 from gateway.certificates.types import CertificateType, find_type
 from gateway.domain.caller import Caller
 from gateway.domain.spelling import bare
@@ -24,6 +24,10 @@ from gateway.web.elssp.elements import (
     CodeShown,
     DataByHolder,
     DataByIdentifier,
+    FileByHolder,
+    FileByIdentifier,
+    FileShown,
+    LinkWanted,
     MaybeOfHolder,
     OfHolder,
     OfType,
@@ -42,6 +46,8 @@ _ELEMENTS: Mapping[str, str] = {
     "number": "CertificateNumber",
     "issuer": "IssuedIn",
     "code": "QRCode",
+    "file": "FileData",
+    "copy_for": "Copy",
     "claims": "Claim",
     "operator": "username",
     "item.code": "itemCode",
@@ -108,9 +114,34 @@ class Reading:
             "certificate_type": kind,
             "claims": self._claims(asked.number, asked.claims),
         }
-        if asked.identifier is None and asked.holder_name is None:
-            reason = "is required, or CertificateHolder and CertificateHolderCode with the type"
-            self.problems.append(FieldProblem("CertificateID", reason, "missing"))
+        self._require_a_name(asked.identifier, asked)
+        self.refuse()
+        return check(VerifyRequest, said)
+
+    def file_of(self, asked: FileByIdentifier | FileByHolder | LinkWanted) -> FileRequest:
+        """Return the question for a certificate's file, by identifier or by type and holder."""
+        self.sender(asked)
+        identifier = None if isinstance(asked, FileByHolder) else asked.identifier
+        kind = None if isinstance(asked, FileByIdentifier) else self.type_of(asked, required=identifier is None)
+        said = {
+            **self._frame(asked),
+            "holder": self._holder(asked),
+            "identifier": identifier,
+            "certificate_type": kind,
+            "number": None if isinstance(asked, FileByIdentifier) else asked.number,
+            "copy_for": asked.purpose if asked.copy_wanted == "1" else None,
+        }
+        self._require_a_name(identifier, asked)
+        self.refuse()
+        return check(FileRequest, said)
+
+    def file_shown(self, asked: FileShown) -> VerifyRequest:
+        """Return the question what a file is worth; which file is filled in once it is here."""
+        self.sender(asked)
+        said = {**self._frame(asked), "certificate_type": self.type_of(asked), "file": asked.upload or "(to come)"}
+        if (asked.content is None) is (asked.upload is None):
+            reason = "is required, or FileID; one of them"
+            self.problems.append(FieldProblem("FileData", reason, "missing" if asked.content is None else "ambiguous"))
         self.refuse()
         return check(VerifyRequest, said)
 
@@ -125,6 +156,11 @@ class Reading:
         """Raise InvalidRequest with every problem that was found, if there is any."""
         if self.problems:
             raise InvalidRequest("Some elements are not valid; see `problem`.", problems=self.problems)
+
+    def _require_a_name(self, identifier: str | None, asked: OfHolder | MaybeOfHolder) -> None:
+        if identifier is None and asked.holder_name is None and asked.holder_code is None:
+            reason = "is required, or CertificateHolder and CertificateHolderCode with the type"
+            self.problems.append(FieldProblem("CertificateID", reason, "missing"))
 
     # --- parts of a request ----------------------------------------------------------------------------------------
 

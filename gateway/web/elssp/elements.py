@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Base64Bytes, Field
 
 from gateway.edge import Edge, Long, Short, Text
 
@@ -136,6 +136,36 @@ class Verification(Asked, OfType, MaybeOfHolder):
     identifier: Text | None = Field(None, alias="CertificateID")
     number: Text | None = Field(None, alias="CertificateNumber")
     claims: list[Claim] = Field(default_factory=list, max_length=50, alias="Claim")
+
+
+class FileWanted(Edge):
+    """How a file is wanted: as its issuer has it, or as a copy that is marked as made for `UseFor` (加注件)."""
+
+    copy_wanted: Literal["0", "1"] | None = Field(None, alias="Copy")
+
+
+class FileByIdentifier(DataByIdentifier, FileWanted):
+    """`GetCertificateFileByCertificateID`."""
+
+
+class FileByHolder(DataByHolder, FileWanted):
+    """`GetCertificateFileByHolder`."""
+
+
+class LinkWanted(Asked, OfType, MaybeOfHolder, FileWanted):
+    """`DownloadUrl`: an address that serves the file once. How long it serves is the gateway's to say."""
+
+    identifier: Text | None = Field(None, alias="CertificateID")
+    number: Text | None = Field(None, alias="CertificateNumber")
+    wished_end: Short | None = Field(None, alias="expiryTime")
+    """Read, since systems send it, and not followed: the answer says when the address ends."""
+
+
+class FileShown(Asked, OfType):
+    """`VerifyFile`: the file itself, or the id of one that was uploaded before."""
+
+    content: Base64Bytes | None = Field(None, alias="FileData")
+    upload: Short | None = Field(None, alias="FileID")
 
 
 class CodeShown(Asked, OfType):

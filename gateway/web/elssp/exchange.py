@@ -7,11 +7,14 @@ to `operations`: the answers.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+import structlog
 from aiohttp import web
 
 from gateway.certificates.services import Certificates
@@ -21,13 +24,17 @@ from gateway.errors import BodyTooLarge, FieldProblem, GatewayError, InvalidRequ
 from gateway.evidence import record
 from gateway.evidence.record import refusal, who_is
 from gateway.storage import Store
+from gateway.web.api.certificate_files import FileDesk
 from gateway.web.api.handlers import require_scope
 from gateway.web.elssp.answers import Outcome, refused
 from gateway.web.elssp.elements import DEFAULTED, OTHER_NAMES, Asked
-from gateway.web.elssp.operations import Desk, Operation
+from gateway.web.elssp.operations import Desk, Operation, Upload
 from gateway.web.elssp.words import Words
 from gateway.web.middlewares import note
 from gateway.web.problems import challenge
+
+log = structlog.get_logger("elssp")
+_LARGE = 64 * 1024
 
 Authenticate = Callable[[web.Request, str | None], Awaitable[Caller]]
 """Tells who calls: by the access token that stands in the message, or by the request's own. Raises NotAuthenticated."""
@@ -41,6 +48,8 @@ class Sharing:
     """
 
     certificates: Certificates
+    files: FileDesk
+    upload: Upload
     words: Words
     authenticate: Authenticate
     legal_basis: Callable[[str], Awaitable[str]]
@@ -75,8 +84,11 @@ class Reply:
 Read = Callable[[web.Request], Awaitable[Message]]
 
 
-async def exchange(sharing: Sharing, request: web.Request, read: Read) -> Reply:
-    """Answer one request. A refusal of the gateway's is an answer too, and is on record."""
+async def exchange(sharing: Sharing, request: web.Request, read: Read, held: AsyncExitStack) -> Reply:
+    """Answer one request; what the answer needs is held until the caller of this has written it.
+
+    A refusal of the gateway's is an answer too, and is on record.
+    """
     at = sharing.certificates.clock()
     caller: Caller | None = None
     message: Message | None = None
@@ -85,7 +97,7 @@ async def exchange(sharing: Sharing, request: web.Request, read: Read) -> Reply:
             caller = await sharing.authenticate(request, None)
         message = await read(request)
         caller = await _caller(sharing, request, message, caller)
-        outcome = await _answer(sharing, message, caller)
+        outcome = await _answer(sharing, message, caller, held)
     except GatewayError as error:
         note(error)
         if error.evidence is None:  # no service has recorded it yet
@@ -105,7 +117,7 @@ async def _caller(sharing: Sharing, request: web.Request, message: Message, know
     return caller
 
 
-async def _answer(sharing: Sharing, message: Message, caller: Caller) -> Outcome:
+async def _answer(sharing: Sharing, message: Message, caller: Caller, held: AsyncExitStack) -> Outcome:
     operation, problems = message.operation, list(message.problems)
     sent = _cleaned(message.elements, problems)
     if issubclass(operation.model, Asked):
@@ -116,7 +128,10 @@ async def _answer(sharing: Sharing, message: Message, caller: Caller) -> Outcome
         raise _invalid([*problems, *error.problems]) from None
     if problems:
         raise _invalid(problems)
-    return await operation.run(Desk(sharing.certificates, sharing.words, caller), asked)
+    desk = Desk(
+        sharing.certificates, sharing.files, sharing.upload, sharing.words, sharing.public_url, caller, held
+    )  # fmt: skip
+    return await operation.run(desk, asked)
 
 
 def _cleaned(sent: Mapping[str, Any], problems: list[FieldProblem]) -> dict[str, Any]:
@@ -166,6 +181,24 @@ def _refusal(request: web.Request, message: Message | None, error: GatewayError)
     if isinstance(error, NotAuthenticated) and "Authorization" in request.headers:
         return replace(reply, status=401, headers={**reply.headers, "WWW-Authenticate": challenge(error)})
     return reply
+
+
+async def written(request: web.Request, response: web.Response, seconds: float) -> web.Response:
+    """Write a large answer while what it needs is held; a small one is left to the server.
+
+    A caller that does not take it in time is cut off: the place is another's then.
+    """
+    if not isinstance(response.body, bytes) or len(response.body) < _LARGE:
+        return response
+    try:
+        async with asyncio.timeout(seconds):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        log.warning("answer not taken in time", path=request.path)
+        if request.transport is not None:
+            request.transport.abort()
+    return response
 
 
 async def body_of(request: web.Request, *media_types: str) -> bytes:

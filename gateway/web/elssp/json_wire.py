@@ -7,6 +7,7 @@ that can only fill the body. Leaves to `exchange`: everything else.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import orjson
@@ -14,7 +15,7 @@ from aiohttp import web
 
 from gateway.errors import FieldProblem, InvalidRequest
 from gateway.web.api.answers import json_answer
-from gateway.web.elssp.exchange import Message, Sharing, body_of, exchange
+from gateway.web.elssp.exchange import Message, Sharing, body_of, exchange, written
 from gateway.web.elssp.operations import Operation
 
 _ENVELOPE: Final = ("accessToken", "accessId", "data")
@@ -42,9 +43,11 @@ def handler(sharing: Sharing, operation: Operation) -> Callable[[web.Request], A
 
     async def handle(request: web.Request) -> web.Response:
         """POST /elssp/v1/{Operation}."""
-        reply = await exchange(sharing, request, read)
-        body = {"head": reply.head, "data": reply.data}
-        return json_answer(body, status=reply.status, headers=reply.headers)
+        async with AsyncExitStack() as held:
+            reply = await exchange(sharing, request, read, held)
+            body = {"head": reply.head, "data": reply.data}
+            answer = json_answer(body, status=reply.status, headers=reply.headers)
+            return await written(request, answer, sharing.files.seconds)
 
     return handle
 

@@ -5,7 +5,9 @@ Owns: name, elements and answer of each, and which service it asks. Leaves to th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,7 +16,8 @@ from gateway.certificates.services import Certificates
 from gateway.certificates.types import find_type
 from gateway.domain.calendar import local_day
 from gateway.domain.caller import Caller
-from gateway.errors import FieldProblem, NotPermitted
+from gateway.errors import FieldProblem, GatewayError, NotPermitted
+from gateway.web.api.certificate_files import FileDesk
 from gateway.web.elssp import answers, elements
 from gateway.web.elssp.answers import Outcome
 from gateway.web.elssp.asked import Reading
@@ -22,14 +25,25 @@ from gateway.web.elssp.shapes import Part, parts_of
 from gateway.web.elssp.statuses import Status
 from gateway.web.elssp.words import Words
 
+Upload = Callable[[Caller, bytes], Awaitable[str]]
+"""Takes a file that came within a message, and returns its id. Raises InvalidRequest, BodyTooLarge or Unavailable."""
+
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What an operation works with: services, words, and whoever asks."""
+    """What an operation works with: services, words, and whoever asks.
+
+    `held` is kept until the answer has left: a file has a place of its own for so long. `upload` takes a file that came
+    within a message.
+    """
 
     certificates: Certificates
+    files: FileDesk
+    upload: Upload
     words: Words
+    public_url: str
     caller: Caller
+    held: AsyncExitStack
 
     def reading(self) -> Reading:
         """Return the reader of this request's elements."""
@@ -112,6 +126,33 @@ async def _shown(desk: Desk, asked: elements.CodeShown) -> Outcome:
     return answers.verified(desk.words, await desk.certificates.named.verify(desk.caller, request))
 
 
+async def _file(desk: Desk, asked: elements.FileByIdentifier | elements.FileByHolder) -> Outcome:
+    request = desk.reading().file_of(asked)
+    handed = await desk.held.enter_async_context(desk.files.handing.fetch(desk.caller, request))
+    return await asyncio.to_thread(answers.handed_out, handed)
+
+
+async def _link(desk: Desk, asked: elements.LinkWanted) -> Outcome:
+    link = await desk.files.handing.link(desk.caller, desk.reading().file_of(asked))
+    url = f"{desk.public_url}/v1/certificates/files/{link.token}"
+    return Outcome(Status.OK, {"dataList": [{"DownloadUrl": url, "ExpiresAt": link.expires_at}]}, link.evidence_id)
+
+
+async def _file_shown(desk: Desk, asked: elements.FileShown) -> Outcome:
+    """Verify a file; one that came within the message is not left behind, whatever it turns out to be."""
+    request = desk.reading().file_shown(asked)
+    if asked.content is None:
+        return answers.file_verified(desk.words, await desk.files.checks.verify(desk.caller, request))
+    upload = await desk.upload(desk.caller, asked.content)
+    try:
+        told = await desk.files.checks.verify(desk.caller, request.model_copy(update={"file": upload}))
+    except GatewayError:
+        with suppress(GatewayError):  # what cannot be deleted now, the janitor deletes as one that no case has
+            await desk.files.checks.drop(desk.caller, upload)
+        raise
+    return answers.file_verified(desk.words, told)
+
+
 OPERATIONS: Mapping[str, Operation] = {
     one.name: one
     for one in (
@@ -140,6 +181,24 @@ OPERATIONS: Mapping[str, Operation] = {
             elements.Verification,
             answers.verification,
             _verification,
+        ),
+        Operation(
+            "GetCertificateFileByCertificateID",
+            "file of one certificate",
+            elements.FileByIdentifier,
+            answers.file,
+            _file,
+        ),
+        Operation(
+            "GetCertificateFileByHolder",
+            "file of a holder's certificate of a type",
+            elements.FileByHolder,
+            answers.file,
+            _file,
+        ),
+        Operation("DownloadUrl", "an address that serves a file once", elements.LinkWanted, answers.link, _link),
+        Operation(
+            "VerifyFile", "what a certificate file is worth", elements.FileShown, answers.file_checked, _file_shown
         ),
         Operation("QueryByQRCode", "what a shown code stands for", elements.CodeShown, answers.verification, _shown),
     )

@@ -11,7 +11,7 @@ import types
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from lxml import etree
 from pydantic import BaseModel
@@ -35,6 +35,9 @@ class Part:
     many: bool = False
 
 
+_SIMPLE: Final[Mapping[Any, str]] = {datetime: "dateTime", bytes: "base64Binary"}
+
+
 def parts_of(model: type[BaseModel], optional: Collection[str] = ()) -> tuple[Part, ...]:
     """Return the parts of a model of a request, under their outward names; `optional` need not be sent."""
     named = {field.alias or name: field for name, field in model.model_fields.items()}
@@ -49,9 +52,11 @@ def _part(name: str, annotation: Any, required: bool) -> Part:
         kind = next(one for one in get_args(kind) if one is not type(None))
     if get_origin(kind) is list:
         many, (kind,) = True, get_args(kind)
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return Part(name, parts_of(kind), required, many)
-    return Part(name, "dateTime" if kind is datetime else "string", required, many)
+    return Part(name, _SIMPLE.get(kind, "string"), required, many)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -100,7 +105,10 @@ def _value(child: etree._Element, part: Part, problems: list[FieldProblem], path
 
 
 def write(parent: etree._Element, parts: Sequence[Part], said: Mapping[str, Any]) -> None:
-    """Write an object below an element, in the order of the schema; what is None is left out."""
+    """Write an object below an element, in the order of the schema; what is None is left out.
+
+    Bytes come as the text that they are in base64.
+    """
     for part in parts:
         value = said.get(part.name)
         for one in value if part.many and value is not None else [value]:
@@ -108,12 +116,14 @@ def write(parent: etree._Element, parts: Sequence[Part], said: Mapping[str, Any]
                 continue
             child = etree.SubElement(parent, f"{{{NAMESPACE}}}{part.name}")
             if isinstance(part.holds, str):
-                child.text = _text(one)
+                child.text = one if part.holds == "base64Binary" else _text(one)
             else:
                 write(child, part.holds, one)
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     return _NOT_XML.sub("\ufffd", str(value))

@@ -9,6 +9,7 @@ which names a code and no value. `SOAPAction` decides nothing: the body says wha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from aiohttp import web
@@ -18,7 +19,7 @@ from gateway.errors import FieldProblem, GatewayError, InvalidRequest, Where
 from gateway.mapping.converters import Wrong
 from gateway.mapping.xml_parse import parse
 from gateway.web.elssp import answers, shapes
-from gateway.web.elssp.exchange import Message, Reply, Sharing, body_of, exchange
+from gateway.web.elssp.exchange import Message, Reply, Sharing, body_of, exchange, written
 from gateway.web.elssp.operations import OPERATIONS
 from gateway.web.elssp.shapes import NAMESPACE, Part
 
@@ -60,7 +61,11 @@ class SoapWire:
 
     async def handle(self, request: web.Request) -> web.Response:
         """POST /elssp/soap."""
-        reply = await exchange(self._sharing, request, read)
+        async with AsyncExitStack() as held:
+            reply = await exchange(self._sharing, request, read, held)
+            return await written(request, self._formed(reply), self._sharing.files.seconds)
+
+    def _formed(self, reply: Reply) -> web.Response:
         if reply.operation is None:
             return _answer(_fault(reply), 401 if reply.status == 401 else 500, reply.headers)
         root = etree.Element(f"{{{NAMESPACE}}}{reply.operation.name}Response", nsmap={None: NAMESPACE})

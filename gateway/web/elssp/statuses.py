@@ -34,6 +34,8 @@ class Status(IntEnum):
     NOT_PERMITTED = 902
     INVALID = 903
     CONFLICT = 904
+    NOT_OFFERED = 905
+    NOT_GENUINE = 906
     GATEWAY = 909
 
 
@@ -54,6 +56,8 @@ WORDS: Mapping[Status, str] = {
     Status.NOT_PERMITTED: "不符合使用规定",
     Status.INVALID: "参数无效",
     Status.CONFLICT: "与已有记录冲突",
+    Status.NOT_OFFERED: "签发地不提供该操作",
+    Status.NOT_GENUINE: "证照文件验证未通过",
     Status.GATEWAY: "网关暂时不能提供服务",
 }
 """`head.message`."""
@@ -79,7 +83,7 @@ OF_ERROR: Mapping[type[GatewayError], Status] = {
     errors.NotFound: Status.INVALID,
     errors.Conflict: Status.CONFLICT,
     errors.RegionError: Status.UNVERIFIABLE,
-    errors.NotOffered: Status.UNVERIFIABLE,
+    errors.NotOffered: Status.NOT_OFFERED,
     errors.MappingFailed: Status.UNVERIFIABLE,
     errors.CertificateUnconfirmed: Status.UNVERIFIABLE,
 }
@@ -88,6 +92,7 @@ OF_ERROR: Mapping[type[GatewayError], Status] = {
 _OF_CODE: Mapping[str, Status] = {
     "policy.no_grant": Status.NO_GRANT,
     "auth.insufficient_scope": Status.NO_GRANT,
+    "certificate.not_found": Status.NO_MATCH,
 }
 _OF_PROBLEM: Sequence[tuple[Status, frozenset[str], frozenset[str]]] = (
     (Status.MISSING, frozenset(), frozenset({"missing"})),
