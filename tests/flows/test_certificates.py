@@ -286,7 +286,15 @@ async def test_an_identifier_leads_to_its_issuer_and_to_what_is_printed_on_it(
     assert {"name": field, "value": value} in one["certificate"]["surface"]
 
 
-@pytest.mark.parametrize("identifier", [FOOD, HOUSE], ids=["signed digest, GB/T 38540", "sealed stream, GM/T 0031"])
+LICENSED = "1.2.156.3005.2.11100000MB0143028R001.11440600MBT406003B.SBX000000000202.002.7"
+HOUSEHOLD = "1.2.156.3005.2.11100000000013127D002.11350000MBT350003J.SBX000000000601.001.L"
+
+
+@pytest.mark.parametrize(
+    "identifier",
+    [FOOD, HOUSE, CARD, LICENSED, HOUSEHOLD],
+    ids=["signed digest, GB/T 38540", "sealed stream, GM/T 0031", "authorised", "PDF in signed parts", "signed head"],
+)
 async def test_a_file_of_either_generation_of_seals_is_handed_out_as_genuine(world: World, identifier: str) -> None:
     handed = await world.ask("POST", "/v1/certificates/file", nameless(world, identifier=identifier))
     assert (handed.status, handed.headers["Certificate-File"]) == (200, "genuine")
