@@ -25,6 +25,7 @@ from gateway.certificates.file_checks import FileChecks
 from gateway.certificates.files.copies import Copier
 from gateway.certificates.files.verifier import FileVerifier
 from gateway.certificates.handing import FileBounds, Handing
+from gateway.certificates.places import Places
 from gateway.certificates.search import Bounds
 from gateway.certificates.services import Certificates
 from gateway.config import Config
@@ -303,21 +304,17 @@ async def build_app(
 
         verifier = FileVerifier(data.seals, clock)
         down.callback(verifier.close)
-        bounds = _file_bounds(config)
+        places = Places(asked.files_at_once)
         certificate_files = FileDesk(
             Handing(
-                certificates.questions, certificates.inquiry, sealer, verifier, Copier(), bounds, config.public_url
+                certificates.questions, certificates.inquiry, sealer, verifier, Copier(), places, _file_bounds(config),
+                config.public_url,
             ),
             FileChecks(
-                certificates.named,
-                verifier,
-                materials.show,
-                materials.open,
-                uploads.drop,
-                config.certificates.file_bytes,
+                certificates.named, verifier, materials.show, materials.open, uploads.drop, asked.file_bytes, places
             ),
             asked.file_seconds,
-        )
+        )  # fmt: skip
 
         certificate_of = _certificate_of(config)
         authenticate = _authenticator(identity, certificate_of)
@@ -438,7 +435,6 @@ def _file_bounds(config: Config) -> FileBounds:
     return FileBounds(
         size=asked.file_bytes,
         seconds=asked.file_seconds,
-        at_once=asked.files_at_once,
         link=timedelta(seconds=asked.link_seconds),
         copy=timedelta(days=asked.copy_days),
     )

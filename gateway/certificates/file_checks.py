@@ -20,6 +20,7 @@ from gateway.certificates.claims import Match
 from gateway.certificates.files.verdict import FileVerdict
 from gateway.certificates.files.verifier import FileVerifier
 from gateway.certificates.named import VERIFY, NamedCertificates, Seen, VerifyAnswer, require_one_name
+from gateway.certificates.places import Places
 from gateway.certificates.request import VerifyRequest
 from gateway.domain.caller import Caller
 from gateway.domain.certificate import Standing
@@ -55,7 +56,7 @@ class FileAnswer:
 
 @dataclass(frozen=True, slots=True)
 class FileChecks:
-    """Verifies files. `most` is how many bytes one may have."""
+    """Verifies files. `most` is how many bytes one may have; each is held in one of `places`."""
 
     named: NamedCertificates
     verifier: FileVerifier
@@ -63,13 +64,19 @@ class FileChecks:
     open: Open
     drop: Drop
     most: int
+    places: Places
 
     async def verify(self, caller: Caller, request: VerifyRequest) -> FileAnswer:
         """Look at a file, and ask its issuer about the certificate that it names.
 
         Raises NotFound, InvalidRequest for a file that names no certificate (the text says why), or NotPermitted; then
-        the upload stays, so that it can be tried again. A region's failure is part of the answer.
+        the upload stays, so that it can be tried again. Unavailable: too many are looked at. A region's failure is part
+        of the answer.
         """
+        async with self.places.one():
+            return await self._verified(caller, request)
+
+    async def _verified(self, caller: Caller, request: VerifyRequest) -> FileAnswer:
         inquiry = self.named.inquiry
         received_at = inquiry.clock()
         try:

@@ -28,6 +28,7 @@ from gateway.certificates.files.watermark import Use
 from gateway.certificates.inquiry import Inquired, Inquiry
 from gateway.certificates.named import has_number, of_holder, require_involved
 from gateway.certificates.permission import Question
+from gateway.certificates.places import Places
 from gateway.certificates.questions import Questions
 from gateway.certificates.request import FileRequest
 from gateway.certificates.search import Permitted
@@ -44,7 +45,6 @@ from gateway.errors import (
     RegionError,
     RegionRefused,
     RegionUncertain,
-    Unavailable,
 )
 from gateway.evidence import record
 from gateway.policy.grants import Capability
@@ -59,15 +59,10 @@ _NOTHING = frozenset({Standing.NOT_FOUND, Standing.UNVERIFIABLE, Standing.NO_MAT
 
 @dataclass(frozen=True, slots=True)
 class FileBounds:
-    """How large a file may be, how long its issuer may take, how many are held at once, and how long a link serves.
-
-    A caller waits `turn` seconds for a place; a copy says that it is good for `copy`.
-    """
+    """How large a file may be, how long its issuer may take, how long a link serves, and a copy says that it does."""
 
     size: int = 16 << 20
     seconds: float = 60.0
-    at_once: int = 4
-    turn: float = 10.0
     link: timedelta = timedelta(minutes=5)
     copy: timedelta = timedelta(days=30)
 
@@ -109,7 +104,7 @@ class Handing:
 
     def __init__(
         self, questions: Questions, inquiry: Inquiry, sealer: Sealer, verifier: FileVerifier, copier: Copier,
-        bounds: FileBounds, maker: str,
+        places: Places, bounds: FileBounds, maker: str,
     ) -> None:  # fmt: skip
         self._questions = questions
         self._inquiry = inquiry
@@ -118,7 +113,7 @@ class Handing:
         self._copier = copier
         self._bounds = bounds
         self._maker = maker
-        self._places = asyncio.Semaphore(bounds.at_once)
+        self._places = places
 
     # --- links -------------------------------------------------------------------------------------------------------
 
@@ -156,7 +151,7 @@ class Handing:
         permitted = await self._let_through(caller, request)
         inquired = await self._inquiry.asked(permitted, {})
         told, answer = await self._found(caller, request, inquired)
-        async with self._place():
+        async with self._places.one():
             yield await self._handed(request, permitted, inquired, told, answer)
 
     async def _let_through(self, caller: Caller, request: FileRequest) -> list[Permitted]:
@@ -172,8 +167,10 @@ class Handing:
 
     async def _found(self, caller: Caller, request: FileRequest, inquired: Inquired) -> tuple[Told, CertificateAnswer]:
         """Return the certificate whose file is wanted, and who told of it. Raises NotFound, InvalidRequest, ..."""
-        told = [(one, of_holder(answer, request)) for one in inquired.told for answer in one.answers]
-        answers = [*(answer for _, answer in told), *(one for one in inquired.answers if one.answered_at is None)]
+        heard = [(one, of_holder(answer, request)) for one in inquired.told for answer in one.answers]
+        # A standing alone shows nobody's certificate: whose it is could not be held against the request.
+        told = [(one, answer) for one, answer in heard if answer.certificate is not None]
+        answers = [*(answer for _, answer in heard), *(one for one in inquired.answers if one.answered_at is None)]
         await require_involved(self._inquiry, ACTION, caller, request, inquired.questions[0], answers)
         held = [(one, answer) for one, answer in told if answer.standing not in _NOTHING and _names(request, answer)]
         held = [(one, answer) for one, answer in held if has_number(answer, request.number)]
@@ -184,19 +181,6 @@ class Handing:
         report = replace(inquired.report(ACTION, request), answers=answers, what={"file": error.stable_code})
         error.evidence = await self._inquiry.witness.answered(report)
         raise error
-
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._bounds.turn):
-                await self._places.acquire()
-        except TimeoutError:
-            text = "As many certificate files are on their way as this gateway holds at once; ask again in a moment."
-            raise Unavailable(text, code="certificate.files_busy") from None
-        try:
-            yield
-        finally:
-            self._places.release()
 
     async def _handed(
         self, request: FileRequest, permitted: Sequence[Permitted], inquired: Inquired, told: Told,
@@ -317,14 +301,20 @@ def _hands_none_out(questions: Sequence[Question]) -> NotOffered:
 
 
 def _none(answers: Sequence[CertificateAnswer]) -> GatewayError:
-    """Return why no certificate was found: nobody was heard, or there is none."""
+    """Return why no certificate was found: one that is not shown, nobody was heard, or there is none."""
+    hidden = [answer for answer in answers if answer.certificate is None and answer.standing not in _NOTHING]
+    if hidden:
+        return RegionRefused(
+            f"The issuer says `{hidden[0].standing}` and shows no certificate; it hands no file of it out.",
+            code="certificate.file_refused", region=hidden[0].issuer,
+        )  # fmt: skip
     silent = [answer for answer in answers if answer.standing is Standing.UNVERIFIABLE]
     if silent:
         return RegionUncertain(
             f"It cannot be told whether there is such a certificate: {silent[0].reason}",
             code="certificate.unverifiable", region=silent[0].issuer,
         )  # fmt: skip
-    return NotFound("No issuer that was asked has such a certificate.", code="certificate.not_found")
+    return NotFound("No issuer that was asked shows such a certificate.", code="certificate.not_found")
 
 
 def _several(count: int) -> InvalidRequest:

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from gateway.storage.tables import evidence
-from tests.flows.flow_support import AGENCY, LOOK_UP_AT, PRIVATE, TRAVELLER, World, consent
+from tests.flows.flow_support import AGENCY, LOOK_UP_AT, PRIVATE, TRAVELLER, World, consent, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -405,3 +405,53 @@ async def test_an_issuer_that_answers_about_another_certificate_is_not_believed(
     await world.http.post(f"{url}/control", json={"mode": "other_certificate", "times": 1})
     answer = (await world.ask("POST", "/v1/certificates/verify", named(world, max_age=0))).json()
     assert (answer["standing"], answer["reason"].partition(":")[0]) == ("unverifiable", "certificate.of_somebody_else")
+
+
+# --- files and reported errors ---------------------------------------------------------------------------------------
+
+
+async def test_a_file_is_handed_out_and_found_good_when_it_is_handed_in_again(world: World) -> None:
+    """What the issuer has sealed is genuine here; it is looked at again, with the issuer's word of now, and gone."""
+    handed = await world.ask("POST", "/v1/certificates/file", named(world))
+    assert handed.status == 200, handed.body
+    said = {name: handed.headers[name] for name in ("Certificate-Standing", "Certificate-File", "Content-Type")}
+    assert said == {
+        "Certificate-Standing": "valid", "Certificate-File": "genuine", "Content-Type": "application/ofd",
+    }  # fmt: skip
+    (row,) = await world.rows(evidence, id=handed.headers["Evidence"])
+    assert (row["action"], row["what"]["file"]) == ("certificate.file", "handed out")
+    headers = {"Content-Type": "application/ofd", "Content-Disposition": 'attachment; filename="card.ofd"'}
+    blob = (await world.ask("POST", "/v1/blobs", handed.body, headers=headers)).json()["id"]
+    body = {**named(world, file=blob), "identifier": None}
+    told = (await world.ask("POST", "/v1/certificates/verify", body)).json()
+    assert (told["verdict"], told["standing"], told["file"]["genuine"]) == ("good", "valid", True)
+    assert (await world.ask("GET", f"/v1/blobs/{blob}")).status == 404
+
+
+async def test_a_link_serves_a_copy_for_one_use_once(world: World) -> None:
+    made = (await world.ask("POST", "/v1/certificates/file", named(world, link=True, copy_for="入职核验"))).json()
+    first, second = [await world.ask("GET", made["link"]) for _ in range(2)]
+    assert (first.status, first.headers["Certificate-File"], first.body[:2]) == (200, "copy", b"PK")
+    assert (second.status, second.json()["code"]) == (404, "certificate.link_over")
+
+
+async def test_the_file_of_another_certificate_is_not_handed_out(world: World) -> None:
+    url = world.layout.ports.authority_url("guangdong")
+    await world.http.post(f"{url}/control", json={"mode": "other_file", "times": 1})
+    answer = await world.ask("POST", "/v1/certificates/file", named(world))
+    assert (answer.status, answer.json()["code"]) == (502, "certificate.of_somebody_else")
+
+
+async def test_an_error_is_reported_and_its_issuer_told(world: World) -> None:
+    report = {**named(world, reference="R-1", statement="The house number is 12.", field="surface.address")}
+    report = {name: value for name, value in report.items() if name not in {"certificate_type", "holder"}}
+    made = await world.ask("POST", "/v1/certificates/disputes", report)
+    assert (made.status, made.json()["state"]) == (201, "open")
+    again = await world.ask("POST", "/v1/certificates/disputes", report)
+    assert (again.status, again.json()["ticket"]) == (200, made.json()["ticket"])
+
+    async def told() -> str | None:
+        shown = (await world.ask("GET", made.headers["Location"])).json()
+        return shown.get("number") if shown["state"] == "told" else None
+
+    assert await eventually(told)

@@ -139,7 +139,7 @@ class Issuer:
         """Return the region of this issuer."""
         packs = PackSet(name, "v", cast("Any", dict.fromkeys(_PACKS, _Pack())))
         names = RegionNames(name, name, name, name)
-        words = {"0": "found", "10": "not_found", "100": "not_permitted"}
+        words = {"0": "found", "10": "not_found", "100": "not_permitted", "21": "revoked"}
         adapter = Adapter(certificates=self, issued=self)
         return Region(name, place_of(place), names, cast("Any", SimpleNamespace()), {}, words, adapter, packs)
 

@@ -21,6 +21,7 @@ from gateway.certificates.files.copies import Copier
 from gateway.certificates.files.registry import Registry
 from gateway.certificates.files.verifier import FileVerifier
 from gateway.certificates.handing import FileBounds, Handing
+from gateway.certificates.places import Places
 from gateway.certificates.request import DataRequest, DisputeRequest, FileRequest, LookupRequest, VerifyRequest
 from gateway.certificates.search import Bounds
 from gateway.config import HOUSE
@@ -248,7 +249,8 @@ async def file_refused(at: Desk, verifier: FileVerifier) -> str:
     """Ask for the file and return the code of the refusal, which leaves one row of evidence."""
     services, before = at.services, len(await rows(at.store))
     handing = Handing(
-        services.questions, services.inquiry, services.disputes.sealer, verifier, Copier(), FileBounds(), "pearl"
+        services.questions, services.inquiry, services.disputes.sealer, verifier, Copier(), Places(1), FileBounds(),
+        "pearl",
     )  # fmt: skip
     region = at.issuer.region
     named = by_identifier(region) if region in NAMED else by_holder(region)

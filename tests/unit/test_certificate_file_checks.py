@@ -14,6 +14,7 @@ from gateway.certificates.file_checks import FileAnswer, FileChecks, Verdict
 from gateway.certificates.files.registry import load_seals
 from gateway.certificates.files.verdict import Outcome
 from gateway.certificates.files.verifier import FileVerifier
+from gateway.certificates.places import Places
 from gateway.certificates.request import VerifyRequest
 from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.certificate import Standing
@@ -51,7 +52,7 @@ class Desk:
     def checks(self, most: int = 1 << 20, **more: Any) -> FileChecks:
         asked = services(self.store, self.clock, self.references, self.issuer, **more)
         show, drop = self.materials.show, self.uploads.drop
-        return FileChecks(asked.named, self.verifier, show, self.materials.open, drop, most)
+        return FileChecks(asked.named, self.verifier, show, self.materials.open, drop, most, Places(2))
 
     async def upload(self, data: bytes, media_type: str = "application/ofd") -> str:
         blob = await self.uploads.upload(CALLER, name="f", media_type=media_type, chunks=pieces(data))

@@ -6,13 +6,14 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
 import pytest_asyncio
-from aiohttp import web
+from aiohttp import ClientError, web
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, func, select
@@ -23,6 +24,7 @@ from gateway.certificates.files.copies import Copier, NotCopied
 from gateway.certificates.files.registry import Registry, load_seals
 from gateway.certificates.files.verifier import FileVerifier
 from gateway.certificates.handing import FileBounds, HandedOut, Handing, reason_of
+from gateway.certificates.places import Places
 from gateway.certificates.request import FileRequest
 from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.certificate import Standing
@@ -37,6 +39,7 @@ from gateway.errors import (
     RegionUnreachable,
     Unavailable,
 )
+from gateway.ports import CertificateReply
 from gateway.sandbox.sealed_files import Certificate, SealedFiles
 from gateway.storage import Store
 from gateway.storage.tables import certificate_links, evidence
@@ -47,7 +50,7 @@ from tests.support.clock import ManualClock
 from tests.support.issuers import CALLER, FRAME, HOLDER, IDENTIFIER, ISSUER, KIND, Issuer, certificate, grants, services
 
 NOW = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
-BOUNDS = FileBounds(size=200_000, seconds=5, at_once=1, turn=0.05)
+BOUNDS = FileBounds(size=200_000, seconds=5)
 PLAIN = b"GIF89a, which nobody here reads"
 
 
@@ -85,7 +88,8 @@ class Desk:
 
     def replica(self, bounds: FileBounds = BOUNDS, **more: Any) -> Handing:
         asked = services(self.store, self.clock, self.references, self.issuer, sealer=self.sealer, **more)
-        return Handing(asked.questions, asked.inquiry, self.sealer, self.verifier, Copier(), bounds, "pearl")
+        places = Places(1, turn=0.05)
+        return Handing(asked.questions, asked.inquiry, self.sealer, self.verifier, Copier(), places, bounds, "pearl")
 
     async def fetch(self, **changes: Any) -> HandedOut:
         async with self.handing.fetch(CALLER, said(**changes)) as handed:
@@ -232,6 +236,17 @@ async def test_a_certificate_of_somebody_else_than_the_holder_who_is_named_is_no
     assert "file" not in desk.issuer.asked
 
 
+async def test_a_standing_without_a_certificate_opens_no_file(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An issuer may say `revoked` and nothing else: whose certificate that is cannot be held against the holder."""
+
+    async def revoked(_query: Any) -> CertificateReply:
+        return CertificateReply("21")
+
+    monkeypatch.setattr(desk.issuer, "data", revoked)
+    assert (await desk.refused(holder=HOLDER)).stable_code == "certificate.file_refused"
+    assert "file" not in desk.issuer.asked
+
+
 async def test_of_several_certificates_none_is_guessed(desk: Desk) -> None:
     desk.issuer.holds = [certificate(), certificate(identifier=IDENTIFIER.replace("777", "778"))]
     error = await desk.refused(identifier=None, holder=HOLDER, certificate_type=KIND.name)
@@ -253,9 +268,7 @@ async def test_an_issuer_that_hands_none_out_is_not_asked(desk: Desk) -> None:
 
 
 async def test_an_issuer_that_refuses_the_file_is_believed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def no(_query: Any) -> Any:
-        from gateway.ports import CertificateReply  # noqa: PLC0415 - used here alone
-
+    async def no(_query: Any) -> CertificateReply:
         return CertificateReply("100")
 
     monkeypatch.setattr(desk.issuer, "file", no)
@@ -340,6 +353,14 @@ async def test_a_link_needs_the_same_grant_and_leaves_neither_token_nor_holder_b
 
 @pytest_asyncio.fixture
 async def client(desk: Desk) -> AsyncIterator[TestClient[Any, Any]]:
+    async with served(desk, 60) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def served(desk: Desk, seconds: float) -> AsyncIterator[TestClient[Any, Any]]:
+    """Serve the addresses of files to one caller."""
+
     def guarded(_scope: str, handler: Any) -> Any:
         async def guard(request: web.Request) -> web.StreamResponse:
             answer: web.StreamResponse = await handler(request, CALLER)
@@ -351,7 +372,7 @@ async def client(desk: Desk) -> AsyncIterator[TestClient[Any, Any]]:
         return web.Response(text=error.public)
 
     app = web.Application(middlewares=edge(Metrics(CollectorRegistry()), page))
-    app.add_routes(routes(FileDesk(desk.handing, cast("FileChecks", None)), guarded))
+    app.add_routes(routes(FileDesk(desk.handing, cast("FileChecks", None), seconds), guarded))
     async with TestClient(TestServer(app)) as opened:
         yield opened
 
@@ -383,3 +404,16 @@ async def test_what_is_wrong_is_a_problem_and_no_byte_of_a_file(desk: Desk, clie
     told = await answer.json()
     assert (answer.status, told["code"], answer.content_type) == (503, "region.unreachable", "application/problem+json")
     assert told["instance"].startswith("urn:pearl:evidence:")
+
+
+async def test_who_does_not_take_a_file_in_time_holds_no_place(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is cut: nobody takes what has arrived for the whole."""
+
+    async def never(_answer: web.StreamResponse, _piece: bytes) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(web.StreamResponse, "write", never)  # a reader who has stopped reading
+    async with served(desk, 0.05) as client:
+        with pytest.raises(ClientError):
+            await (await client.post("/v1/certificates/file", json=said().model_dump(mode="json"))).read()
+    assert (await desk.fetch()).data == PLAIN

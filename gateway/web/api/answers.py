@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
@@ -31,22 +32,26 @@ async def streamed(
     media_type: str,
     size: int | None,
     headers: Mapping[str, str],
+    within: float | None = None,
 ) -> web.StreamResponse:
-    """Write a file piece by piece. A failure after the first byte cuts the connection: nobody takes it for the whole.
+    """Write a file piece by piece, within so many seconds where they are given.
 
-    A failure before it is raised: the first piece is read before the answer begins.
+    A failure after the first byte cuts the connection: nobody takes it for the whole. One before it is raised: the
+    first piece is read before the answer begins.
     """
     first = await anext(content, b"")
     answer = web.StreamResponse(headers={"Cache-Control": "no-store", "Content-Type": media_type, **headers})
     answer.content_length = size
     try:
-        await answer.prepare(request)
-        await answer.write(first)
-        async for piece in content:
-            await answer.write(piece)
-        await answer.write_eof()
-    except GatewayError as error:
-        log.warning("file cut short", code=error.stable_code, detail=error.detail)
+        async with asyncio.timeout(within):
+            await answer.prepare(request)
+            await answer.write(first)
+            async for piece in content:
+                await answer.write(piece)
+            await answer.write_eof()
+    except (GatewayError, TimeoutError) as error:
+        known = (error.stable_code, error.detail) if isinstance(error, GatewayError) else ("not taken in time", "")
+        log.warning("file cut short", code=known[0], detail=known[1])
         if request.transport is not None:
             request.transport.abort()
     return answer

@@ -5,14 +5,12 @@ Owns: header fields and forms of these answers. Leaves to `gateway.certificates`
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-import structlog
 from aiohttp import web
 
 from gateway.certificates.file_checks import FileAnswer, FileChecks
@@ -23,8 +21,6 @@ from gateway.domain.caller import Caller
 from gateway.web.api.answers import json_answer, streamed
 from gateway.web.api.bodies import read_body
 from gateway.web.api.followups import Guard
-
-log = structlog.get_logger("api")
 
 _PIECE = 64 * 1024
 _ENDINGS = {"application/ofd": "ofd", "application/pdf": "pdf"}
@@ -63,14 +59,7 @@ class _Addresses:
 
     async def _hand(self, request: web.Request, caller: Caller, asked: FileRequest) -> web.StreamResponse:
         async with self._desk.handing.fetch(caller, asked) as handed:
-            try:
-                async with asyncio.timeout(self._desk.seconds):
-                    return await _written(request, handed)
-            except TimeoutError:
-                log.warning("file not taken in time", evidence=handed.evidence_id)
-                if request.transport is not None:
-                    request.transport.abort()
-                return web.Response(status=499)  # nobody reads it
+            return await _written(request, handed, self._desk.seconds)
 
 
 def routes(desk: FileDesk, guarded: Guard) -> list[web.RouteDef]:
@@ -87,7 +76,7 @@ def file_name(handed: HandedOut) -> str:
     return f"{handed.identifier}.{_ENDINGS.get(handed.media_type, 'bin')}"
 
 
-async def _written(request: web.Request, handed: HandedOut) -> web.StreamResponse:
+async def _written(request: web.Request, handed: HandedOut, within: float) -> web.StreamResponse:
     digest = base64.b64encode(bytes.fromhex(handed.sha256)).decode()
     name = file_name(handed)
     headers = {
@@ -100,7 +89,7 @@ async def _written(request: web.Request, handed: HandedOut) -> web.StreamRespons
     }
     size = len(handed.data)
     return await streamed(
-        request, _pieces(handed.data), media_type=handed.media_type, size=size, headers=headers
+        request, _pieces(handed.data), media_type=handed.media_type, size=size, headers=headers, within=within
     )  # fmt: skip
 
 
