@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from gateway.certificates.answers import CertificateAnswer
 from gateway.certificates.claims import Match, compared, flat, restricted
-from gateway.certificates.inquiry import Inquiry
+from gateway.certificates.inquiry import Inquired, Inquiry
 from gateway.certificates.lookup import LookupAnswer
 from gateway.certificates.permission import Question
 from gateway.certificates.questions import Questions
@@ -118,7 +118,7 @@ class NamedCertificates:
             if known is not None:
                 return known
         inquired = await self.inquiry.make(VERIFY, caller, request, _named(request), build)
-        answer = _best(inquired.answers)
+        answer = _counting(inquired)
         claims = compared({**_claimed_holder(request.holder), **request.claims}, answer.certificate or {})
         more = seen or Seen()
         what = {**more.what, "claims": _on_record(claims)}
@@ -234,6 +234,16 @@ that there is nothing."""
 def _best(answers: Sequence[CertificateAnswer]) -> CertificateAnswer:
     """Return the answer that counts, of several certificates or issuers."""
     return min(answers, key=lambda answer: _WEIGHT.index(answer.standing))
+
+
+def _counting(inquired: Inquired) -> CertificateAnswer:
+    """Return the answer that counts. That there is nothing, nobody can say while an issuer may not be asked."""
+    best = _best(inquired.answers)
+    if best.standing not in {Standing.NOT_FOUND, Standing.NO_MATCH} or not inquired.not_asked:
+        return best
+    left_out = ", ".join(f"{region} ({code})" for region, code in inquired.not_asked.items())
+    reason = f"not every issuer that may have one can be asked for you: {left_out}"
+    return CertificateAnswer(best.issuer, Standing.UNVERIFIABLE, reason)
 
 
 def _bare(answer: CertificateAnswer) -> CertificateAnswer:

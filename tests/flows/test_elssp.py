@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from xml.sax.saxutils import escape
 
 import pytest
 import requests
@@ -309,6 +311,60 @@ async def test_an_issuer_that_is_away_is_never_no_matching_certificate(world: Wo
         (one,) = answer["data"]["dataList"]
         assert one["CertificateStatus"] == 900
         assert one["Reason"]
+
+
+async def test_an_issuer_that_may_not_be_asked_is_never_no_matching_certificate(world: World) -> None:
+    """Eight provinces issue it, of which this agency may ask three: it may well be in one of the others."""
+    sent = {**FIVE, **HOLDER, "HolderRole": "party", "CertificateType": "居民户口簿"}
+    for operation in ("Retrieval", "GetCertificateDataByHolder", "VerifyCertInfo"):
+        answer = await as_json(world, operation, sent)
+        assert answer["head"]["status"] == 900, operation
+        assert "sichuan" in str(answer["data"])
+
+
+@pytest.mark.parametrize("charset", ["GB18030", "GBK", "UTF-16"])
+async def test_a_message_may_be_in_the_character_set_of_an_old_system(world: World, charset: str) -> None:
+    inside = "".join(f"<{name}>{value}</{name}>" for name, value in GOOD.items())
+    declared = f'<?xml version="1.0" encoding="{charset}"?>'
+    text = envelope(f'<Retrieval xmlns="{NAMESPACE}">{inside}</Retrieval>', before=declared).decode()
+    answer = await world.ask(
+        "POST", "/elssp/soap", text.encode(charset), headers={"Content-Type": f"text/xml; charset={charset}"}
+    )  # fmt: skip
+    assert etree.fromstring(answer.body).findtext(f".//{{{NAMESPACE}}}ZZBS") == CARD
+
+
+async def test_whatever_is_sent_is_answered_with_a_status_or_a_fault(world: World) -> None:
+    """Elements at random, of every operation: nothing of it may be an error that nobody expected."""
+    chance = random.Random(36906)  # noqa: S311 - not a secret: the same bodies each time
+    values = [
+        "",
+        "x",
+        "陈小明",
+        CARD,
+        "用" * 201,
+        "0",
+        "\u0000",
+        5,
+        None,
+        [],
+        {},
+        [{}],
+        [{"Name": "ZZBFRQ", "Value": "1"}],
+        "A" * 65,
+    ]
+    for operation in OPERATIONS.values():
+        for _ in range(8):
+            names = [part.name for part in operation.asked if chance.random() < 0.5]
+            body = {**chance.choice([{}, GOOD]), **{name: chance.choice(values) for name in names}}
+            answer = await world.ask("POST", f"/elssp/v1/{operation.name}", body)
+            assert answer.json()["head"]["status"] != 909
+            inside = "".join(
+                f"<{name}>{escape(value)}</{name}>" for name, value in body.items()
+                if isinstance(value, str) and "\u0000" not in value
+            )  # fmt: skip
+            raw = envelope(f'<{operation.name} xmlns="{NAMESPACE}">{inside}</{operation.name}>')
+            answer = await world.ask("POST", "/elssp/soap", raw, headers={"Content-Type": "text/xml"})
+            assert etree.fromstring(answer.body).findtext(f".//{{{NAMESPACE}}}status") not in {None, "909"}
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
