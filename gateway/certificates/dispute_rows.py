@@ -19,9 +19,11 @@ from gateway.storage.store import insert_into
 from gateway.storage.tables import certificate_disputes
 
 OPEN, TOLD = "open", "told"
-"""Written down and not told yet; told, and not answered yet. Every other state is an end."""
-ENDS = ("corrected", "rejected", "refused", "cancelled")
-"""The issuer's answers; refused: it took no such report; cancelled: the consent ended before it was told."""
+"""Written down and not told yet; told, and not answered yet. Every other state is an end.
+
+`corrected` and `rejected` are the issuer's answers; `refused`: it took no such report; `cancelled`: the consent ended
+before it was told, or an operator gave it up.
+"""
 LEASE = timedelta(minutes=10)
 """How long one attempt may take; another replica tries after that, and telling twice is telling once."""
 _C = certificate_disputes.c
@@ -130,6 +132,14 @@ def again(tx: Connection, ticket: str, now: datetime) -> bool:
     """Have a report told, or asked about, at once. Return False when it is at an end, or there is none."""
     waiting = and_(_C.id == ticket, _C.due.is_not(None))
     return tx.execute(update(certificate_disputes).where(waiting).values(due=now)).rowcount == 1
+
+
+def close(tx: Connection, sealer: Sealer, ticket: str, reason: str, now: datetime) -> bool:
+    """Give a report up. Return False when it is at an end, there is none, or somebody is at it just now."""
+    free = and_(_C.id == ticket, _C.due.is_not(None), or_(_C.lease_until.is_(None), _C.lease_until < now))
+    values = {"state": "cancelled", "reply": sealed_reply(sealer, ticket, reason), "due": None, "updated_at": now}
+    gone = {**values, "owner": None, "lease_until": None, "failures": 0}
+    return tx.execute(update(certificate_disputes).where(free).values(gone)).rowcount == 1
 
 
 def figures(tx: Connection) -> dict[tuple[str, str], int]:

@@ -30,6 +30,7 @@ from gateway.errors import Conflict, FieldProblem, GatewayError, InvalidRequest,
 from gateway.evidence import Exchange, record
 from gateway.evidence.record import new_evidence_id, who_is
 from gateway.policy.grants import Capability
+from gateway.storage import Store
 from gateway.submissions.materials import owner_of
 from gateway.submissions.owned import said_digest
 
@@ -95,7 +96,7 @@ class Disputes:
     # --- details -----------------------------------------------------------------------------------------------------
 
     @property
-    def _store(self) -> Any:
+    def _store(self) -> Store:
         return self.inquiry.witness.store
 
     def _question(self, caller: Caller, request: DisputeRequest, at: datetime) -> Sequence[Question]:

@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from gateway.certificates import links
 from gateway.certificates.answers import CertificateAnswer, OfSomebodyElse
 from gateway.certificates.asking import Told, named_query
-from gateway.certificates.files.copies import Copier
+from gateway.certificates.files.copies import Copier, NotCopied
 from gateway.certificates.files.verdict import FileVerdict, Form
 from gateway.certificates.files.verifier import FileVerifier
 from gateway.certificates.files.watermark import Use
@@ -190,6 +190,8 @@ class Handing:
         consent = next(one.consent for one in permitted if one.question is told.question)
         report = replace(inquired.report(ACTION, request), answers=[answer])
         try:
+            if request.copy_for is not None and answer.standing is not Standing.VALID:
+                raise NotCopied(f"A copy is made of a certificate in force alone; the issuer says `{answer.standing}`.")
             fetched = await self._fetched(told.question, consent, identifier, request)
         except GatewayError as error:
             error.evidence = await self._inquiry.witness.answered(replace(report, what={"file": error.stable_code}))

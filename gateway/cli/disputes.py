@@ -1,4 +1,4 @@
-"""`pearl disputes list`, `pearl disputes retry`: errors in certificates that were reported, and wait for their issuers.
+"""`pearl disputes list`, `… retry`, `… close`: errors in certificates that were reported, and wait for their issuers.
 
 Owns: arguments, and what is printed. Leaves to `gateway.certificates.dispute_worker`: telling issuers.
 """
@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import getpass
 import json
+from datetime import datetime
 from pathlib import Path
 
 import click
 from sqlalchemy import Connection
 
 from gateway.app import utc_now
-from gateway.certificates.dispute_rows import again, unfinished
+from gateway.certificates.dispute_rows import again, close, unfinished
+from gateway.certificates.dispute_worker import LONGEST_REPLY
 from gateway.cli.columns import table
 from gateway.cli.refusals import refusals_in_words
 from gateway.cli.stored import config_option, in_store, json_option, reason_option
 from gateway.data import read_config
 from gateway.errors import NotFound
 from gateway.evidence import Exchange, record
+from gateway.opening import own_keys
 
 
 @click.group()
@@ -52,13 +55,40 @@ def retry(config: Path, ticket: str, reason: str) -> None:
     click.echo(f"{ticket} is next.")
 
 
+@disputes.command("close")
+@config_option
+@click.argument("ticket")
+@click.option("--reason", required=True, help="Why; its reporter reads it, and it becomes evidence.")
+@refusals_in_words
+def close_(config: Path, ticket: str, reason: str) -> None:
+    """Give a report up: the issuer is not told, or not asked, any more."""
+    settings = read_config(config)
+    sealer = own_keys(settings)[0]
+
+    def unit(tx: Connection) -> None:
+        now = utc_now()
+        if not close(tx, sealer, ticket, reason[:LONGEST_REPLY], now):
+            raise _not_waiting()
+        record(tx, _ordered("dispute.close", ticket, reason, now), now=now)
+
+    in_store(settings, unit)
+    click.echo(f"{ticket} is given up.")
+
+
 def _retry(tx: Connection, ticket: str, reason: str) -> None:
     now = utc_now()
     if not again(tx, ticket, now):
-        text = "There is no such report that waits; `pearl disputes list` lists them."
-        raise NotFound(text, code="certificate.dispute_not_found")
-    exchange = Exchange(
-        action="dispute.retry", outcome="done", reason="ordered", who={"operator": getpass.getuser()},
+        raise _not_waiting()
+    record(tx, _ordered("dispute.retry", ticket, reason, now), now=now)
+
+
+def _not_waiting() -> NotFound:
+    text = "There is no such report that waits, or it is being told just now; `pearl disputes list` lists them."
+    return NotFound(text, code="certificate.dispute_not_found")
+
+
+def _ordered(action: str, ticket: str, reason: str, now: datetime) -> Exchange:
+    return Exchange(
+        action=action, outcome="done", reason="ordered", who={"operator": getpass.getuser()},
         what={"ticket": ticket}, purpose=reason, received_at=now,
     )  # fmt: skip
-    record(tx, exchange, now=now)

@@ -277,6 +277,13 @@ async def test_a_report_whose_consent_ended_before_it_was_told_stays_here(small:
     assert (small.issuer.asked, (await small.show(taken.ticket)).state) == ([], "cancelled")
 
 
+async def test_a_report_that_is_being_told_is_not_given_up_under_its_tellers_hands(small: Desk) -> None:
+    taken = await small.report()
+    now, sealer = small.clock(), small.sealer
+    await small.store.write(lambda tx: dispute_rows.claim(tx, sealer, owner="one", now=now, limit=1))
+    assert not await small.store.write(lambda tx: dispute_rows.close(tx, sealer, taken.ticket, "why", now))
+
+
 async def test_a_report_goes_long_after_its_end_and_not_before(small: Desk) -> None:
     taken = await small.report()
     small.clock.advance(400 * DAY)
@@ -304,4 +311,8 @@ def test_an_operator_lists_what_waits_and_has_it_tried_at_once(office: Office) -
     assert (listed["id"], listed["last_code"], listed["failures"]) == (row["id"], "region.unreachable", "3")
     assert office.run("disputes", "retry", str(row["id"]), "--reason", "they are back").exit_code == 0
     assert office.run("disputes", "retry", "DS1", "--reason", "mistyped").exit_code == 1
-    assert [one["action"] for one in office.evidence()] == ["dispute.retry"]
+    assert office.run("disputes", "close", str(row["id"]), "--reason", "Their office is closed.").exit_code == 0
+    assert office.run("disputes", "close", str(row["id"]), "--reason", "once more").exit_code == 1
+    (left,) = office.store(lambda tx: tx.execute(select(certificate_disputes)).mappings().all())
+    assert (left["state"], left["due"], left["reply"] is None) == ("cancelled", None, False)
+    assert [one["action"] for one in office.evidence()] == ["dispute.retry", "dispute.close"]

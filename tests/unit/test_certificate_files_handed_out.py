@@ -294,6 +294,12 @@ async def test_a_copy_says_for_what_it_is_and_bears_no_seal(desk: Desk, world: W
         assert part["sha256"] == hashlib.sha256(bytes.fromhex(part["salt"]) + data).hexdigest()
 
 
+async def test_of_a_certificate_that_is_not_in_force_no_copy_is_made(desk: Desk) -> None:
+    desk.issuer.holds = [certificate(state="REVOKED")]
+    assert isinstance(await desk.refused(copy_for="入职核验"), NotCopied)
+    assert "file" not in desk.issuer.asked
+
+
 async def test_of_a_file_that_is_not_genuine_no_copy_is_made(desk: Desk) -> None:
     assert isinstance(await desk.refused(copy_for="入职核验"), NotCopied)
 

@@ -16,7 +16,12 @@ from gateway.certificates.services import Certificates
 from gateway.crypto.at_rest import References
 from gateway.domain.calendar import local_day
 from gateway.storage import Store
-from gateway.storage.tables import certificate_freshness, certificate_misses, certificate_seen
+from gateway.storage.tables import (
+    certificate_freshness,
+    certificate_misses,
+    certificate_notices,
+    certificate_seen,
+)
 from tests.support.clock import ManualClock
 from tests.support.issuers import CALLER, FRAME, HOLDER, KIND, Issuer, certificate, services
 from tests.unit.test_cli_deliveries import Office, office  # noqa: F401 - the fixture of an operator's desk
@@ -134,6 +139,20 @@ def test_times_are_read_from_the_counts_between_two_bounds(
     assert len(seconds) == len(BOUNDS) + 1
     tally = Tally(seconds=seconds)
     assert (tally.within(0.5), tally.within(0.99)) == (half, nearly_all)
+
+
+async def test_notices_are_forgotten_once_nothing_that_is_remembered_is_older(
+    sqlite_store: Store, clock: ManualClock
+) -> None:
+    row = {"reference": "r", "region": "guangdong", "state": "REVOKED", "changed_at": clock(), "noticed_at": clock()}
+    count = select(func.count()).select_from(certificate_notices)
+    await sqlite_store.write(lambda tx: tx.execute(certificate_notices.insert().values(row)))
+    left = []
+    for _ in range(2):
+        await sqlite_store.write(lambda tx: _forget(tx, clock(), timedelta(days=1)))
+        left.append(await sqlite_store.read(lambda tx: tx.execute(count).scalar_one()))
+        clock.advance(DAY + 1)
+    assert left == [1, 0]
 
 
 def test_an_operator_sees_who_stays_below_the_target(office: Office) -> None:  # noqa: F811 - the fixture

@@ -67,7 +67,8 @@ def routes(desk: FileDesk, guarded: Guard) -> list[web.RouteDef]:
     at = _Addresses(desk)
     return [
         web.post("/v1/certificates/file", guarded("certificates", at.file)),
-        web.get("/v1/certificates/files/{token}", guarded("certificates", at.linked)),
+        # A HEAD would spend the link, and bring nothing.
+        web.get("/v1/certificates/files/{token}", guarded("certificates", at.linked), allow_head=False),
     ]
 
 
