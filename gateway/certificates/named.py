@@ -225,7 +225,7 @@ def _claimed_holder(holder: HolderNamed | None) -> dict[str, str]:
 
 _WEIGHT = (
     Standing.VALID, Standing.MATCH, Standing.SUPERSEDED, Standing.RESTRICTED, Standing.EXPIRED, Standing.REVOKED,
-    Standing.UNVERIFIABLE, Standing.NO_MATCH, Standing.NOT_FOUND,
+    Standing.NO_MATCH, Standing.UNVERIFIABLE, Standing.NOT_FOUND,
 )  # fmt: skip
 """Whose word counts of several: one in force, else whichever says most. While an issuer was not heard, nobody can say
 that there is nothing."""
@@ -239,7 +239,7 @@ def _best(answers: Sequence[CertificateAnswer]) -> CertificateAnswer:
 def _counting(inquired: Inquired) -> CertificateAnswer:
     """Return the answer that counts. That there is nothing, nobody can say while an issuer may not be asked."""
     best = _best(inquired.answers)
-    if best.standing not in {Standing.NOT_FOUND, Standing.NO_MATCH} or not inquired.not_asked:
+    if best.standing is not Standing.NOT_FOUND or not inquired.not_asked:
         return best
     left_out = ", ".join(f"{region} ({code})" for region, code in inquired.not_asked.items())
     reason = f"not every issuer that may have one can be asked for you: {left_out}"
