@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+import orjson
 import pytest
 import pytest_asyncio
 from aiohttp import ClientError, web
@@ -45,6 +46,7 @@ from gateway.storage import Store
 from gateway.storage.tables import certificate_links, evidence
 from gateway.telemetry import Metrics
 from gateway.web.api.certificate_files import FileDesk, routes
+from gateway.web.api.certificates import routes as routes_of_all
 from gateway.web.middlewares import edge
 from tests.support.clock import ManualClock
 from tests.support.issuers import CALLER, FRAME, HOLDER, IDENTIFIER, ISSUER, KIND, Issuer, certificate, grants, services
@@ -378,7 +380,9 @@ async def served(desk: Desk, seconds: float) -> AsyncIterator[TestClient[Any, An
         return web.Response(text=error.public)
 
     app = web.Application(middlewares=edge(Metrics(CollectorRegistry()), page))
-    app.add_routes(routes(FileDesk(desk.handing, cast("FileChecks", None), seconds), guarded))
+    files = FileDesk(desk.handing, cast("FileChecks", None), seconds)
+    asked = services(desk.store, desk.clock, desk.references, desk.issuer)
+    app.add_routes([*routes(files, guarded), *routes_of_all(asked, files, guarded)])
     async with TestClient(TestServer(app)) as opened:
         yield opened
 
@@ -423,3 +427,35 @@ async def test_who_does_not_take_a_file_in_time_holds_no_place(desk: Desk, monke
         with pytest.raises(ClientError):
             await (await client.post("/v1/certificates/file", json=said().model_dump(mode="json"))).read()
     assert (await desk.fetch()).data == PLAIN
+
+
+BAD: Mapping[str, Any] = {
+    "not JSON": b"{",
+    "no object": b"[]",
+    "nothing": b"{}",
+    "deep": b"[" * 2000 + b"]" * 2000,
+    "a name that nobody knows": {"nobody": 1},
+    "a number for a text": {"identifier": 7},
+    "control characters": {"identifier": "a\x00b"},
+    "no certificate": {"identifier": None},
+    "a wrong check character": {"identifier": IDENTIFIER[:-1] + ("A" if IDENTIFIER[-1] != "A" else "B")},
+    "another type": {"certificate_type": "驾驶证"},
+    "an issuer that is none": {"issuer": "atlantis"},
+    "a purpose that is too long": {"purpose": "x" * 201},
+    "half a surrogate": b'{"identifier": "\\ud800"}',
+    "a holder without a name": {"holder": {"document": HOLDER["document"]}},
+    "a holder with a wrong number": {"holder": {**HOLDER, "document": {"type": "CN_RIC", "number": "1"}}},
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+@pytest.mark.parametrize("path", ["file", "disputes", "verify"])
+async def test_bad_input_is_refused_in_words_and_asks_nobody(desk: Desk, client: Any, path: str, bad: Any) -> None:
+    more = {"disputes": {"reference": "R", "statement": "wrong"}}.get(path, {})
+    body = bad if isinstance(bad, bytes) else orjson.dumps({**FRAME, "identifier": IDENTIFIER, **more, **bad})
+    headers = {"Content-Type": "application/json"}
+    answer = await client.post(f"/v1/certificates/{path}", data=body, headers=headers)
+    told = await answer.json()
+    assert (answer.status, told["where"], told["retryable"]) == (422, "caller", False)
+    assert told["problems"]
+    assert desk.issuer.asked == []
