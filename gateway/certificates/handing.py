@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -52,6 +52,7 @@ from gateway.ports import CertificateFile
 from gateway.submissions.materials import owner_of
 
 ACTION = "certificate.file"
+NO_FILES = "certificate.no_files"
 HARMLESS = frozenset({"", "file_form", "file_unsealed", "file_seals"})
 """Of what can be wrong with a file as a whole, what is no danger to whoever opens it."""
 _NOTHING = frozenset({Standing.NOT_FOUND, Standing.UNVERIFIABLE, Standing.NO_MATCH, Standing.MATCH})
@@ -119,7 +120,7 @@ class Handing:
 
     async def link(self, caller: Caller, request: FileRequest) -> Link:
         """Return an address that serves this file once, to this caller. Raises as `fetch` does before it asks."""
-        permitted = await self._let_through(caller, request)
+        permitted, _ = await self._let_through(caller, request)
         token, now = links.new_token(), self._inquiry.clock()
         expires_at = now + self._bounds.link
         said = request.model_copy(update={"link": False}).model_dump(mode="json")
@@ -148,22 +149,26 @@ class Handing:
 
         Raises InvalidRequest, NotPermitted, NotOffered, NotFound, RegionError or Unavailable, each with its evidence.
         """
-        permitted = await self._let_through(caller, request)
-        inquired = await self._inquiry.asked(permitted, {})
+        permitted, not_asked = await self._let_through(caller, request)
+        inquired = await self._inquiry.asked(permitted, not_asked)
         told, answer = await self._found(caller, request, inquired)
         async with self._places.one():
             yield await self._handed(request, permitted, inquired, told, answer)
 
-    async def _let_through(self, caller: Caller, request: FileRequest) -> list[Permitted]:
+    async def _let_through(self, caller: Caller, request: FileRequest) -> tuple[list[Permitted], Mapping[str, str]]:
+        """Return the questions that may be asked, and which issuers are left out, each with the code of the reason."""
+        left_out: dict[str, str] = {}
+
         def build(at: datetime) -> Sequence[Question]:
             questions = self._questions.of_named(caller, request, Capability.FETCH_CERTIFICATES, at)
             handing = [question for question in questions if question.region.tells("file")]
             if not handing:
                 raise _hands_none_out(questions)
+            left_out.update({one.region.id: NO_FILES for one in questions if not one.region.tells("file")})
             return handing
 
-        permitted, _ = await self._inquiry.let_through(ACTION, caller, request, {}, build)
-        return permitted
+        permitted, not_asked = await self._inquiry.let_through(ACTION, caller, request, {}, build)
+        return permitted, {**left_out, **not_asked}
 
     async def _found(self, caller: Caller, request: FileRequest, inquired: Inquired) -> tuple[Told, CertificateAnswer]:
         """Return the certificate whose file is wanted, and who told of it. Raises NotFound, InvalidRequest, ..."""
@@ -177,7 +182,7 @@ class Handing:
         best = [pair for pair in held if pair[1].standing is Standing.VALID] or held
         if len(best) == 1:
             return best[0]
-        error = _several(len(best)) if best else _none(answers)
+        error = _several(len(best)) if best else _none(answers, inquired.not_asked)
         report = replace(inquired.report(ACTION, request), answers=answers, what={"file": error.stable_code})
         error.evidence = await self._inquiry.witness.answered(report)
         raise error
@@ -302,8 +307,8 @@ def _hands_none_out(questions: Sequence[Question]) -> NotOffered:
     return NotOffered(text, code="certificate.no_files")
 
 
-def _none(answers: Sequence[CertificateAnswer]) -> GatewayError:
-    """Return why no certificate was found: one that is not shown, nobody was heard, or there is none."""
+def _none(answers: Sequence[CertificateAnswer], not_asked: Mapping[str, str]) -> GatewayError:
+    """Return why no certificate was found: one that is not shown, somebody not heard or not asked, or there is none."""
     hidden = [answer for answer in answers if answer.certificate is None and answer.standing not in _NOTHING]
     if hidden:
         return RegionRefused(
@@ -315,6 +320,12 @@ def _none(answers: Sequence[CertificateAnswer]) -> GatewayError:
         return RegionUncertain(
             f"It cannot be told whether there is such a certificate: {silent[0].reason}",
             code="certificate.unverifiable", region=silent[0].issuer,
+        )  # fmt: skip
+    if not_asked:
+        left_out = ", ".join(f"{region} ({code})" for region, code in not_asked.items())
+        return RegionUncertain(
+            f"It cannot be told whether there is such a certificate; not asked: {left_out}",
+            code="certificate.unverifiable", region=next(iter(not_asked)),
         )  # fmt: skip
     return NotFound("No issuer that was asked shows such a certificate.", code="certificate.not_found")
 

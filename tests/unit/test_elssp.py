@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from lxml import etree
 
 from gateway import errors
@@ -20,6 +22,7 @@ from gateway.domain.certificate import Standing
 from gateway.errors import FieldProblem, GatewayError
 from gateway.web import problems
 from gateway.web.elssp import answers, shapes
+from gateway.web.elssp.exchange import written
 from gateway.web.elssp.operations import OPERATIONS
 from gateway.web.elssp.shapes import NAMESPACE, Part
 from gateway.web.elssp.statuses import OF_STANDING, WORDS, Status, overall, status_of
@@ -234,6 +237,24 @@ def test_what_is_read_is_what_the_model_would_get_as_json() -> None:
     found: list[FieldProblem] = []
     said: dict[str, Any] = shapes.read(etree.fromstring(raw), parts, found)
     assert (said, found) == ({"Claim": [{"Value": "2", "Name": "1"}], "Odd": "o", "username": ""}, [])
+
+
+async def test_a_large_answer_is_written_while_what_it_needs_is_held(aiohttp_client: Any) -> None:
+    """A file keeps its place in memory until its last byte has left."""
+    body, free = b"x" * 200_000, list[str]()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        async with AsyncExitStack() as held:
+            held.callback(free.append, "given back")
+            answer = await written(request, web.Response(body=body, content_type="text/xml"), 5)
+            assert (answer.prepared, free) == (True, [])
+            return answer
+
+    app = web.Application()
+    app.router.add_get("/", handle)
+    client = await aiohttp_client(app)
+    answer = await client.get("/")
+    assert (answer.status, answer.content_type, await answer.read(), free) == (200, "text/xml", body, ["given back"])
 
 
 def test_without_the_folder_nothing_is_served_in_this_form(tmp_path: Path) -> None:

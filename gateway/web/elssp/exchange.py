@@ -7,14 +7,12 @@ to `operations`: the answers.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-import structlog
 from aiohttp import web
 
 from gateway.certificates.services import Certificates
@@ -24,6 +22,7 @@ from gateway.errors import BodyTooLarge, FieldProblem, GatewayError, InvalidRequ
 from gateway.evidence import record
 from gateway.evidence.record import refusal, who_is
 from gateway.storage import Store
+from gateway.web.api.answers import streamed
 from gateway.web.api.certificate_files import FileDesk
 from gateway.web.api.handlers import require_scope
 from gateway.web.elssp.answers import Outcome, refused
@@ -33,7 +32,6 @@ from gateway.web.elssp.words import Words
 from gateway.web.middlewares import note
 from gateway.web.problems import challenge
 
-log = structlog.get_logger("elssp")
 _LARGE = 64 * 1024
 
 Authenticate = Callable[[web.Request, str | None], Awaitable[Caller]]
@@ -183,22 +181,19 @@ def _refusal(request: web.Request, message: Message | None, error: GatewayError)
     return reply
 
 
-async def written(request: web.Request, response: web.Response, seconds: float) -> web.Response:
-    """Write a large answer while what it needs is held; a small one is left to the server.
-
-    A caller that does not take it in time is cut off: the place is another's then.
-    """
-    if not isinstance(response.body, bytes) or len(response.body) < _LARGE:
+async def written(request: web.Request, response: web.Response, seconds: float) -> web.StreamResponse:
+    """Write a large answer while what it needs is held, within so many seconds; a small one is left to the server."""
+    body = response.body
+    if not isinstance(body, bytes) or len(body) < _LARGE:
         return response
-    try:
-        async with asyncio.timeout(seconds):
-            await response.prepare(request)
-            await response.write_eof()
-    except TimeoutError:
-        log.warning("answer not taken in time", path=request.path)
-        if request.transport is not None:
-            request.transport.abort()
-    return response
+
+    async def pieces() -> AsyncIterator[bytes]:
+        view = memoryview(body)
+        for begin in range(0, len(body), _LARGE):
+            yield bytes(view[begin : begin + _LARGE])
+
+    kind = response.headers["Content-Type"]
+    return await streamed(request, pieces(), media_type=kind, size=len(body), headers={}, within=seconds)
 
 
 async def body_of(request: web.Request, *media_types: str) -> bytes:

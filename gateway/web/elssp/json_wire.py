@@ -21,7 +21,7 @@ from gateway.web.elssp.operations import Operation
 _ENVELOPE: Final = ("accessToken", "accessId", "data")
 
 
-def handler(sharing: Sharing, operation: Operation) -> Callable[[web.Request], Awaitable[web.Response]]:
+def handler(sharing: Sharing, operation: Operation) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Return the handler of one operation's address."""
 
     async def read(request: web.Request) -> Message:
@@ -41,7 +41,7 @@ def handler(sharing: Sharing, operation: Operation) -> Callable[[web.Request], A
         token, client = said.get("accessToken") or None, said.get("accessId") or None
         return Message(operation, {**outside, **inside}, token, client, twice)
 
-    async def handle(request: web.Request) -> web.Response:
+    async def handle(request: web.Request) -> web.StreamResponse:
         """POST /elssp/v1/{Operation}."""
         async with AsyncExitStack() as held:
             reply = await exchange(sharing, request, read, held)

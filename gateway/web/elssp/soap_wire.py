@@ -59,7 +59,7 @@ class SoapWire:
     def __init__(self, sharing: Sharing) -> None:
         self._sharing = sharing
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         """POST /elssp/soap."""
         async with AsyncExitStack() as held:
             reply = await exchange(self._sharing, request, read, held)
