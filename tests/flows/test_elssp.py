@@ -6,8 +6,11 @@ The SOAP client is zeep, which knows nothing of the gateway but the description 
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import random
+import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from xml.sax.saxutils import escape
@@ -15,6 +18,8 @@ from xml.sax.saxutils import escape
 import pytest
 import requests
 import zeep
+from joserfc import jwt
+from joserfc.jwk import ECKey
 from lxml import etree
 from zeep.helpers import serialize_object
 from zeep.transports import Transport
@@ -25,6 +30,7 @@ from gateway.web.elssp.operations import OPERATIONS
 from gateway.web.elssp.shapes import NAMESPACE
 from gateway.web.elssp.soap_wire import SOAP
 from tests.flows.flow_support import AGENCY, CITIZEN, FILING, PRIVATE, Answer, World
+from tests.flows.test_delegation import recorded
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -301,6 +307,21 @@ async def test_a_file_that_is_none_leaves_nothing_behind(world: World, file: dic
     assert len([row for row in await world.rows(uploads_table) if row["state"] == "stored"]) == before
 
 
+async def test_an_agent_asks_about_the_principal_by_a_mandate(world: World) -> None:
+    mandate = await recorded(world)
+    agent = {"AgentName": "黄文员", "AgentCode": "440106198806150019"}
+    sent = {**FIVE, **HOLDER, **agent, "CertificateType": "身份证", "HolderRole": "principal"}
+    answer = await as_json(world, "Retrieval", {**sent, "MandateID": mandate})
+    (row,) = await world.rows(evidence, id=answer["head"]["evidence"])
+    assert (answer["head"]["status"], row["what"]["mandate"]) == (0, mandate)
+    refused, _ = await refused_with(world, world.ask("POST", "/elssp/v1/Retrieval", sent))
+    head = refused.json()["head"]
+    assert (head["status"], [one["field"] for one in head["problem"]]) == (12, ["MandateID"])
+    other = {**sent, "MandateID": mandate, "AgentName": "别人"}
+    refused, _ = await refused_with(world, world.ask("POST", "/elssp/v1/Retrieval", other))
+    assert refused.json()["head"]["status"] == 902
+
+
 async def test_an_issuer_that_is_away_is_never_no_matching_certificate(world: World) -> None:
     """Whoever reads 10 may deny a citizen what they have."""
     world.authorities["guangdong"].order("down")
@@ -445,6 +466,23 @@ async def test_a_bound_token_in_a_message_keeps_its_binding(world: World, bindin
     sent = {**GOOD, "accessToken": world.forged_token(cnf={binding: "x"})}
     answer, _ = await refused_with(world, world.ask("POST", "/elssp/v1/Retrieval", sent, token=""))
     assert (answer.status, answer.json()["head"]["status"]) == (200, 11)
+
+
+async def test_a_token_that_is_bound_to_a_key_works_in_the_header_with_its_proof(world: World) -> None:
+    """Whoever forgets the nonce is told it in HTTP's way (RFC 9449 §9)."""
+    key, address = ECKey.generate_key("P-256"), "/elssp/v1/Retrieval"
+    token = world.forged_token(cnf={"jkt": str(key.thumbprint())})
+    digest = hashlib.sha256(token.encode()).digest()
+    nonce: str | None = None
+    for status in (401, 200):
+        claims = {"htm": "POST", "htu": f"{world.url}{address}", "iat": int(time.time()), "jti": secrets.token_hex(8),
+                  "ath": base64.urlsafe_b64encode(digest).rstrip(b"=").decode()}  # fmt: skip
+        header = {"typ": "dpop+jwt", "alg": "ES256", "jwk": key.as_dict(private=False)}
+        proof = jwt.encode(header, {**claims, **({"nonce": nonce} if nonce else {})}, key, algorithms=["ES256"])
+        headers = {"Authorization": f"DPoP {token}", "DPoP": proof}
+        answer = await world.ask("POST", address, GOOD, token="", headers=headers)
+        nonce = answer.headers.get("DPoP-Nonce")
+        assert (answer.status, answer.json()["head"]["status"]) == (status, 11 if status == 401 else 0)
 
 
 async def test_a_token_without_the_scope_is_refused(world: World) -> None:

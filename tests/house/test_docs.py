@@ -49,6 +49,12 @@ from gateway.regions import RegionLimits
 from gateway.submissions.application import Applicant, Application, Consent
 from gateway.telemetry import Metrics
 from gateway.web import problems, routes
+from gateway.web.elssp.answers import HEAD
+from gateway.web.elssp.elements import OTHER_NAMES
+from gateway.web.elssp.operations import OPERATIONS
+from gateway.web.elssp.shapes import Part
+from gateway.web.elssp.statuses import Status
+from gateway.web.elssp.words import load_words
 from gateway.web.pages import Pages
 
 HOUSE = Path(__file__).resolve().parents[2]
@@ -359,6 +365,26 @@ def test_every_field_of_a_lookup_and_of_a_consent_is_documented() -> None:
     assert tops | {f"holder.{name}" for name in HolderNamed.model_fields} <= named
     assert set(Consent.model_fields) <= named
     assert set(CodeRequest.model_fields) <= named
+
+
+def test_every_element_and_status_of_the_form_of_gbt36906_is_documented() -> None:
+    """A system is connected by that page alone."""
+    named = set(re.findall(r"`([A-Za-z]+)`", text("docs/gbt36906.md")))
+    sent = {name for one in OPERATIONS.values() for name in names_inside(one.asked)}
+    words = load_words(HOUSE / "mappings")
+    assert words is not None
+    told = {name for one in OPERATIONS.values() for name in names_inside((*HEAD, *one.data(words)))}
+    assert sent | told | OPERATIONS.keys() | OTHER_NAMES.keys() <= named
+    statuses = text("docs/gbt36906.md").partition("| status |")[2].partition("\n\n")[0]
+    assert {str(int(one)) for one in Status} <= set(re.findall(r"\d+", statuses))
+
+
+def names_inside(parts: Sequence[Part]) -> Iterator[str]:
+    """Yield the names of elements, those inside others as well."""
+    for part in parts:
+        yield part.name
+        if not isinstance(part.holds, str):
+            yield from names_inside(part.holds)
 
 
 @pytest.mark.parametrize("code", [*DOCUMENT_TYPES, *State, *Standing, *Relation], ids=str)
