@@ -237,6 +237,23 @@ async def test_an_issuer_that_says_nothing_is_not_waited_for(place: Place) -> No
             place.authority.behave()
 
 
+@pytest.mark.parametrize("place", MATCHING, indirect=True)
+async def test_a_region_that_may_only_match_hands_no_value_over(place: Place) -> None:
+    """Its values stay where they are: an answer that brings one all the same is none, and nothing of it is said."""
+    row = place.certificates()[0]
+    place.authority.order("values_told")
+    with pytest.raises(RegionError) as refusal:
+        await look_up(place, question(place, row))
+    for value in (row["holder_name"], row["holder_id_number"], row["number"], row["identifier"]):
+        assert value not in f"{refusal.value.public} {refusal.value.detail}"
+
+
+@pytest.mark.parametrize("place", MATCHING, indirect=True)
+async def test_a_region_that_may_only_match_is_asked_by_holder_alone(place: Place) -> None:
+    assert (place.region.adapter.issued, place.region.adapter.notices) == (None, None)
+    assert place.region.packs.now().get("certificate") is None
+
+
 # --- files -------------------------------------------------------------------------------------------------------
 
 

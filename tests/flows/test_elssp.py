@@ -126,6 +126,13 @@ async def test_a_system_that_speaks_soap_finds_a_certificate(world: World, soap_
     assert (row["action"], row["outcome"], row["what"]["legal_basis"]) == ("certificate.lookup", "done", "履行法定职责")
 
 
+async def test_a_retrieval_without_a_type_finds_all_that_a_holder_has(world: World) -> None:
+    """Each with its own status; whoever may not be asked, or finds nothing, takes nothing away from them."""
+    answer = await as_json(world, "Retrieval", {**FIVE, **HOLDER, "HolderRole": "party"})
+    found = {one["ZZMC"]: one["CertificateStatus"] for one in answer["data"]["dataList"] if "ZZMC" in one}
+    assert (answer["head"]["status"], found["中华人民共和国居民身份证"], found["机动车驾驶证"]) == (0, 0, 22)
+
+
 async def test_soap_reads_a_certificate_by_identifier_and_by_holder(world: World, soap_of: Any) -> None:
     soap, token = await soap_of(world), await world.token()
     by_id = await soap.ask(
