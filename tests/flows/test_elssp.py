@@ -493,10 +493,11 @@ async def test_a_token_that_is_bound_to_a_key_works_in_the_header_with_its_proof
 
 
 async def test_a_token_without_the_scope_is_refused(world: World) -> None:
-    answer, _ = await refused_with(
-        world, world.ask("POST", "/elssp/v1/Retrieval", GOOD, scope="submissions")
-    )  # fmt: skip
-    assert answer.json()["head"]["status"] == 100
+    """Evidence names whose token it was, wherever it stood."""
+    token = await world.token(scope="submissions")
+    for sent, header in ((GOOD, token), ({**GOOD, "accessToken": token}, "")):
+        answer, row = await refused_with(world, world.ask("POST", "/elssp/v1/Retrieval", sent, token=header))
+        assert (answer.json()["head"]["status"], row["who"]["client"]) == (100, AGENCY)
 
 
 async def test_another_client_without_a_grant_is_told_so(world: World) -> None:

@@ -95,6 +95,7 @@ async def exchange(sharing: Sharing, request: web.Request, read: Read, held: Asy
             caller = await sharing.authenticate(request, None)
         message = await read(request)
         caller = await _caller(sharing, request, message, caller)
+        _require_usable(caller, message)
         outcome = await _answer(sharing, message, caller, held)
     except GatewayError as error:
         note(error)
@@ -105,14 +106,17 @@ async def exchange(sharing: Sharing, request: web.Request, read: Read, held: Asy
 
 
 async def _caller(sharing: Sharing, request: web.Request, message: Message, known: Caller | None) -> Caller:
-    """Return who asks. A message that brings a token has no other one (RFC 6750 §2), and claims no other client."""
+    """Return who asks. A message that brings a token has no other one (RFC 6750 §2)."""
     if known is not None and message.token is not None:
         raise NotAuthenticated("Send the access token in one place: in the header Authorization or in the message.")
-    caller = known or await sharing.authenticate(request, message.token)
+    return known or await sharing.authenticate(request, message.token)
+
+
+def _require_usable(caller: Caller, message: Message) -> None:
+    """Raise unless the token is of the client that the message claims to be from, and has the scope."""
     if message.client not in {None, caller.client_id}:
         raise NotAuthenticated("The access token was issued to another client than the message names.")
     require_scope(caller, "certificates")
-    return caller
 
 
 async def _answer(sharing: Sharing, message: Message, caller: Caller, held: AsyncExitStack) -> Outcome:
