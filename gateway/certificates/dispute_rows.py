@@ -7,7 +7,7 @@ a report says, and what its issuer answers, is sealed. Leaves to `disputes` and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,13 +31,16 @@ _C = certificate_disputes.c
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A report that this worker may tell, or ask about, until its lease ends. `said` is as `sealed_body` took it."""
+    """A report that this worker may tell, or ask about, until its lease ends.
+
+    `sealed` is what `sealed_body` made: it is opened one by one, so that a lost key holds up one report and no other.
+    """
 
     id: str
     region: str
     type_code: str
     state: str
-    said: Mapping[str, Any]
+    sealed: bytes = field(repr=False)
     number: str | None
     failures: int
     owner: str
@@ -50,7 +53,12 @@ def sealed_body(sealer: Sealer, ticket: str, said: Mapping[str, Any]) -> bytes:
 
 def open_body(sealer: Sealer, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a report says."""
-    said: dict[str, Any] = orjson.loads(sealer.open(row["body"], f"certificate_disputes.body:{row['id']}"))
+    return opened(sealer, row["id"], row["body"])
+
+
+def opened(sealer: Sealer, ticket: str, sealed: bytes) -> dict[str, Any]:
+    """Return what `sealed_body` took. Raises Unavailable when no key opens it."""
+    said: dict[str, Any] = orjson.loads(sealer.open(sealed, f"certificate_disputes.body:{ticket}"))
     return said
 
 
@@ -89,12 +97,12 @@ def find(tx: Connection, ticket: str, client_id: str) -> Mapping[str, Any] | Non
 # --- at work ---------------------------------------------------------------------------------------------------------
 
 
-def claim(tx: Connection, sealer: Sealer, *, owner: str, now: datetime, limit: int) -> Sequence[Claimed]:
+def claim(tx: Connection, *, owner: str, now: datetime, limit: int) -> Sequence[Claimed]:
     """Take reports that are due, in one statement; what another replica is taking is left alone."""
     rows = tx.execute(_taking(owner, now, limit)).mappings().all()
     return [
         Claimed(
-            row["id"], row["region"], row["type_code"], row["state"], open_body(sealer, dict(row)), row["number"],
+            row["id"], row["region"], row["type_code"], row["state"], row["body"], row["number"],
             row["failures"], owner,
         )
         for row in rows

@@ -90,31 +90,33 @@ class DisputeWorker:
         """Go once through what is due; return how many reports that were."""
         now, owner = self._clock(), secrets.token_hex(8)  # a name for each turn: an attempt of before settles nothing
         taken = await self._store.write(
-            lambda tx: rows.claim(tx, self._sealer, owner=owner, now=now, limit=AT_ONCE)
+            lambda tx: rows.claim(tx, owner=owner, now=now, limit=AT_ONCE)
         )  # fmt: skip
         await asyncio.gather(*(self._attempt(claimed) for claimed in taken))
         return len(taken)
 
     async def _attempt(self, claimed: Claimed) -> None:
+        said: Mapping[str, Any] = {}
         try:
-            outcome = await (self._tell(claimed) if claimed.state == rows.OPEN else self._ask(claimed))
+            said = rows.opened(self._sealer, claimed.id, claimed.sealed)
+            outcome = await (self._tell(claimed, said) if claimed.state == rows.OPEN else self._ask(claimed))
         except Exception as error:  # a bug loses no report: it is tried again, and seen to hang
             if not isinstance(error, GatewayError):
                 log.exception("dispute failed unexpectedly", ticket=claimed.id)
             outcome = self._later(claimed, error)
         try:
-            await self._store.write(lambda tx: self._settle(tx, claimed, outcome))
+            await self._store.write(lambda tx: self._settle(tx, claimed, said, outcome))
         except GatewayError as error:  # the store is away: the lease runs out, and it is done again
             log.warning("dispute not settled", ticket=claimed.id, code=error.stable_code, detail=error.detail)
 
-    async def _tell(self, claimed: Claimed) -> _Outcome:
+    async def _tell(self, claimed: Claimed, said: Mapping[str, Any]) -> _Outcome:
         """Tell the issuer. Raises GatewayError when it does not have the report, or nobody knows."""
-        request = DisputeRequest.model_validate(claimed.said["request"])
-        if not await self._store.read(lambda tx: _may_still_go(tx, claimed.said["consent"], request, self._clock())):
+        request = DisputeRequest.model_validate(said["request"])
+        if not await self._store.read(lambda tx: _may_still_go(tx, said["consent"], request, self._clock())):
             text = "The consent on which the report rested had ended before the issuer could be told."
             return _Outcome(self._ended(claimed, "cancelled", text), "consent ended", "refused")
         region, issued = self._issuer(claimed)
-        document = region.pack("certificate-dispute").to_region(_said(claimed, request))
+        document = region.pack("certificate-dispute").to_region(_said(claimed, said, request))
         words = document if isinstance(document, bytes) else orjson.dumps(document)
         asked_at = self._clock()
         try:
@@ -155,11 +157,11 @@ class DisputeWorker:
         due = self._clock() + self._retry.delay(claimed.failures + 1, random.random)
         return _Outcome({"failures": claimed.failures + 1, "last_code": code[:64], "due": due}, "")
 
-    def _settle(self, tx: Connection, claimed: Claimed, outcome: _Outcome) -> None:
+    def _settle(self, tx: Connection, claimed: Claimed, said: Mapping[str, Any], outcome: _Outcome) -> None:
         """Write what came of it, and its evidence where something did; only whoever holds the lease may."""
         now = self._clock()
         if rows.settle(tx, claimed, outcome.values, now) and outcome.reason:
-            record(tx, _exchange(claimed, outcome, now), now=now)
+            record(tx, _exchange(claimed, said, outcome, now), now=now)
 
 
 def _may_still_go(tx: Connection, consent: str | None, request: DisputeRequest, now: datetime) -> bool:
@@ -174,7 +176,7 @@ def _may_still_go(tx: Connection, consent: str | None, request: DisputeRequest, 
     return tx.execute(live).first() is not None
 
 
-def _said(claimed: Claimed, request: DisputeRequest) -> dict[str, Any]:
+def _said(claimed: Claimed, said: Mapping[str, Any], request: DisputeRequest) -> dict[str, Any]:
     """Return a report in our own words (pack `certificate-dispute`)."""
     field = {} if request.field is None else {"field": request.field}
     return {
@@ -183,7 +185,7 @@ def _said(claimed: Claimed, request: DisputeRequest) -> dict[str, Any]:
         **field,
         "statement": request.statement,
         "purpose": request.purpose,
-        "organisation": claimed.said["organisation"],
+        "organisation": said["organisation"],
         "operator": request.operator,
         "item": request.item.model_dump(mode="json"),
         "case": request.case,
@@ -197,8 +199,8 @@ def _checked(number: str, region: str) -> str:
     return number
 
 
-def _exchange(claimed: Claimed, outcome: _Outcome, now: datetime) -> Exchange:
-    request = claimed.said["request"]
+def _exchange(claimed: Claimed, said: Mapping[str, Any], outcome: _Outcome, now: datetime) -> Exchange:
+    request = said["request"]
     return Exchange(
         action=ACTION,
         outcome=outcome.outcome,

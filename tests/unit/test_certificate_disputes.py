@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from gateway.background import _forget
 from gateway.certificates import dispute_rows
@@ -149,7 +149,7 @@ async def test_an_attempt_whose_lease_ran_out_writes_nothing_over_the_one_that_f
     await small.report()
 
     def take(owner: str) -> Any:
-        return lambda tx: dispute_rows.claim(tx, small.sealer, owner=owner, now=small.clock(), limit=1)
+        return lambda tx: dispute_rows.claim(tx, owner=owner, now=small.clock(), limit=1)
 
     (slow,) = await small.store.write(take("slow"))
     small.clock.advance(dispute_rows.LEASE.total_seconds() + 1)
@@ -191,6 +191,18 @@ async def test_a_defect_while_telling_loses_no_report(small: Desk) -> None:
     small.clock.advance(21)
     await small.turn()
     assert (await small.show(taken.ticket)).state == "told"
+
+
+async def test_a_report_that_no_key_opens_holds_up_no_other(small: Desk) -> None:
+    """A key that was lost is an operator's trouble, who sees the report hang; the others are told."""
+    lost, other = await small.report(reference="lost"), await small.report(reference="other")
+    c = certificate_disputes.c
+    spoilt = update(certificate_disputes).where(c.id == lost.ticket).values(body=b"sealed with another key")
+    await small.store.write(lambda tx: tx.execute(spoilt))
+    await small.turn()
+    assert (await small.show(other.ticket)).state == "told"
+    hanging = {row["id"]: row for row in await small.store.read(lambda tx: dispute_rows.unfinished(tx, 9))}
+    assert (hanging[lost.ticket]["state"], hanging[lost.ticket]["failures"]) == ("open", "1")
 
 
 @pytest.mark.parametrize("number", ["", "x" * 129, "a\x00b"])
@@ -280,7 +292,7 @@ async def test_a_report_whose_consent_ended_before_it_was_told_stays_here(small:
 async def test_a_report_that_is_being_told_is_not_given_up_under_its_tellers_hands(small: Desk) -> None:
     taken = await small.report()
     now, sealer = small.clock(), small.sealer
-    await small.store.write(lambda tx: dispute_rows.claim(tx, sealer, owner="one", now=now, limit=1))
+    await small.store.write(lambda tx: dispute_rows.claim(tx, owner="one", now=now, limit=1))
     assert not await small.store.write(lambda tx: dispute_rows.close(tx, sealer, taken.ticket, "why", now))
 
 
