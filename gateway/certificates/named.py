@@ -225,7 +225,7 @@ def _claimed_holder(holder: HolderNamed | None) -> dict[str, str]:
 
 _WEIGHT = (
     Standing.VALID, Standing.MATCH, Standing.SUPERSEDED, Standing.RESTRICTED, Standing.EXPIRED, Standing.REVOKED,
-    Standing.NO_MATCH, Standing.UNVERIFIABLE, Standing.NOT_FOUND,
+    Standing.UNVERIFIABLE, Standing.NO_MATCH, Standing.NOT_FOUND,
 )  # fmt: skip
 """Whose word counts of several: one in force, else whichever says most. While an issuer was not heard, nobody can say
 that there is nothing."""

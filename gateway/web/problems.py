@@ -36,6 +36,9 @@ STATUS: Mapping[type[GatewayError], int] = {
     errors.RegionUncertain: 502,
     errors.RegionRefused: 422,
     errors.RegionCannotBeAsked: 422,
+    errors.CertificateChanged: 409,
+    errors.CertificateNotAskable: 403,
+    errors.CertificateUnconfirmed: 503,
     errors.Unavailable: 503,
 }
 """A subclass inherits its parent's status; what is not listed is 500, and a test holds that nothing expected is."""

@@ -41,7 +41,7 @@ from tests.support.logout import a_session
 
 PASSWORD = "PEARL_STORE_PASSWORD"
 QUICK = "\n[logout]\nlease_seconds = 4\ntimeout_seconds = 3.5\nfirst_delay_seconds = 0.2\npoll_seconds = 0.1\n"
-EMPTY = {"items": "item = []", "certificates": "type = []", "grants": "", "windows": "", "transfers": ""}
+EMPTY = {"items": "item = []", "seals": "", "certificates": "type = []", "grants": "", "windows": "", "transfers": ""}
 NAMES = ("heard", "hangs", "refuses")
 
 

@@ -9,7 +9,7 @@ from gateway.certificates.claims import Match
 from gateway.certificates.named import _best, _on_record
 from gateway.domain.certificate import Standing
 
-ABSENT = (Standing.NOT_FOUND, Standing.UNVERIFIABLE)
+ABSENT = (Standing.NOT_FOUND, Standing.NO_MATCH, Standing.UNVERIFIABLE)
 
 
 def best(*standings: Standing) -> Standing:
@@ -23,12 +23,13 @@ def test_one_in_force_counts_before_everything_else(other: Standing) -> None:
 
 @pytest.mark.parametrize("standing", [one for one in Standing if one not in ABSENT])
 def test_what_is_known_counts_before_what_is_not(standing: Standing) -> None:
-    """A region that answers yes or no has said something, too."""
+    """A region that answers yes has said something, too."""
     assert best(*ABSENT, standing) is standing
 
 
 def test_nobody_says_that_there_is_nothing_while_an_issuer_was_not_heard() -> None:
-    assert best(Standing.NOT_FOUND, Standing.UNVERIFIABLE) is Standing.UNVERIFIABLE
+    assert best(*ABSENT) is Standing.UNVERIFIABLE
+    assert best(Standing.NOT_FOUND, Standing.NO_MATCH) is Standing.NO_MATCH
 
 
 def test_a_callers_own_words_are_not_written_down() -> None:
