@@ -331,6 +331,8 @@ async def test_what_is_not_offered_is_refused_by_the_core(place: Place, capabili
     for message in set(PACKS_OF.get(capability, ())) - served - region.packs.keys():
         with pytest.raises(NotOffered):
             region.pack(message)
+    if capability not in {"sign_on", "callbacks", "feed"}:
+        return  # what the core says of the others is said by `need` and by its callers, each beside its own tests
     async with core(region, tmp_path) as (broker, inbox):
         if capability == "sign_on":
             assert broker.choices(Assurance.A0) == []

@@ -1,14 +1,14 @@
 """The gateway as it is served, but one process of a group dies at a given step of a delivery.
 
-Run as `python -m tests.flows.killed_gateway CONFIG STEP TOKEN`: the first process that reaches STEP and can create the
-file TOKEN kills itself with SIGKILL, as a power cut would. Without STEP it serves like any other.
+The first process that reaches the step and can create the file of the token kills itself with SIGKILL, as a power cut
+would. Without a step it serves like any other.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.data import read_config
@@ -34,14 +34,10 @@ def dies_at(step: str, token: Path) -> StepObserver:
     return observe
 
 
-def main() -> None:
-    """Serve."""
-    config, step, token = sys.argv[1:4]
+def main(arguments: Sequence[str]) -> None:
+    """Serve; the arguments are configuration, step and token."""
+    config, step, token = arguments
     configure_logging()
     loop = new_event_loop()
     work = serve(read_config(Path(config)), ready=lambda _bound: None, observe=dies_at(step, Path(token)))
     loop.run_until_complete(work)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,9 +7,7 @@ takes over when the lease has ended: the service that was told is not told again
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,7 +34,9 @@ from gateway.sandbox.neighbourhood import end, free_ports, wait_until_ready
 from gateway.storage import Store, open_store
 from gateway.storage.tables import evidence, logout_parties, logouts
 from gateway.telemetry import Metrics
+from tests.flows import killed_gateway
 from tests.flows.flow_support import eventually
+from tests.support.forked import Forked
 from tests.support.logout import a_session
 
 PASSWORD = "PEARL_STORE_PASSWORD"
@@ -109,13 +109,9 @@ authentication = "none"
 """
 
 
-async def a_process(layout: Layout, store_url: str) -> asyncio.subprocess.Process:
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", PASSWORD: str(make_url(store_url).password or "none")}
-    with (layout.folder / "gateway.log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.flows.killed_gateway", str(layout.config), "none", "none",
-            stdout=log, stderr=log, env=environment,
-        )  # fmt: skip
+async def a_process(layout: Layout, store_url: str) -> Forked:
+    environment, log = {PASSWORD: str(make_url(store_url).password or "none")}, layout.folder / "gateway.log"
+    process = await Forked.start(killed_gateway.main, [str(layout.config), "none", "none"], log, log, environment)
     await wait_until_ready(process, layout)
     return process
 

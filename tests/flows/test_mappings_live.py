@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +21,7 @@ from gateway.storage.tables import event_conflicts, evidence, mapping_sets, subm
 from gateway.submissions import dead_letters
 from gateway.submissions.dead_letters import Order
 from tests.flows.flow_support import Answer, World, eventually, neighbourhood, outside, prepare, rewrite
+from tests.support import forked
 from tests.support.few_regions import THREE
 from tests.support.mappings import rename
 
@@ -251,12 +250,7 @@ async def test_reloads_and_codes_that_nobody_knows_are_counted(place: tuple[Worl
 
 async def pearl(layout: Layout, *command: str) -> tuple[int, str, str]:
     """Run `pearl mappings …`, as an operator beside the gateway would."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway.cli", "mappings", *command, "--config", str(layout.config),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate()
-    return process.returncode or 0, out.decode(), err.decode()
+    return await forked.pearl(layout.folder, "mappings", *command, "--config", str(layout.config))
 
 
 async def test_the_command_line_lists_reloads_and_goes_back(tmp_path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest_asyncio
 
 from gateway.storage.tables import evidence
 from tests.flows.flow_support import Answer, World
+from tests.support import forked
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -106,12 +105,7 @@ async def test_a_preview_of_a_region_that_is_not_there_is_refused(world: World) 
 
 
 async def pearl(world: World, *command: str) -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway.cli", "regions", *command, "--config", str(world.layout.config),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate()
-    return process.returncode or 0, out.decode(), err.decode()
+    return await forked.pearl(world.layout.folder, "regions", *command, "--config", str(world.layout.config))
 
 
 async def test_the_command_line_previews_closes_lists_and_opens(world: World) -> None:

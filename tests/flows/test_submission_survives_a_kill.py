@@ -9,9 +9,7 @@ replica is running all the time and takes the work over.
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -25,6 +23,8 @@ from aiohttp import web
 from gateway.sandbox.layout import Layout
 from gateway.sandbox.neighbourhood import end, wait_until_ready
 from gateway.sandbox.tour import SUBMISSION, agency_token, upload_slip
+from tests.flows import killed_gateway
+from tests.support.forked import Forked
 from tests.support.replicas import lay_out_replicas, secrets_of, submits
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -45,7 +45,7 @@ class Group:
     def __init__(self, layouts: list[Layout], step: str, store_url: str) -> None:
         self.layouts = layouts
         self._secrets = secrets_of(store_url)
-        self.processes: list[asyncio.subprocess.Process] = []
+        self.processes: list[Forked] = []
         self._step = step
         self._token = layouts[0].folder / "died"
 
@@ -53,12 +53,9 @@ class Group:
         for layout in self.layouts:
             self.processes.append(await self._run(layout, self._step))
 
-    async def _run(self, layout: Layout, step: str) -> asyncio.subprocess.Process:
-        with (layout.folder / "gateway.log").open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tests.flows.killed_gateway", str(layout.config), step, str(self._token),
-                stdout=log, stderr=log, env={**os.environ, "PYTHONUNBUFFERED": "1", **self._secrets},
-            )  # fmt: skip
+    async def _run(self, layout: Layout, step: str) -> Forked:
+        log, arguments = layout.folder / "gateway.log", [str(layout.config), step, str(self._token)]
+        process = await Forked.start(killed_gateway.main, arguments, log, log, self._secrets)
         await wait_until_ready(process, layout)
         return process
 
