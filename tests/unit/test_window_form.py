@@ -14,7 +14,8 @@ from aiohttp import FormData
 from gateway.config import Limits
 from gateway.errors import Conflict, FieldProblem, InvalidRequest, NotPermitted
 from gateway.submissions.intake import sent_fields
-from tests.support.window import FOSHAN, HONGKONG, PDF, Browser, browser, filled
+from gateway.web.window.opinions import COLLECTING
+from tests.support.window import FOSHAN, HONGKONG, MOVE, PDF, Browser, browser, case_id, filled
 
 ID_CARD = ("material.ID", "身份证.pdf", PDF)
 
@@ -192,6 +193,35 @@ async def test_a_body_that_is_no_form_is_a_refusal_and_no_fault(clerk: Browser, 
     ) as answer:
         assert answer.status in {403, 422}
         assert answer.content_type == "text/html"
+
+
+_URLENCODED, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data; boundary=b"
+_NAMED = b'--b\r\nContent-Disposition: form-data; name="csrf"\r\n'
+_UNREADABLE = [
+    (f"{_URLENCODED}; charset=foo", b"csrf=x"),
+    (f"{_URLENCODED}; charset=utf-7", b"csrf=+2AA-"),
+    (_MULTIPART, _NAMED + b"Content-Type: text/plain; charset=foo\r\n\r\nx\r\n--b--\r\n"),
+    (_MULTIPART, _NAMED + b"Content-Transfer-Encoding: foo\r\n\r\nx\r\n--b--\r\n"),
+    (_MULTIPART, _NAMED + b"no header\r\n\r\nx\r\n--b--\r\n"),
+    (_MULTIPART, b"--b\r\n\r\nx\r\n--b--\r\n"),
+]
+
+
+async def test_no_form_of_the_window_takes_an_unreadable_body_for_a_fault(clerk: Browser) -> None:
+    """Every address that takes a form, as the router knows them: one that is new is held to it as well."""
+    resources = [resource for resource in clerk.client.app.router.resources() if resource.canonical != "/window"]
+    taking = [one.canonical for one in resources for route in one if route.method == "POST"]
+    known = {"code": MOVE, "place": "foshan", "id": case_id(1), "reference": "0" * 32, "role": COLLECTING}
+    await clerk.post(FOSHAN, filled(await clerk.open_form(FOSHAN)), [ID_CARD])
+    assert len(taking) > 12
+    for address in taking:
+        for content_type, body in _UNREADABLE:
+            async with clerk.client.post(
+                address.format_map(known), data=body, headers={"Content-Type": content_type}, allow_redirects=False
+            ) as answer:
+                told = (address, content_type, body, await answer.text())
+                assert answer.status in {403, 422}, told
+                assert answer.content_type == "text/html", told
 
 
 async def test_a_file_of_no_material_of_the_item_is_not_stored(clerk: Browser) -> None:

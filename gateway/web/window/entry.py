@@ -82,9 +82,10 @@ async def texts_of(request: web.Request, csrf: str) -> dict[str, str]:
     """Return the texts of a small form once its token fits the session. Raises InvalidRequest, NotPermitted."""
     try:
         form = await request.post()
-    except ValueError:
-        raise _malformed("The form cannot be read.") from None
-    typed = {name: value.strip() for name, value in form.items() if isinstance(value, str)}
+        typed = {name: value.strip() for name, value in form.items() if isinstance(value, str)}
+        "".join(typed.values()).encode()  # half characters, which UTF-7 can bring, could be neither kept nor sent on
+    except _MALFORMED as error:
+        raise _malformed("The form cannot be read.", detail=type(error).__name__) from None
     check_csrf(csrf, typed.get("csrf", ""))
     return typed
 
