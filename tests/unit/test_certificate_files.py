@@ -132,7 +132,10 @@ def test_an_intermediate_beside_its_anchor_leads_to_it(world: SealedWorld) -> No
     data = ofd.zipped(world.files.entries(CERTIFICATE, [world.files.owners[OWNER].sealer.but(maker=maker)]))
     assert failure(world, data) == ("seal", "chain_broken")
     known = sm2_certificates.read(between.certificate)
-    registry = replace(world.registry, maker_intermediates=[known])
+    seal = world.registry.seals[f"SBX{OWNER}"]
+    registry = replace(
+        world.registry, maker_intermediates=[known], seals={seal.id: replace(seal, maker=maker.sha256)}
+    )  # fmt: skip
     assert verify(data, registry, NOW).genuine
 
 
@@ -148,6 +151,7 @@ EXPECTED: Mapping[str, tuple[str, str]] = {
     "ofd_forged_old_seal": ("seal", "seal_signature_wrong"),
     "ofd_maker_of_another_root": ("seal", "chain_broken"),
     "ofd_maker_under_a_signer": ("seal", "chain_broken"),
+    "ofd_signer_as_maker": ("scope", "seal_other_maker"),
     "ofd_maker_may_not_sign": ("seal", "maker_certificate"),
     "ofd_seal_ended": ("seal", "seal_term"),
     "ofd_seal_made_later": ("seal", "seal_term"),
@@ -301,7 +305,7 @@ def test_a_seal_of_another_regions_maker_is_not_the_registered_one(world: Sealed
     """A seal maker of one region could otherwise make a seal under the id of another's."""
     made = world.files.sealed_ofd if form is Form.OFD else world.files.sealed_pdf
     elsewhere = replace(world.registry, regions=dict.fromkeys(world.registry.regions, frozenset({"hunan"})))
-    assert failure(world, made(CERTIFICATE, OWNER), elsewhere) == ("scope", "seal_other_maker")
+    assert failure(world, made(CERTIFICATE, OWNER), elsewhere) == ("scope", "seal_other_anchor")
     everywhere = replace(world.registry, regions=dict.fromkeys(world.registry.regions, frozenset({"*"})))
     assert verify(made(CERTIFICATE, OWNER), everywhere, NOW).genuine
 

@@ -16,6 +16,7 @@ from tests.support.sealed_files import NOW, OWNER, TYPE
 SEAL = f"""
 [[seal]]
 id = "SBX1"
+maker = "{"a" * 64}"
 owner = "{OWNER}"
 types = ["{TYPE}"]
 region = "guangdong"
@@ -87,6 +88,13 @@ kind = "ses-maker"
 )
 def test_a_seal_without_a_scope_is_no_seal(tmp_path: Path, line: str, field: str) -> None:
     assert problems(tmp_path, SEAL.replace(line, "")) == [(f"seals.toml: {field}", "is required")]
+
+
+def test_a_seal_names_its_maker_and_a_signer_of_pdf_has_none(tmp_path: Path) -> None:
+    """An esID is public: without the maker, whoever has a certificate under its anchor could make the seal anew."""
+    by_digest = SEAL.replace('id = "SBX1"', f'certificate_digest = "{"0" * 64}"')
+    said = problems(tmp_path, SEAL.replace(f'maker = "{"a" * 64}"', "") + by_digest)
+    assert [field for field, _ in said] == ["seals.toml: seal.0.maker", "seals.toml: seal.1.maker"]
 
 
 @pytest.mark.parametrize("scope", ["*", "lower*", "11100000000013127D00"])

@@ -185,7 +185,7 @@ class _Verification:
     def _scope(self) -> None:
         seal = self._read
         known = self._registry.seal(seal.id)
-        self._registry.check_scope(known, self._anchor, self._file.stated.type, seal.signed_at)
+        self._registry.check_scope(known, self._anchor, self._file.stated.type, seal.signed_at, seal.made.certificate)
 
 
 def _digests(package: Package, name: str) -> Mapping[str, bytes]:

@@ -7,6 +7,7 @@ that does not stand here is no seal.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class SealEntry(Settings):
 
     id: str | None = Field(default=None, min_length=1, max_length=128)
     certificate_digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    maker: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     owner: str
     types: list[Annotated[str, Field(pattern=_TYPES)]] = Field(min_length=1)
     region: str
@@ -62,7 +64,11 @@ class SealsFile(Settings):
 
 @dataclass(frozen=True, slots=True)
 class RegisteredSeal:
-    """One seal: `id` is its esID, or the SHA-256 of the certificate that signs with it (PDF)."""
+    """One seal: `id` is its esID, or the SHA-256 of the certificate that signs with it (PDF).
+
+    `maker` is the SHA-256 of the certificate of who made it, empty for PDF: an esID is public, and whatever else leads
+    to the same anchor could otherwise make a seal under it.
+    """
 
     id: str
     owner: str
@@ -70,6 +76,7 @@ class RegisteredSeal:
     region: str
     valid_from: date
     valid_until: date
+    maker: str = ""
 
     def check(self, type_code: str | None, signed_at: datetime) -> None:
         """Refuse a certificate's type, or a time, that the seal is not for. Raises Failed."""
@@ -101,12 +108,17 @@ class Registry:
         return self.seals.get(seal_id)
 
     def check_scope(
-        self, seal: RegisteredSeal | None, anchor: bytes, type_code: str | None, signed_at: datetime
+        self, seal: RegisteredSeal | None, anchor: bytes, type_code: str | None, signed_at: datetime, maker: bytes = b""
     ) -> None:
-        """Step 6: a registered seal, made where it is registered, on a type that it is for. Raises Failed."""
+        """Step 6: a registered seal, made by whom and where it is registered, on a type that it is for. Raises Failed.
+
+        `maker` is the certificate (DER) of who made it, empty for PDF.
+        """
         if seal is None:
             raise Failed("seal_unregistered")
         if not {seal.region, EVERY_REGION} & self.regions.get(anchor, frozenset()):
+            raise Failed("seal_other_anchor")
+        if seal.maker != (hashlib.sha256(maker).hexdigest() if maker else ""):
             raise Failed("seal_other_maker")
         seal.check(type_code, signed_at)
 
@@ -137,7 +149,9 @@ def _wrong_seals(
         named = entry.id or entry.certificate_digest or ""
         if (entry.id is None) == (entry.certificate_digest is None):
             yield place, "needs either id (the esID of a seal) or certificate_digest (of who signs a PDF)"
-        elif named in seen:
+        elif (entry.id is None) != (entry.maker is None):
+            yield f"{place}.maker", "is required beside id (SHA-256 of the seal maker's certificate), and only there"
+        if named and named in seen:
             yield place, f"{named} is registered twice"
         seen.add(named)
         if reason := uscc_problem(entry.owner):
@@ -161,7 +175,7 @@ def _wrong_anchors(entries: Sequence[AnchorEntry], regions: Collection[str]) -> 
 def _registered(entry: SealEntry) -> RegisteredSeal:
     named = entry.id or entry.certificate_digest or ""
     return RegisteredSeal(
-        named, entry.owner, tuple(entry.types), entry.region, entry.valid_from, entry.valid_until
+        named, entry.owner, tuple(entry.types), entry.region, entry.valid_from, entry.valid_until, entry.maker or ""
     )  # fmt: skip
 
 

@@ -90,7 +90,8 @@ REASONS: Mapping[str, str] = {
     "content_appended": "Something was appended after the seal.",
     # scope
     "seal_unregistered": "The seal is not in the register of this gateway.",
-    "seal_other_maker": "The seal of this id was made under an anchor of another region.",
+    "seal_other_anchor": "The seal of this id was made under an anchor of another region.",
+    "seal_other_maker": "The seal of this id was made by another maker than the one that the register names.",
     "seal_not_in_force": "The register has the seal for another time than that of signing.",
     "type_unknown": "The file does not say which type of certificate it is.",
     "type_contradicts": "Identifier and type code of the file name different types.",

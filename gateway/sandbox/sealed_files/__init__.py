@@ -1,6 +1,6 @@
 """Sealed certificate files of simulated authorities: OFD with seals of GB/T 38540 and GM/T 0031, PDF with PAdES.
 
-Owns: one small world of seals, minted when it is made (a root, a seal maker, owners with their seals), the files that
+Owns: one small world of seals, minted when it is made (roots, a seal maker, owners with their seals), the files that
 its owners seal, and what a gateway must be told to believe them. Leaves files that are wrong on purpose to `hostile`.
 It shares no code with whoever verifies.
 """
@@ -71,6 +71,7 @@ class SealedFiles:
         begins, ends = now - years(5), now + years(10)
         self.root = sm2_identity(f"{region} 印章根（沙箱）", None, begins, ends, authority=True)
         self.maker = sm2_identity(f"{region} 制章人（沙箱）", self.root, begins, ends)
+        self.signer_root = sm2_identity(f"{region} 签章人根（沙箱）", None, begins, ends, authority=True)
         self.pdf_root: EcIdentity = ec_identity(f"{region} PDF root (sandbox)", None, begins, ends, authority=True)
         self.letters = Letters()
         self.owners: dict[str, Owner] = {}
@@ -94,8 +95,8 @@ class SealedFiles:
         return owner
 
     def sm2_signer(self, name: str) -> Sm2Identity:
-        """Mint one more certificate for signatures under the root."""
-        return sm2_identity(name, self.root, self.now - years(2), self.now + years(3))
+        """Mint one more certificate for signatures, under the root of signers: no anchor of makers leads to it."""
+        return sm2_identity(name, self.signer_root, self.now - years(2), self.now + years(3))
 
     def sealed_ofd(self, certificate: Certificate, owner: str, *, scan: bytes = b"", old: bool = False) -> bytes:
         """Return a certificate as OFD under an owner's seal; `old` seals it in the form of GM/T 0031."""
@@ -140,6 +141,6 @@ class SealedFiles:
             f"valid_from = {begins:%Y-%m-%d}\nvalid_until = {ends:%Y-%m-%d}\n"
         )
         return [
-            f'[[seal]]\nid = "{owner.sealer.seal_id}"\n{rest}',
+            f'[[seal]]\nid = "{owner.sealer.seal_id}"\nmaker = "{owner.sealer.maker.sha256}"\n{rest}',
             f'[[seal]]\ncertificate_digest = "{owner.signer.sha256}"\n{rest}',
         ]

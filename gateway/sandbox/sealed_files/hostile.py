@@ -13,7 +13,15 @@ from datetime import timedelta
 
 from gateway.sandbox import sm2
 from gateway.sandbox.sealed_files import Certificate, Owner, SealedFiles, der, ofd, pdf
-from gateway.sandbox.sealed_files.identities import ENCRYPTS, EcIdentity, Sm2Identity, ec_identity, sm2_identity, years
+from gateway.sandbox.sealed_files.identities import (
+    ENCRYPTS,
+    SIGNS,
+    EcIdentity,
+    Sm2Identity,
+    ec_identity,
+    sm2_identity,
+    years,
+)
 from gateway.sandbox.sealed_files.seals import Sealer
 
 PAGE = "Doc_0/Pages/Page_0/Content.xml"
@@ -64,6 +72,7 @@ class HostileFiles:
             ),
             "ofd_maker_of_another_root": self._maker_of_another_root,
             "ofd_maker_under_a_signer": self._maker_under_a_signer,
+            "ofd_signer_as_maker": self._signer_as_maker,
             "ofd_maker_may_not_sign": lambda: self._by(self._sealer.but(maker=self._sm2(usage=ENCRYPTS))),
             "ofd_seal_ended": lambda: self._by(self._sealer.but(ends=self._world.now - timedelta(seconds=1))),
             "ofd_seal_made_later": lambda: self._by(self._sealer.but(created=self._world.now + timedelta(days=1))),
@@ -202,9 +211,13 @@ class HostileFiles:
 
     def _maker_under_a_signer(self) -> bytes:
         now = self._world.now
-        return self._by(
-            self._sealer.but(maker=sm2_identity("假制章人", self._sealer.signer, now - years(3), now + years(3)))
-        )
+        signer = self._sm2(begins=-4, usage=SIGNS)
+        return self._by(self._sealer.but(maker=sm2_identity("假制章人", signer, now - years(3), now + years(3))))
+
+    def _signer_as_maker(self) -> bytes:
+        """Whoever has a certificate for signatures under the makers' anchor makes the owner's seal anew, for itself."""
+        stranger = self._sm2(usage=SIGNS)
+        return self._by(self._sealer.but(maker=stranger, signer=stranger, listed=[stranger.certificate]))
 
     def _signed_in_future(self) -> bytes:
         entries = ofd.entries(self._certificate.metadata, self._certificate.lines)

@@ -6,6 +6,7 @@ Owns: SM2 certificates (GM/T 0015) written by hand, and certificates on P-256 fo
 from __future__ import annotations
 
 import base64
+import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,6 +40,11 @@ class Sm2Identity:
         """Return the DER of r and s over a text."""
         r, s = sm2.sign(self.secret, text, USER)
         return der.sequence(der.integer(r), der.integer(s))
+
+    @property
+    def sha256(self) -> str:
+        """Return the digest by which a register names it."""
+        return hashlib.sha256(self.certificate).hexdigest()
 
     @property
     def pem(self) -> str:
