@@ -47,7 +47,7 @@ from gateway.submissions import queue, recognised
 from gateway.submissions.certified import rechecked_after
 from gateway.submissions.events import GATEWAY, EventLog
 from gateway.submissions.parcels import open_body
-from gateway.submissions.recognised import CHANGED, EARLY, STALE, UNCONFIRMED, Recognised
+from gateway.submissions.recognised import CHANGED, EARLY, STALE, UNCONFIRMED, Recognised, Said
 from gateway.submissions.retry import RetryPolicy
 from gateway.submissions.story import locked
 from gateway.submissions.withdrawals import stop_before_it_leaves
@@ -157,16 +157,20 @@ class Rechecks:
         while True:
             resting = self._resting(issuer)
             claiming = partial(
-                recognised.claim, sealer=self._sealer, issuer=issuer, owner=self._owner, now=self._clock(),
+                recognised.claim, issuer=issuer, owner=self._owner, now=self._clock(),
                 lease=LEASE, limit=_BATCH, stale=resting,
             )  # fmt: skip
-            taken = await self._store.write(claiming)
+            try:
+                taken = await self._store.write(claiming)
+            except GatewayError as error:  # the store is away; the next look finds them again
+                log.warning("certificates not taken", issuer=issuer, code=error.stable_code, detail=error.detail)
+                return
             await asyncio.gather(*(self._attempt(one, resting=resting) for one in taken))
             if len(taken) < _BATCH:
                 return
 
     async def _attempt(self, one: Recognised, *, resting: bool) -> None:
-        """Ask, and write what came of it. A bug loses nothing: the lease ends, and it is asked again."""
+        """Ask, and write what came of it. A bug or a lost key loses nothing: the lease ends, and it is tried again."""
         try:
             await (self._left_alone(one) if resting else self._asked(one))
         except (CertificateChanged, CertificateUnconfirmed, CertificateNotAskable):
@@ -202,7 +206,7 @@ class Rechecks:
         raise CertificateUnconfirmed("The certificate is being verified elsewhere.", detail=one.code)
 
     async def _of_case(self, submission_id: str) -> Sequence[Recognised]:
-        return await self._store.read(lambda tx: recognised.of_case(tx, self._sealer, submission_id))
+        return await self._store.read(lambda tx: recognised.of_case(tx, submission_id))
 
     # --- asking ----------------------------------------------------------------------------------------------------
 
@@ -240,11 +244,12 @@ class Rechecks:
         await self._write(one, "unverifiable", lambda tx, now: self._unheard(tx, one, reason, now))
 
     async def _put(self, one: Recognised, case: _Case) -> Rechecked:
-        """Ask the issuer as whoever filed the case. Raises NotPermitted, InvalidRequest."""
+        """Ask the issuer as whoever filed the case. Raises NotPermitted, InvalidRequest, Unavailable."""
         caller = await self._filer_of(case.owner)
         if caller is None:
             raise NotPermitted("Whoever filed the case is not registered any more.", code="certificate.no_filer")
-        return await self._ask(caller, Capability(one.capability), _request(one, case))
+        said = recognised.opened(self._sealer, one)
+        return await self._ask(caller, Capability(one.capability), _request(one, said, case))
 
     def _case(self, tx: Connection, submission_id: str) -> _Case:
         c = submissions.c
@@ -398,18 +403,18 @@ def _name(one: Recognised) -> str:
     return f"certificate {one.position} of {one.submission_id}"
 
 
-def _request(one: Recognised, case: _Case) -> NamedRequest:
+def _request(one: Recognised, said: Said, case: _Case) -> NamedRequest:
     applicant = case.body["applicant"]
     return NamedRequest.model_validate(
         {
             "holder_role": "applicant",
-            "operator": one.said["operator"] or GATEWAY,
+            "operator": said.operator or GATEWAY,
             "item": {"code": case.item_code, "name": case.body["item"]["name"]},
             "case": one.submission_id,
             "purpose_code": case.purpose_code,
-            "purpose": one.said["purpose"],
-            "legal_basis": one.said["legal_basis"],
-            "identifier": one.identifier,
+            "purpose": said.purpose,
+            "legal_basis": said.legal_basis,
+            "identifier": said.identifier,
             "holder": {"name": applicant["name"], "document": applicant["document"]},
             "certificate_type": one.kind,
             "issuer": one.issuer,

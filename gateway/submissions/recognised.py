@@ -9,7 +9,7 @@ caller's transaction.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -52,7 +52,10 @@ class CertifiedView:
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """One certificate of a case, as it is asked about; `attempt` and `owner` fence what comes of that."""
+    """One certificate of a case, as it is asked about; `attempt` and `owner` fence what comes of that.
+
+    `sealed` holds what `opened` returns: it is opened one by one, so that a lost key holds up one and no other.
+    """
 
     submission_id: str
     position: int
@@ -60,9 +63,7 @@ class Recognised:
     kind: str
     issuer: str
     capability: str
-    identifier: str
-    said: Mapping[str, str]
-    """What goes with the question: operator, purpose, legal_basis."""
+    sealed: bytes = field(repr=False)
     standing: Standing
     verified_at: datetime
     good_until: datetime
@@ -81,6 +82,16 @@ class Recognised:
     def is_known(self, now: datetime) -> bool:
         """Say whether its standing is the issuer's last word, and not too old."""
         return now < self.good_until and self.noticed_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a question about a certificate says of it and of why it is asked; what is sealed."""
+
+    identifier: str
+    operator: str
+    purpose: str
+    legal_basis: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +136,9 @@ def keep(
         tx.execute(_WRITTEN, rows)
 
 
-def of_case(tx: Connection, sealer: Sealer, submission_id: str) -> list[Recognised]:
+def of_case(tx: Connection, submission_id: str) -> list[Recognised]:
     """Return the certificates of a case."""
-    return [_read(sealer, dict(row)) for row in _rows(tx, submission_id)]
+    return [_read(row) for row in _rows(tx, submission_id)]
 
 
 def shown(tx: Connection, submission_id: str) -> list[CertifiedView]:
@@ -170,7 +181,7 @@ def issuers_due(tx: Connection, now: datetime) -> list[str]:
 
 
 def claim(
-    tx: Connection, sealer: Sealer, *, issuer: str, owner: str, now: datetime, lease: timedelta, limit: int,
+    tx: Connection, *, issuer: str, owner: str, now: datetime, lease: timedelta, limit: int,
     stale: bool = False,
 ) -> list[Recognised]:  # fmt: skip
     """Take what is to be asked of an issuer, in one statement; what another replica is taking is left alone.
@@ -184,7 +195,7 @@ def claim(
     mine = tuple_(_C.submission_id, _C.position).in_(select(taken.c.submission_id, taken.c.position))
     values = {"due": now + lease, "owner": owner, "attempt": _C.attempt + 1}
     claimed = update(case_certificates).where(mine, _C.due <= now).values(values).returning(case_certificates)
-    return [_read(sealer, dict(row)) for row in tx.execute(claimed).mappings()]
+    return [_read(dict(row)) for row in tx.execute(claimed).mappings()]
 
 
 def settle(tx: Connection, one: Recognised, values: Mapping[str, Any]) -> bool:
@@ -212,10 +223,10 @@ def for_the_file(tx: Connection, sealer: Sealer, submission_id: str) -> list[dic
     """Return the certificates of a case as its file keeps them, identifiers in clear."""
     return [
         {
-            "code": one.code, "type": one.kind, "issuer": one.issuer, "identifier": one.identifier,
+            "code": one.code, "type": one.kind, "issuer": one.issuer, "identifier": opened(sealer, one).identifier,
             "standing": str(one.standing), "verified_at": exact(one.verified_at), "evidence": one.evidence_id,
         }
-        for one in of_case(tx, sealer, submission_id)
+        for one in of_case(tx, submission_id)
     ]  # fmt: skip
 
 
@@ -224,8 +235,12 @@ def _rows(tx: Connection, submission_id: str) -> list[Mapping[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in tx.execute(query).mappings()]
 
 
-def _read(sealer: Sealer, row: Mapping[str, Any]) -> Recognised:
-    said = orjson.loads(sealer.open(row["body"], _context(row["submission_id"], row["position"])))
+def opened(sealer: Sealer, one: Recognised) -> Said:
+    """Return what a question about it says. Raises Unavailable when no key opens it."""
+    return Said(**orjson.loads(sealer.open(one.sealed, _context(one.submission_id, one.position))))
+
+
+def _read(row: Mapping[str, Any]) -> Recognised:
     return Recognised(
         submission_id=row["submission_id"],
         position=row["position"],
@@ -233,8 +248,7 @@ def _read(sealer: Sealer, row: Mapping[str, Any]) -> Recognised:
         kind=row["type_code"],
         issuer=row["issuer"],
         capability=row["capability"],
-        identifier=said.pop("identifier"),
-        said=said,
+        sealed=row["body"],
         standing=Standing(row["standing"]),
         verified_at=row["verified_at"],
         good_until=row["good_until"],
@@ -249,12 +263,7 @@ def _read(sealer: Sealer, row: Mapping[str, Any]) -> Recognised:
 
 
 def _sealed(sealer: Sealer, submission_id: str, position: int, proof: Proof, grounds: Grounds) -> bytes:
-    said = {
-        "identifier": proof.certified.identifier,
-        "operator": proof.operator,
-        "purpose": grounds.purpose,
-        "legal_basis": grounds.legal_basis,
-    }
+    said = Said(proof.certified.identifier, proof.operator, grounds.purpose, grounds.legal_basis)
     return sealer.seal(orjson.dumps(said), _context(submission_id, position))
 
 

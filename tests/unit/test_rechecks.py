@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import select, update
+from sqlalchemy import Connection, insert, select, update
 
 from gateway.certificates.recheck import Rechecked
 from gateway.certificates.request import DataRequest, LookupRequest, NamedRequest, VerifyRequest
@@ -18,7 +19,7 @@ from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.caller import Caller
 from gateway.domain.certificate_identifier import CertificateIdentifier
 from gateway.domain.item import MaterialRule
-from gateway.errors import InvalidRequest, RegionUnreachable
+from gateway.errors import InvalidRequest, RegionUnreachable, Unavailable
 from gateway.mapping.library import PackSet
 from gateway.policy.grants import Capability, Grants
 from gateway.policy.transfer import Basis
@@ -408,6 +409,43 @@ async def test_an_issuer_that_is_left_alone_is_asked_nothing_and_what_grows_old_
     house.resting = False
     await house.later(3600)
     assert (house.issuer.asked, (await house.seen()).certified[0].verified_at) == (["data"], house.clock())
+
+
+async def test_a_certificate_that_no_key_opens_holds_up_no_other_of_its_issuer(house: House) -> None:
+    """A key that was lost is an operator's trouble; what else rests on this issuer is asked about."""
+    await house.at_region()
+    lost = update(case_certificates).values(body=b"sealed with another key")
+
+    async def of(position: int) -> Any:
+        query = select(case_certificates).where(case_certificates.c.position == position)
+        return await house.store.read(lambda tx: dict(tx.execute(query).mappings().one()))
+
+    other = {**await of(0), "position": 1}
+    other["body"] = house.desk.sealer.seal(
+        house.desk.sealer.open(other["body"], f"case_certificates.body:{house.case}:0"),
+        f"case_certificates.body:{house.case}:1",
+    )
+    for statement in (lost, insert(case_certificates).values(other)):
+        await house.store.write(partial(Connection.execute, statement=statement))
+    await house.later()
+    assert (house.issuer.asked, (await of(1))["verified_at"]) == (["data"], house.clock())
+    assert (await of(0))["due"] > house.clock()  # it is tried again, as whatever failed
+
+
+async def test_a_store_that_is_away_stops_no_look_for_what_is_due(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.at_region()
+    house.clock.advance(DAY)
+
+    async def away(_unit: Any) -> Any:
+        raise Unavailable("The store is away.")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(house.store, "write", away)
+        await house.rechecks.turn()
+    await house.rechecks.turn()
+    assert house.issuer.asked == ["data"]
 
 
 @pytest.mark.parametrize("missing", ["grant", "client"])
