@@ -161,6 +161,7 @@ class Attempts:
         parcel = await carrier.pack(errand)
         if parcel.certified:
             await self._confirm(claimed.submission_id)
+            parcel = await carrier.pack(errand)  # issuers took their time: the consent may have been taken back since
         begun = self._clock()
         if not await self._store.write(lambda tx: self._note_sending(tx, claimed, parcel, begun)):
             raise LeaseLost("Another worker holds the delivery.")

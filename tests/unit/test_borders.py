@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import literal, select
+from sqlalchemy import Connection, literal, select, update
 
 from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.caller import Caller
@@ -21,11 +21,11 @@ from gateway.storage import Store
 from gateway.storage.tables import consents, deliveries, evidence, submission_events, submissions
 from gateway.submissions import queue
 from gateway.submissions.application import Application
-from gateway.submissions.attempt import Attempts
+from gateway.submissions.attempt import Attempts, Confirm, unasked
 from gateway.submissions.borders import Borders, fields_of
 from gateway.submissions.events import remember_number
 from gateway.submissions.intake import sent_fields
-from gateway.submissions.parcels import Parcels, open_body
+from gateway.submissions.parcels import Parcels, open_body, seal_body
 from gateway.submissions.retry import RetryPolicy
 from gateway.submissions.revocations import Revocation, Revocations, Revoked
 from gateway.submissions.story import open_detail
@@ -66,10 +66,23 @@ class House:
     def __init__(self, desk: Desk, caller: Caller) -> None:
         self.desk, self.caller, self.peer = desk, caller, Peer()
         self.bases = desk.bases
+        self.confirm: Confirm = unasked
 
-    async def file(self) -> str:
-        self.case = await self.desk.file_across(self.caller, consent(self.desk, *APPLIED))
+    async def file(self, *more: str) -> str:
+        """Hand in a case; its consent names `more` fields than it has."""
+        self.case = await self.desk.file_across(self.caller, consent(self.desk, *APPLIED, *more))
         return self.case
+
+    async def certify(self) -> None:
+        """Let the case rest on a certificate."""
+        sealer, c = self.desk.sealer, submissions.c
+
+        def unit(tx: Connection) -> None:
+            body = open_body(sealer, self.case, tx.execute(select(c.body).where(c.id == self.case)).scalar_one())
+            sealed = seal_body(sealer, self.case, {**body, "certified": [{"code": "ID", "identifier": "1"}]})
+            tx.execute(update(submissions).where(c.id == self.case).values(body=sealed))
+
+        await self.desk.store.write(unit)
 
     async def attempt(self) -> None:
         """Make every attempt that is due."""
@@ -83,7 +96,7 @@ class House:
         attempts = Attempts(
             store=desk.store, parcels=Parcels(desk.store, desk.sealer, desk.materials, Borders(self.bases, desk.clock)),
             pinned=pinned, events=desk.events, retry=RetryPolicy(5, LEASE, LEASE), clock=desk.clock,
-            metrics=Metrics(CollectorRegistry()),
+            metrics=Metrics(CollectorRegistry()), confirm=lambda case: self.confirm(case),
         )  # fmt: skip
         for claimed in await desk.store.write(
             lambda tx: queue.claim(tx, region=REGION, owner="w", limit=9, now=desk.clock(), lease=LEASE)
@@ -142,6 +155,19 @@ async def test_a_case_whose_consent_is_over_stays_here_and_goes_back_to_who_file
     house.desk.clock.advance(DAY)
     await house.attempt()
     assert house.peer.heard == []
+
+
+async def test_a_consent_that_is_taken_back_while_issuers_are_asked_counts(house: House) -> None:
+    """That takes seconds, and whoever took it back was told that nothing goes out any more."""
+    await house.file("certified")
+    await house.certify()
+
+    async def revoke(_case: str) -> None:
+        await house.revoke()
+
+    house.confirm = revoke
+    await house.attempt()
+    assert (house.peer.heard, await house.delivery()) == ([], ("cancelled", "transfer.no_consent"))
 
 
 async def test_a_case_of_which_its_region_has_told_is_not_returned_over_its_head(house: House) -> None:
