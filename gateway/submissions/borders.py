@@ -20,6 +20,7 @@ from gateway.storage.tables import consents, submissions
 
 NO_CONSENT = "transfer.no_consent"
 """The stable code of rule P3: what was handed in may go only by a new consent, and that is a new application."""
+SUPPLEMENT, WITHDRAWAL = "supplement", "withdrawal"
 _CONSENT = ("id", "recipient", "purpose", "fields", "given_at", "expires_at", "revoked_at")
 _CASE = ("origin_code", "handling_code", "handling_region", "item_code", "created_at")
 ASKED = (
@@ -44,9 +45,14 @@ class Borders:
         document = body.get("applicant", {}).get("document", {}).get("type")
         self._require(rows, fields_of(body), body.get("consent"), document)
 
-    def require_supplement(self, rows: Rows, body: Mapping[str, Any]) -> None:
-        """Let a supplement pass. Raises NotPermitted (`transfer.…`)."""
-        self._require(rows, _more_fields(body), None, None)
+    def require_message(self, rows: Rows, kind: str, body: Mapping[str, Any]) -> None:
+        """Let a message about the case pass. Raises NotPermitted (`transfer.…`).
+
+        A supplement needs a consent that names what it sends; what people say of the case (a rating, a complaint), one
+        to this recipient that is in force. A withdrawal always passes: it is how a person ends the case there.
+        """
+        if kind != WITHDRAWAL:
+            self._require(rows, _more_fields(body) if kind == SUPPLEMENT else (), None, None)
 
     def _require(self, rows: Rows, fields: Sequence[str], rests_on: str | None, document: str | None) -> None:
         case, given = rows[0], [_consent(row) for row in rows if row["consent_id"] is not None]

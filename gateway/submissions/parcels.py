@@ -86,8 +86,7 @@ class Parcels:
         rows, number, files = await self._store.read(lambda tx: self._load_message(tx, message_id, region))
         row = rows[0]
         body = {**open_message(self._sealer, message_id, row["body"]), "number": number}
-        if row["kind"] == "supplement":  # the others tell no more of a person than the region knows already
-            self._borders.require_supplement(rows, body)
+        self._borders.require_message(rows, row["kind"], body)
         document = packs.need(row["kind"]).to_region(body)
         materials = [self._material(code, blob) for code, blob in files]
         return Parcel(row["submission_id"], document, materials, packs.version, number)

@@ -25,10 +25,11 @@ from gateway.submissions.attempt import Attempts, Confirm, unasked
 from gateway.submissions.borders import Borders, fields_of
 from gateway.submissions.events import remember_number
 from gateway.submissions.intake import sent_fields
+from gateway.submissions.messages import Message, Queued, enqueue
 from gateway.submissions.parcels import Parcels, open_body, seal_body
 from gateway.submissions.retry import RetryPolicy
 from gateway.submissions.revocations import Revocation, Revocations, Revoked
-from gateway.submissions.story import open_detail
+from gateway.submissions.story import locked, open_detail
 from gateway.telemetry import Metrics
 from tests.support.cases import LEASE, REGION
 from tests.support.clock import ManualClock
@@ -43,7 +44,7 @@ DAY = 24 * 3600
 class Peer:
     """A region that takes whatever comes."""
 
-    kinds: frozenset[str] = frozenset({"supplement"})
+    kinds: frozenset[str] = frozenset({"supplement", "withdrawal", "rating", "complaint"})
     heard: list[str] = field(default_factory=list)
 
     async def submit(self, order: SubmissionOrder) -> RegionDocument:
@@ -84,10 +85,20 @@ class House:
 
         await self.desk.store.write(unit)
 
+    async def say(self, kind: str) -> None:
+        """Queue a message about the case."""
+        message = Message(self.case, self.caller.client_id, REGION, kind, "1", "1", {"text": "慢", "contact": "138"})
+
+        def unit(tx: Connection) -> Queued:
+            locked(tx, self.case)
+            return enqueue(tx, self.desk.sealer, message, self.desk.clock())
+
+        await self.desk.store.write(unit)
+
     async def attempt(self) -> None:
         """Make every attempt that is due."""
         desk = self.desk
-        packs = PackSet.of(REGION, cast("Any", dict.fromkeys(("submission", "supplement", "receipt"), SamePack())))
+        packs = PackSet.of(REGION, cast("Any", dict.fromkeys(("submission", "receipt", *self.peer.kinds), SamePack())))
         there = replace(region(), adapter=Adapter(submissions=self.peer, messages=self.peer), packs=packs)
 
         async def pinned(_region: Region, _version: str) -> PackSet:
@@ -202,6 +213,35 @@ async def test_a_supplement_waits_for_a_person_when_its_consent_is_over(house: H
     await house.revoke()
     await house.attempt()
     assert (house.peer.heard, await house.delivery("supplement")) == (["submission"], ("dead", "transfer.no_consent"))
+
+
+@pytest.mark.parametrize("kind", ["complaint", "rating"])
+async def test_what_people_say_of_a_case_crosses_by_a_consent_that_is_in_force(house: House, kind: str) -> None:
+    """It is their own words, and where to reach them; the consent need not have named them."""
+    await house.file()
+    await house.attempt()
+    await house.say(kind)
+    await house.attempt()
+    assert house.peer.heard == ["submission", kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "heard", "delivery"),
+    [
+        ("complaint", ["submission"], ("dead", "transfer.no_consent")),
+        ("rating", ["submission"], ("dead", "transfer.no_consent")),
+        ("withdrawal", ["submission", "withdrawal"], ("delivered", "ok")),
+    ],
+)
+async def test_after_a_revocation_nothing_follows_a_case_but_its_withdrawal(
+    house: House, kind: str, heard: list[str], delivery: tuple[str, str]
+) -> None:
+    await house.file()
+    await house.attempt()
+    await house.say(kind)
+    await house.revoke()
+    await house.attempt()
+    assert (house.peer.heard, await house.delivery(kind)) == (heard, delivery)
 
 
 async def test_a_consent_is_taken_back_once_by_whoever_filed_the_case(house: House) -> None:
