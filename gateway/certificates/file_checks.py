@@ -129,10 +129,14 @@ def _on_record(verdict: FileVerdict) -> Mapping[str, Any]:
     return {"file": verdict.problem or ("genuine" if verdict.genuine else "not_genuine"), "seals": steps}
 
 
+_NOTHING_MORE = frozenset({Standing.UNVERIFIABLE, Standing.MATCH})
+"""What says nothing of the certificate itself: an issuer that only matches does not say what it is worth."""
+
+
 def _together(verdict: FileVerdict, answer: VerifyAnswer) -> Verdict:
     if not verdict.genuine or Match.MISMATCH in answer.claims.values():
         return Verdict.BAD
     standing = answer.answer.standing
     if standing is Standing.VALID:
         return Verdict.GOOD
-    return Verdict.UNDECIDED if standing is Standing.UNVERIFIABLE else Verdict.BAD
+    return Verdict.UNDECIDED if standing in _NOTHING_MORE else Verdict.BAD

@@ -28,8 +28,8 @@ Build = Callable[[datetime], Sequence[Question]]
 class Inquired:
     """What came of it.
 
-    `silent` are regions that had not answered when the time was up; `not_asked` those that the caller may not ask,
-    region id → stable code of the reason.
+    `questions` are those that were asked. `silent` are regions that had not answered when the time was up; `not_asked`
+    those that the caller may not ask, region id → stable code of the reason.
     """
 
     questions: Sequence[Question]
@@ -76,7 +76,7 @@ class Inquiry:
             *(unverifiable(question.region, late) for question in found.silent),
         ]
         silent = list(dict.fromkeys(question.region.id for question in found.silent))
-        questions = [one.question for one in permitted]
+        questions = [*(told.question for told in found.told), *found.silent]
         return Inquired(questions, found.told, answers, asked_at, silent, not_asked)
 
     async def let_through(

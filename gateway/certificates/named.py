@@ -75,8 +75,8 @@ class NamedCertificates:
         )  # fmt: skip
         answers = _numbered([of_holder(answer, request) for answer in inquired.answers], request.number)
         await require_involved(self.inquiry, READ, caller, request, inquired.questions[0], answers)
-        allowed = self._allowed(inquired.questions, request)
-        told = [_with(answer, allowed) for answer in answers]
+        allowed = {question.region.id: self._allowed(question, request) for question in inquired.questions}
+        told = [_with(answer, allowed[answer.issuer]) for answer in answers]
         report = replace(inquired.report(READ, request), answers=answers, what={"fields": _fields_of(told)})
         evidence_id = await self.inquiry.witness.answered(report)
         return LookupAnswer(
@@ -84,9 +84,9 @@ class NamedCertificates:
             inquired.silent, inquired.not_asked,
         )  # fmt: skip
 
-    def _allowed(self, questions: Sequence[Question], request: DataRequest) -> frozenset[str]:
-        """Return the fields that are wanted and may be given out, `*` for all."""
-        granted = frozenset[str].union(*(self.inquiry.permission.grants.readable(one.ask()) for one in questions))
+    def _allowed(self, question: Question, request: DataRequest) -> frozenset[str]:
+        """Return the fields that are wanted and may be given out of what this issuer tells, `*` for all."""
+        granted = self.inquiry.permission.grants.readable(question.ask())
         if request.fields is None:
             return granted
         wanted = frozenset(request.fields)
@@ -119,7 +119,11 @@ class NamedCertificates:
                 return known
         inquired = await self.inquiry.make(VERIFY, caller, request, _named(request), build)
         answer = _counting(inquired)
-        claims = compared({**_claimed_holder(request.holder), **request.claims}, answer.certificate or {})
+        claims = compared(_claimed_holder(request.holder), answer.certificate or {})
+        if request.claims and all(match is Match.MATCH for match in claims.values()):
+            # A claim that fits tells something of the holder, who has to do with the case, or with nobody named.
+            await require_involved(self.inquiry, VERIFY, caller, request, inquired.questions[0], [answer])
+            claims |= compared(request.claims, answer.certificate or {})
         more = seen or Seen()
         what = {**more.what, "claims": _on_record(claims)}
         report = replace(inquired.report(VERIFY, request), answers=[answer], what=what, parts=more.parts)
@@ -135,7 +139,7 @@ class NamedCertificates:
         if request.max_age is not None:
             age = min(age, timedelta(seconds=request.max_age))
         known = self.states.recall(identifier, self.inquiry.clock(), age)
-        if known is None:
+        if known is None or known.issuer != question.region.id:  # what another issuer said is nothing that was asked
             return None
         reference = self.inquiry.permission.references.of("certificate", identifier)
         exchange = _recalled(question, request, known).exchange()
@@ -239,7 +243,7 @@ def _best(answers: Sequence[CertificateAnswer]) -> CertificateAnswer:
 def _counting(inquired: Inquired) -> CertificateAnswer:
     """Return the answer that counts. That there is nothing, nobody can say while an issuer may not be asked."""
     best = _best(inquired.answers)
-    if best.standing is not Standing.NOT_FOUND or not inquired.not_asked:
+    if best.standing not in {Standing.NOT_FOUND, Standing.NO_MATCH} or not inquired.not_asked:
         return best
     left_out = ", ".join(f"{region} ({code})" for region, code in inquired.not_asked.items())
     reason = f"not every issuer that may have one can be asked for you: {left_out}"

@@ -49,21 +49,32 @@ Ask = Callable[[Permitted], Awaitable[Told]]
 
 
 async def search(asked: Sequence[Permitted], ask: Ask, bounds: Bounds) -> Found:
-    """Ask the holder's own region first, and everybody else when that has found nothing or takes its time.
+    """Ask for each type the holder's own region first, and everybody else when that has nothing or takes its time.
 
-    One question alone has its region's time-out for an end.
+    One question alone has its region's time-out for an end; several have one deadline. Who is not asked, because the
+    own region has the certificate, stands on neither list.
     """
     if len(asked) == 1:
         return Found([await ask(asked[0])], [])
-    home = [one for one in asked if _is_at_home(one.question)]
     ends = asyncio.get_running_loop().time() + bounds.deadline
+    of_type: dict[str, list[Permitted]] = {}
+    for one in asked:
+        of_type.setdefault(one.question.kind.code, []).append(one)
+    found_of = await asyncio.gather(*(_of_one_type(group, ask, bounds, ends) for group in of_type.values()))
+    return Found(
+        [told for one in found_of for told in one.told], [question for one in found_of for question in one.silent]
+    )
+
+
+async def _of_one_type(asked: Sequence[Permitted], ask: Ask, bounds: Bounds, ends: float) -> Found:
+    home = [one for one in asked if _is_at_home(one.question)]
     under_way = {asyncio.ensure_future(ask(one)): one.question for one in home}
     try:
         if home:
-            await asyncio.wait(under_way, timeout=bounds.head_start)
+            await asyncio.wait(under_way, timeout=min(bounds.head_start, bounds.deadline))
         if not any(task.done() and found(task.result()) for task in under_way):
             under_way |= {asyncio.ensure_future(ask(one)): one.question for one in asked if one not in home}
-            await asyncio.wait(under_way, timeout=max(0.0, ends - asyncio.get_running_loop().time()))
+        await asyncio.wait(under_way, timeout=max(0.0, ends - asyncio.get_running_loop().time()))
         return Found(
             [task.result() for task in under_way if task.done()],
             [question for task, question in under_way.items() if not task.done()],

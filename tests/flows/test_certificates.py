@@ -455,3 +455,12 @@ async def test_an_error_is_reported_and_its_issuer_told(world: World) -> None:
         return shown.get("number") if shown["state"] == "told" else None
 
     assert await eventually(told)
+
+
+async def test_whose_certificate_it_is_not_learns_nothing_of_it_by_guessing(world: World) -> None:
+    """With another holder than the certificate's, the holder alone is said not to fit, and no other claim."""
+    stranger = {"name": "李小红", "document": {"type": "CN_RIC", "number": "430102197812319026"}}
+    question = world.question(identifier=CARD, holder=stranger, claims={"number": "44010619900101900X"})
+    answer = await world.ask("POST", "/v1/certificates/verify", question)
+    assert answer.json()["claims"].keys() == {"holder.name", "holder.document.type", "holder.document.number"}
+    assert "mismatch" in answer.json()["claims"].values()

@@ -23,10 +23,11 @@ PLACES = {"hunan": "430000", "fujian": "350000", "hainan": "460000", "yunnan": "
 QUICK = Bounds(deadline=0.2, head_start=0.02)
 
 
-def asked(*regions: str) -> list[Permitted]:
+def asked(*regions: str, kind: str = "HOUSEHOLD") -> list[Permitted]:
     def one(name: str) -> Permitted:
         region = SimpleNamespace(id=name, place=place_of(PLACES[name]))
-        return Permitted(cast("Question", SimpleNamespace(region=region, holder=HUNAN)), None)
+        question = SimpleNamespace(region=region, holder=HUNAN, kind=SimpleNamespace(code=kind))
+        return Permitted(cast("Question", question), None)
 
     return [one(name) for name in regions]
 
@@ -91,6 +92,31 @@ async def test_of_n_issuers_those_who_answer_in_time_are_heard_and_the_others_na
     assert sorted(question.region.id for question in found.silent) == sorted(silent)
     await asyncio.sleep(0)  # the calls that were given up hear of it in the next turn of the loop
     assert sorted(issuers.given_up) == sorted(silent)
+
+
+async def test_what_the_own_region_has_of_one_type_says_nothing_of_another() -> None:
+    """Somebody with an identity card from home may have a licence from elsewhere."""
+    issuers = Issuers(hunan=Standing.VALID, fujian=Standing.VALID)
+    found = await search([*asked("hunan", kind="CARD"), *asked("fujian", kind="LICENCE")], issuers, QUICK)
+    assert heard(found) == {"hunan": Standing.VALID, "fujian": Standing.VALID}
+
+
+async def test_a_city_that_is_quick_does_not_cut_its_province_off() -> None:
+    """Both are the holder's home; the second answers after the head start."""
+    changsha = SimpleNamespace(id="changsha", place=place_of("430100"))
+    question = SimpleNamespace(region=changsha, holder=HUNAN, kind=asked("hunan")[0].question.kind)
+    city = Permitted(cast("Question", question), None)
+    late = asyncio.Event()
+
+    async def ask(permitted: Permitted) -> Told:
+        if permitted.question.region.id == "hunan":
+            await late.wait()
+        else:
+            asyncio.get_running_loop().call_later(QUICK.head_start * 2, late.set)
+        answer = CertificateAnswer(permitted.question.region.id, Standing.EXPIRED)
+        return Told(permitted.question, [answer], cast("Any", None), None, b"")
+
+    assert set(heard(await search([city, *asked("hunan", "fujian")], ask, QUICK))) == {"changsha", "hunan"}
 
 
 async def test_a_failure_of_ours_is_not_lost_among_the_answers() -> None:

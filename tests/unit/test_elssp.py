@@ -81,6 +81,9 @@ FAMILY: dict[type[GatewayError], Status] = {
     errors.MappingFailed: Status.UNVERIFIABLE,
     errors.NotOffered: Status.NOT_OFFERED,
     errors.RegionClosed: Status.NOT_OFFERED,
+    errors.CertificateChanged: Status.GATEWAY,
+    errors.CertificateNotAskable: Status.GATEWAY,
+    errors.CertificateUnconfirmed: Status.UNVERIFIABLE,
     errors.Unavailable: Status.GATEWAY,
     errors.StartRefused: Status.GATEWAY,
 }
