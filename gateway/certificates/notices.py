@@ -14,7 +14,8 @@ from typing import Any
 
 from sqlalchemy import Connection, delete
 
-from gateway.certificates.states import States
+from gateway.certificates.states import States, in_line
+from gateway.certificates.types import LONGEST
 from gateway.crypto.at_rest import References
 from gateway.domain.identifiers import zzbs_problem
 from gateway.errors import FieldProblem, GatewayError, NotFound, ReplayedCallback, UnreadableCallback
@@ -28,8 +29,8 @@ from gateway.storage.store import insert_into
 from gateway.storage.tables import certificate_notices
 
 ACTION = "certificate.notice"
-KEPT = timedelta(days=1)
-"""How long a notice is kept: far longer than any standing may be remembered."""
+KEPT = timedelta(seconds=LONGEST) + timedelta(days=1)
+"""How long a notice is kept: longer than anything that was asked before it may be believed."""
 
 
 Noticed = Callable[[Connection, str, datetime], None]
@@ -86,18 +87,19 @@ class CertificateNotices:
             problem = FieldProblem("nonce", "was used before", "replayed")
             raise ReplayedCallback("This notice was received before.", problems=[problem], region=region.id)
         now = self.clock()
-        for notice in notices:
-            self._put(tx, region, notice, now)
+        told_of = {self.references.of("certificate", notice["identifier"]): notice for notice in notices}
+        in_line(tx, told_of)
+        for reference, notice in told_of.items():
+            self._put(tx, region, reference, notice, now)
         record(tx, _exchange(region.id, callback, "done", "recorded"), now=now)
 
-    def _put(self, tx: Connection, region: Region, notice: Mapping[str, Any], now: datetime) -> None:
+    def _put(self, tx: Connection, region: Region, reference: str, notice: Mapping[str, Any], now: datetime) -> None:
         values = {
             "region": region.id,
             "state": notice["state"],
             "changed_at": datetime.fromisoformat(notice["changed_at"]),
             "noticed_at": now,
         }
-        reference = self.references.of("certificate", notice["identifier"])
         row = {"reference": reference, **values}
         written = insert_into(tx, certificate_notices).values(row)
         tx.execute(written.on_conflict_do_update(index_elements=["reference"], set_=values))
@@ -105,7 +107,7 @@ class CertificateNotices:
 
 
 def forget(tx: Connection, now: datetime) -> None:
-    """Delete notices that are older than anything that is remembered."""
+    """Delete notices that are older than anything that is believed."""
     tx.execute(delete(certificate_notices).where(certificate_notices.c.noticed_at < now - KEPT))
 
 

@@ -8,11 +8,11 @@ files are never kept.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from gateway.certificates.answers import CertificateAnswer
 from gateway.domain.certificate import Standing
@@ -78,3 +78,13 @@ class States:
 def noticed_since(tx: Connection, reference: str, since: datetime) -> bool:
     """Say whether the issuer has told of a change of this certificate (its keyed reference) since then."""
     return tx.execute(_NOTICE, {"of": reference, "since": since}).first() is not None
+
+
+def in_line(tx: Connection, references: Iterable[str]) -> None:
+    """Have notices and filings about these certificates wait for one another, until the transaction ends.
+
+    Whichever comes second sees the first: a notice the case that rests on the certificate, a filing the notice.
+    """
+    if tx.dialect.name == "postgresql":  # SQLite has one writer anyway
+        for reference in sorted(references):  # in one order, so that no two wait for each other
+            tx.execute(select(func.pg_advisory_xact_lock(int(reference[:15], 16))))

@@ -21,6 +21,8 @@ Recognition = Literal["data", "original", "display"]
 
 CACHED = 600
 """Seconds for which a standing may be remembered, where a type says nothing else (domain rule: 10 minutes)."""
+LONGEST = 30 * 86_400
+"""Seconds for which a proof of a certificate may be believed at most; notices are kept longer than that."""
 RECHECKED = 86_400
 """Seconds after which a certificate that stands for a material is asked about again, where a type says nothing."""
 
@@ -45,7 +47,7 @@ class TypeEntry(Settings):
     recognition_by: dict[str, Recognition] = Field(default_factory=dict)
     issuers: list[str] = Field(min_length=1)
     cache_seconds: int = Field(CACHED, ge=0, le=3600)
-    recheck_seconds: int = Field(RECHECKED, ge=60)
+    recheck_seconds: int = Field(RECHECKED, ge=60, le=LONGEST)
     surface: list[SurfaceEntry] = Field(default_factory=list)
 
 

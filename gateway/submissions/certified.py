@@ -40,7 +40,8 @@ _CAPABILITIES: Mapping[str, Capability] = {
 class Proof:
     """What proves that a certificate stands for a material: who issued it, and when that one said that it is valid.
 
-    `operator` is who asked; `capability` that of the grant by which it was asked.
+    `operator` is who asked; `capability` that of the grant by which it was asked; `asked_at` when: a change of which
+    the issuer has told since then is not in the answer.
     """
 
     certified: CertifiedMaterial
@@ -48,6 +49,7 @@ class Proof:
     issuer: str
     capability: Capability
     operator: str
+    asked_at: datetime
     verified_at: datetime
 
 
@@ -112,7 +114,7 @@ def _proof(
     issuers = row["what"].get("found") or row["what"]["region"].split(",")
     return Proof(
         certified, kind, issuers[position] if position < len(issuers) else issuers[0], _CAPABILITIES[row["action"]],
-        row["who"].get("operator", ""), verified_at,
+        row["who"].get("operator", ""), min(row["received_at"], row["forwarded_at"] or row["received_at"]), verified_at,
     )  # fmt: skip
 
 

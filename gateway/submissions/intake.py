@@ -474,7 +474,7 @@ class Intake:
         application = checked.application
         proofs = [(proof, rechecked_after(self._types, proof.kind)) for proof in checked.proofs]
         grounds = recognised.Grounds(application.purpose, application.legal_basis)
-        recognised.keep(tx, self._sealer, self._references, number, proofs, grounds)
+        recognised.keep(tx, self._sealer, self._references, number, proofs, grounds, self._clock())
         for place in sorted({proof.issuer for proof in checked.proofs if proof.issuer in self._regions}):
             self._keep_consents_to_ask(tx, checked, number, self._regions[place])
 

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, and_, func, insert, select, tuple_, update
 
+from gateway.certificates.states import in_line, noticed_since
 from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.certificate import Standing
 from gateway.storage.tables import CERTIFICATE_DUE, case_certificates
@@ -109,8 +110,17 @@ def keep(
     submission_id: str,
     proofs: Sequence[tuple[Proof, timedelta]],
     grounds: Grounds,
+    now: datetime,
 ) -> None:
-    """Write what a case rests on, each with how old its proof may be."""
+    """Write what a case rests on, each with how old its proof may be.
+
+    What its issuer has told of since it was asked is due at once: the case does not go out on the answer of before.
+    """
+    known = [references.of("certificate", proof.certified.identifier) for proof, _ in proofs]
+    in_line(tx, known)
+    changed = [
+        noticed_since(tx, reference, proof.asked_at) for reference, (proof, _) in zip(known, proofs, strict=True)
+    ]
     rows = [
         {
             "submission_id": submission_id,
@@ -119,7 +129,7 @@ def keep(
             "type_code": proof.kind,
             "issuer": proof.issuer,
             "capability": str(proof.capability),
-            "reference": references.of("certificate", proof.certified.identifier),
+            "reference": known[position],
             "body": _sealed(sealer, submission_id, position, proof, grounds),
             "standing": str(Standing.VALID),
             "verified_at": proof.verified_at,
@@ -127,7 +137,8 @@ def keep(
             "evidence_id": proof.certified.lookup,
             "followed": True,
             "failures": 0,
-            "due": proof.verified_at + limit * EARLY,
+            "noticed_at": now if changed[position] else None,
+            "due": now if changed[position] else proof.verified_at + limit * EARLY,
             "attempt": 0,
         }
         for position, (proof, limit) in enumerate(proofs)

@@ -13,8 +13,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, insert, select, update
 
+from gateway.certificates.notices import forget
 from gateway.certificates.recheck import Rechecked
 from gateway.certificates.request import DataRequest, LookupRequest, NamedRequest, VerifyRequest
+from gateway.certificates.states import noticed_since
+from gateway.certificates.types import LONGEST
 from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.caller import Caller
 from gateway.domain.certificate_identifier import CertificateIdentifier
@@ -528,6 +531,37 @@ async def test_a_notice_of_the_issuer_has_its_certificate_asked_about_at_once(ei
     await house.notice()
     await house.later(1)
     assert (await house.seen()).certified[0].standing == "revoked"
+
+
+@pytest.mark.parametrize(("after", "asked"), [(True, ["data"]), (False, [])])
+async def test_a_notice_that_came_after_the_proof_and_before_the_filing_counts(
+    either: House, after: bool, asked: list[str]
+) -> None:
+    """Guard: a certificate that was valid at nine and revoked at ten lets no case out that is filed at eleven."""
+    house = either
+    if after:
+        proof = await house.look_up()
+    house.clock.advance(3600)
+    await house.notice()
+    house.clock.advance(3600)
+    if not after:
+        proof = await house.look_up()
+    await house.file(proof)
+    house.becomes("REVOKED")
+    await house.attempt()
+    assert (house.issuer.asked, house.peer.heard) == (asked, [] if after else [house.case])
+    assert await house.desk.state(house.case) == ("RETURNED" if after else "FORWARDED")
+
+
+async def test_a_notice_is_kept_as_long_as_a_proof_from_before_it_may_be_believed(house: House) -> None:
+    await house.notice()
+    reference, noticed_at = house.references.of("certificate", IDENTIFIER), house.clock()
+    house.clock.advance(LONGEST)
+    await house.store.write(lambda tx: forget(tx, house.clock()))
+    assert await house.store.read(lambda tx: noticed_since(tx, reference, noticed_at))
+    house.clock.advance(2 * DAY)
+    await house.store.write(lambda tx: forget(tx, house.clock()))
+    assert not await house.store.read(lambda tx: noticed_since(tx, reference, noticed_at))
 
 
 async def test_an_answer_that_a_notice_has_overtaken_does_not_count(house: House) -> None:
