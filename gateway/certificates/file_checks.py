@@ -88,6 +88,7 @@ class FileChecks:
             raise
         answer = await self.named.verify(caller, asked, Seen(_on_record(verdict), {"file": data}))
         await self._delete(caller, request.file or "")
+        verdict = _of_issuer(verdict, answer)
         return FileAnswer(_together(verdict, answer), verdict, answer)
 
     async def _read(self, caller: Caller, request: VerifyRequest) -> bytes:
@@ -126,7 +127,15 @@ def _of_certificate(request: VerifyRequest, verdict: FileVerdict) -> VerifyReque
 def _on_record(verdict: FileVerdict) -> Mapping[str, Any]:
     """Return what evidence says of a file: words of ours, and no one's name."""
     steps = [seal.failure.reason if seal.failure is not None else "genuine" for seal in verdict.seals]
-    return {"file": verdict.problem or ("genuine" if verdict.genuine else "not_genuine"), "seals": steps}
+    said = verdict.problem or ("genuine" if verdict.genuine else "not_genuine")
+    return {"file": said, "seals": steps, "seal_regions": [seal.region for seal in verdict.seals]}
+
+
+def _of_issuer(verdict: FileVerdict, answer: VerifyAnswer) -> FileVerdict:
+    """Hold the seals against the region that has the certificate, where one said that it does."""
+    if answer.answer.standing in {Standing.UNVERIFIABLE, Standing.NOT_FOUND, Standing.NO_MATCH}:
+        return verdict
+    return verdict.issued_in(answer.answer.issuer)
 
 
 _NOTHING_MORE = frozenset({Standing.UNVERIFIABLE, Standing.MATCH})

@@ -223,6 +223,7 @@ class Handing:
             lie = OfSomebodyElse("The issuer sent the file of another certificate.", region=question.region.id)
             await self._inquiry.asking.distrust(question.region.id, lie)
             raise lie
+        verdict = verdict.issued_in(question.region.id)
         copy = None
         if request.copy_for is not None:
             copy = await asyncio.to_thread(self._copied, data, verdict, question, request.copy_for)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -44,3 +44,9 @@ def sealed_world(folder: Path) -> SealedWorld:
     files.add_owner(SECOND_OWNER, "广州市政务服务和数据管理局（沙箱）", [TYPE[:18] + "*"])
     registry = load_seals(files.write_register(folder), regions={"guangdong"}, types={TYPE})
     return SealedWorld(files, registry, HostileFiles(files, CERTIFICATE, OWNER))
+
+
+def moved(registry: Registry, region: str) -> Registry:
+    """Return the register as it is when all its seals and anchors are another region's."""
+    seals = {name: replace(seal, region=region) for name, seal in registry.seals.items()}
+    return replace(registry, seals=seals, regions=dict.fromkeys(registry.regions, frozenset({region})))

@@ -11,7 +11,7 @@ import pytest_asyncio
 from sqlalchemy import select
 
 from gateway.certificates.file_checks import FileAnswer, FileChecks, Verdict
-from gateway.certificates.files.registry import load_seals
+from gateway.certificates.files.registry import Registry, load_seals
 from gateway.certificates.files.verdict import Outcome
 from gateway.certificates.files.verifier import FileVerifier
 from gateway.certificates.places import Places
@@ -27,6 +27,7 @@ from gateway.submissions.uploads import Uploads
 from gateway.web.api.certificate_files import looked_at
 from tests.support.clock import ManualClock
 from tests.support.issuers import CALLER, FRAME, HOLDER, IDENTIFIER, ISSUER, KIND, Issuer, certificate, grants, services
+from tests.support.sealed_files import moved
 from tests.support.uploads import pieces
 
 NOW = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
@@ -47,7 +48,14 @@ class Desk:
         self.store, self.uploads, self.materials, self.references = store, uploads, materials, references
         self.issuer, self.sealer = Issuer(), Sealer(bytes(32))
         self.clock = ManualClock(NOW + timedelta(hours=1))
+        self.registry: Registry
         self.verifier: FileVerifier
+
+    def move_seals(self, region: str) -> None:
+        """Let the register have its seals and anchors in another region."""
+        self.verifier.close()
+        self.registry = moved(self.registry, region)
+        self.verifier = FileVerifier(self.registry, self.clock)
 
     def checks(self, most: int = 1 << 20, **more: Any) -> FileChecks:
         asked = services(self.store, self.clock, self.references, self.issuer, **more)
@@ -77,7 +85,8 @@ async def desk(
 ) -> AsyncIterator[Desk]:  # fmt: skip
     made = Desk(sqlite_store, uploads, materials, references)
     register = files.write_register(tmp_path_factory.mktemp("seals"))
-    made.verifier = FileVerifier(load_seals(register, regions={"guangdong"}, types={KIND.code}), made.clock)
+    made.registry = load_seals(register, regions={"guangdong"}, types={KIND.code})
+    made.verifier = FileVerifier(made.registry, made.clock)
     yield made
     made.verifier.close()
 
@@ -122,6 +131,18 @@ async def test_a_genuine_file_is_worth_what_its_issuer_says_now(
         setattr(desk.issuer, name, value)
     told = await desk.verify(await desk.upload(files.sealed_ofd(of_this(), ISSUER)), **changes)
     assert (told.file.genuine, told.verdict) == (True, verdict)
+
+
+@pytest.mark.parametrize("form", ["ofd", "pdf"])
+async def test_a_seal_of_one_region_says_nothing_of_anothers_certificate(
+    desk: Desk, files: SealedFiles, form: str
+) -> None:
+    """The register lets a seal of Hunan be put on this type; it was not Hunan that issued this one."""
+    desk.move_seals("hunan")
+    make = files.sealed_ofd if form == "ofd" else files.sealed_pdf
+    told = await desk.verify(await desk.upload(make(of_this(), ISSUER), f"application/{form}"))
+    assert (told.verdict, told.file.genuine, told.answer.answer.standing) == (Verdict.BAD, False, Standing.VALID)
+    assert [seal.failure and seal.failure.reason for seal in told.file.seals] == ["seal_other_region"]
 
 
 async def test_a_standing_that_is_remembered_serves_no_file(desk: Desk, files: SealedFiles) -> None:

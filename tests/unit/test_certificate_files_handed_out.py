@@ -50,6 +50,7 @@ from gateway.web.api.certificates import routes as routes_of_all
 from gateway.web.middlewares import edge
 from tests.support.clock import ManualClock
 from tests.support.issuers import CALLER, FRAME, HOLDER, IDENTIFIER, ISSUER, KIND, Issuer, certificate, grants, services
+from tests.support.sealed_files import moved
 
 NOW = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
 BOUNDS = FileBounds(size=200_000, seconds=5)
@@ -160,6 +161,16 @@ async def test_a_sealed_file_is_told_to_be_genuine_or_not(desk: Desk, world: Wor
     handed = await desk.fetch()
     assert (handed.media_type, handed.verdict.genuine) == (f"application/{form}", known)
     assert (reason_of(handed.verdict) == "genuine") is known
+
+
+async def test_a_file_under_a_seal_of_another_region_is_not_genuine(desk: Desk, world: World) -> None:
+    """The register has the seal for this type, and for certificates of Hunan."""
+    desk.issuer.file_is = [world.files.sealed_ofd(of_this(), ISSUER)]
+    desk.verifier.close()
+    desk.verifier = FileVerifier(moved(world.registry, "hunan"), desk.clock)
+    desk.handing = desk.replica()
+    assert reason_of((await desk.fetch()).verdict) == "seal_other_region"
+    assert isinstance(await desk.refused(copy_for="入职核验"), NotCopied)
 
 
 @pytest.mark.parametrize("form", ["ofd", "pdf"])

@@ -147,8 +147,8 @@ class _Verification:
         if seal is None:
             return SealVerdict("", None, None, None, None, tuple(steps), scope)
         known = self._registry.seal(seal.id)
-        owner = known.owner if known else None
-        return SealVerdict(seal.standard, seal.id, seal.name, owner, seal.signed_at, tuple(steps), scope)
+        owner, region = (known.owner, known.region) if known else (None, None)
+        return SealVerdict(seal.standard, seal.id, seal.name, owner, seal.signed_at, tuple(steps), scope, region)
 
     @property
     def _read(self) -> ses.Seal:

@@ -145,8 +145,8 @@ class _Verification:
         )
         seal_id, name, signed_at = _quietly(lambda: self._seal_id), _quietly(self._name), _quietly(lambda: self._time)
         known = self._registry.seal(seal_id) if seal_id else None
-        owner = known.owner if known else None
-        return SealVerdict(STANDARD, seal_id, name, owner, signed_at, tuple(steps), scope)
+        owner, region = (known.owner, known.region) if known else (None, None)
+        return SealVerdict(STANDARD, seal_id, name, owner, signed_at, tuple(steps), scope, region)
 
     def _signed(self) -> None:
         if self._signature.sig_object_type != "/Sig":

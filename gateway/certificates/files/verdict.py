@@ -10,7 +10,7 @@ today only its issuer knows; the lookup asks it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -93,6 +93,7 @@ REASONS: Mapping[str, str] = {
     "seal_other_anchor": "The seal of this id was made under an anchor of another region.",
     "seal_other_maker": "The seal of this id was made by another maker than the one that the register names.",
     "seal_not_in_force": "The register has the seal for another time than that of signing.",
+    "seal_other_region": "The register has the seal for certificates of another region than the one that issued this.",
     "type_unknown": "The file does not say which type of certificate it is.",
     "type_contradicts": "Identifier and type code of the file name different types.",
     "type_outside_scope": "The register does not let this seal be put on certificates of this type.",
@@ -150,7 +151,7 @@ class SealVerdict:
     """What is said of one seal: `steps` are five in the order of `Check`, `scope` is the sixth.
 
     `seal_id` (esID, or the SHA-256 of the signer's certificate of a PDF), `seal_name` and `signed_at` are as found;
-    `owner` (USCC) is the register's word, None where it has none.
+    `owner` (USCC) and `region` are the register's word, None where it has none.
     """
 
     standard: str
@@ -160,6 +161,7 @@ class SealVerdict:
     signed_at: datetime | None
     steps: tuple[Step, ...]
     scope: Step
+    region: str | None = None
 
     @property
     def genuine(self) -> bool:
@@ -188,10 +190,20 @@ class FileVerdict:
         """Say whether it has a seal, and every seal passes every step."""
         return not self.problem and bool(self.seals) and all(seal.genuine for seal in self.seals)
 
+    def issued_in(self, region: str) -> FileVerdict:
+        """Return the verdict once it is known which region issued the certificate: seals of another have no scope."""
+        return replace(self, seals=tuple(_issued_in(seal, region) for seal in self.seals))
+
     @property
     def help(self) -> str:
         """Return what a person is told of the problem."""
         return REASONS[self.problem] if self.problem else ""
+
+
+def _issued_in(seal: SealVerdict, region: str) -> SealVerdict:
+    if not seal.genuine or seal.region == region:
+        return seal
+    return replace(seal, scope=Step(Check.SCOPE, Outcome.FAILED, "seal_other_region"))
 
 
 def walked(checks: Sequence[tuple[Check, Callable[[], None]]]) -> tuple[Step, ...]:
