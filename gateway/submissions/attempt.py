@@ -41,6 +41,7 @@ from gateway.submissions.events import GATEWAY, EventLog
 from gateway.submissions.parcels import Parcel, Parcels, number_at
 from gateway.submissions.queue import Claim
 from gateway.submissions.retry import Next, RetryPolicy
+from gateway.submissions.story import locked
 from gateway.telemetry import Metrics
 
 log = structlog.get_logger("delivery")
@@ -187,16 +188,16 @@ class Attempts:
     async def _settle_delivered(self, carrier: Carrier, claimed: Claim, answer: Answer) -> None:
         now = self._clock()
 
-        def unit(tx: Connection) -> bool:
+        def unit(tx: Connection) -> str | None:
             done = {"state": "delivered", "settled_at": now, "last_code": "ok", "last_text": None}
             if not queue.settle(tx, claimed, done):
-                return False
+                return None
             carrier.delivered(tx, claimed, answer, now)
             queue.wake_next(tx, claimed.submission_id, now)
             record(tx, _delivered(claimed, answer), now=now)
-            return True
+            return "delivered"
 
-        await self._settle(claimed, unit, "delivered")
+        await self._settle(claimed, unit)
 
     async def _put_off(self, claimed: Claim, region: Region, error: GatewayError) -> None:
         """Write down why the attempt failed and when the next one is due; or that a person must look."""
@@ -206,43 +207,26 @@ class Attempts:
             error, failures, doubtful=claimed.doubtful, age=now - (claimed.tried_since or claimed.created_at)
         )
         due = None if then is Next.DEAD else self._next_due(claimed, region, then, now)
-        returned = then is Next.DEAD and await self._goes_back(claimed, error)
-        outcome = "cancelled" if returned else then
-        values = {
-            "state": outcome,
-            "settled_at": now if returned else None,
-            "failures": failures,
-            "due": due,
-            "last_code": error.stable_code,
-            "last_text": error.public,
-        }
+        values = {"failures": failures, "due": due, "last_code": error.stable_code, "last_text": error.public}
 
-        def unit(tx: Connection) -> bool:
-            if not queue.settle(tx, claimed, values):
-                return False
+        def unit(tx: Connection) -> str | None:
+            returned = then is Next.DEAD and _goes_back(tx, claimed, error)
+            outcome, settled_at = ("cancelled", now) if returned else (str(then), None)
+            if not queue.settle(tx, claimed, {**values, "state": outcome, "settled_at": settled_at}):
+                return None
             if returned:
                 self._given_back(tx, claimed, error, now)
             elif then is Next.DEAD:
                 self._given_up(tx, claimed, error, now)
             if not isinstance(error, NOT_TRIED):
                 record(tx, _exchange(claimed, f"{claimed.kind}.deliver", "failed", error.stable_code, now), now=now)
-            return True
+            return outcome
 
         log.warning(
             "attempt failed", code=error.stable_code, then=str(then), attempt=claimed.attempt,
             fields=error.fields(), detail=error.detail,
         )  # fmt: skip
-        await self._settle(claimed, unit, outcome)
-
-    async def _goes_back(self, claimed: Claim, error: GatewayError) -> bool:
-        """Say whether a case goes back to who filed it: it may not go out as it is, and its region does not have it.
-
-        Its consent is over, or a certificate in it: nobody here could do anything about that.
-        """
-        if claimed.kind != queue.SUBMISSION or error.stable_code not in GOES_BACK:
-            return False
-        heard = await self._store.read(lambda tx: number_at(tx, claimed.submission_id, claimed.region))
-        return heard is None
+        await self._settle(claimed, unit)
 
     def _given_back(self, tx: Connection, claimed: Claim, error: GatewayError, now: datetime) -> None:
         """Return a case that may not leave, and drop what was to follow it."""
@@ -266,9 +250,11 @@ class Attempts:
             return due
         return max(due, _settled(claimed.lost_at or now, region))
 
-    async def _settle(self, claimed: Claim, unit: Callable[[Connection], bool], outcome: str) -> None:
+    async def _settle(self, claimed: Claim, unit: Callable[[Connection], str | None]) -> None:
+        """Write the outcome; `unit` returns it, or None when another worker holds the row."""
         self._step("settling", claimed)
-        if await self._store.write(unit):
+        outcome = await self._store.write(unit)
+        if outcome is not None:
             self._metrics.delivery(claimed.region, outcome)
         else:
             log.warning("lease lost before settling", attempt=claimed.attempt)
@@ -277,6 +263,18 @@ class Attempts:
     def _step(self, step: str, claimed: Claim) -> None:
         log.debug("step", step=step, attempt=claimed.attempt)
         self._observe(step, claimed)
+
+
+def _goes_back(tx: Connection, claimed: Claim, error: GatewayError) -> bool:
+    """Say whether a case goes back to who filed it: it may not go out as it is, and its region does not have it.
+
+    Its consent is over, or a certificate in it: nobody here could do anything about that. The case is locked from here
+    on, so that its region tells of it before this or finds it returned.
+    """
+    if claimed.kind != queue.SUBMISSION or error.stable_code not in GOES_BACK:
+        return False
+    locked(tx, claimed.submission_id)
+    return number_at(tx, claimed.submission_id, claimed.region) is None
 
 
 def _settled(since: datetime, region: Region) -> datetime:

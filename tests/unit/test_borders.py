@@ -18,6 +18,7 @@ from gateway.mapping.library import PackSet
 from gateway.ports import Adapter, CaseMessage, RegionDocument, SubmissionOrder
 from gateway.regions import Region
 from gateway.storage import Store
+from gateway.storage.store import Unit
 from gateway.storage.tables import consents, deliveries, evidence, submission_events, submissions
 from gateway.submissions import queue
 from gateway.submissions.application import Application
@@ -68,6 +69,17 @@ class House:
         self.desk, self.caller, self.peer = desk, caller, Peer()
         self.bases = desk.bases
         self.confirm: Confirm = unasked
+        self.steps: list[str] = []
+        self.meanwhile: Unit[Any] | None = None
+
+    async def write(self, unit: Unit[Any]) -> Any:
+        """Be the store of the attempts; what happens `meanwhile` is written just before an outcome is."""
+        if self.meanwhile and self.steps[-1:] == ["settling"]:
+            await self.desk.store.write(self.meanwhile)
+        return await self.desk.store.write(unit)
+
+    async def read(self, unit: Unit[Any]) -> Any:
+        return await self.desk.store.read(unit)
 
     async def file(self, *more: str) -> str:
         """Hand in a case; its consent names `more` fields than it has."""
@@ -104,10 +116,12 @@ class House:
         async def pinned(_region: Region, _version: str) -> PackSet:
             return packs
 
+        parcels = Parcels(desk.store, desk.sealer, desk.materials, Borders(self.bases, desk.clock))
         attempts = Attempts(
-            store=desk.store, parcels=Parcels(desk.store, desk.sealer, desk.materials, Borders(self.bases, desk.clock)),
+            store=cast("Any", self), parcels=parcels,
             pinned=pinned, events=desk.events, retry=RetryPolicy(5, LEASE, LEASE), clock=desk.clock,
             metrics=Metrics(CollectorRegistry()), confirm=lambda case: self.confirm(case),
+            observe=lambda step, _claimed: self.steps.append(step),
         )  # fmt: skip
         for claimed in await desk.store.write(
             lambda tx: queue.claim(tx, region=REGION, owner="w", limit=9, now=desk.clock(), lease=LEASE)
@@ -188,6 +202,15 @@ async def test_a_case_of_which_its_region_has_told_is_not_returned_over_its_head
     await house.revoke()
     await house.attempt()
     assert (house.peer.heard, await house.delivery()) == ([], ("dead", "transfer.no_consent"))
+
+
+async def test_a_region_that_tells_of_a_case_until_the_last_moment_is_heard(house: House) -> None:
+    await house.file()
+    await house.revoke()
+    house.meanwhile = lambda tx: remember_number(tx, house.case, REGION, "FS-1", None)
+    await house.attempt()
+    assert (house.peer.heard, await house.delivery()) == ([], ("dead", "transfer.no_consent"))
+    assert (await house.last())[0] == "DELIVERY_FAILED"
 
 
 async def test_a_case_whose_basis_is_gone_waits_for_an_operator_and_goes_out_with_a_new_one(house: House) -> None:
