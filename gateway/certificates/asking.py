@@ -32,7 +32,8 @@ Distrust = Callable[[str, GatewayError], Awaitable[None]]
 class Told:
     """What one issuer said: its answers, the times, and its exact words for the digest.
 
-    `answered_at` is None without a legible answer.
+    `asked_at` is when the call began that brought it, which another caller may have made: what the issuer has told of
+    since then is not in the answer. `answered_at` is None without a legible answer.
     """
 
     question: Question
@@ -49,14 +50,14 @@ class Asking:
         self._clock = clock
         self._distrust = distrust
         self._freshness = freshness
-        self._shared = Shared[CertificateReply]()
+        self._shared = Shared[tuple[datetime, CertificateReply]]()
 
     async def ask(self, question: Question, consent: str | None) -> Told:
         """Return what the issuer says; a region's failure is an answer too. Raises nothing of the gateway's."""
         region, asked_at = question.region, self._clock()
-        raw, answered_at = b"", None
+        begun_at, raw, answered_at = asked_at, b"", None
         try:
-            reply = await self._call(question, consent)
+            begun_at, reply = await self._call(question, consent)
             answered_at, raw = self._clock(), raw_of(reply.certificates)
             answers = _picked(question, judge(region, question.packs, reply, _wanted(question), answered_at))
         except OfSomebodyElse as lie:
@@ -67,7 +68,7 @@ class Asking:
         except GatewayError as error:
             fields = ", ".join(problem.field for problem in error.problems)
             answers = [unverifiable(region, f"the issuer's answer cannot be read ({error.stable_code}: {fields})")]
-        told = Told(question, answers, asked_at, answered_at, raw)
+        told = Told(question, answers, begun_at, answered_at, raw)
         self._freshness.heard(question.kind, region.id, [a.standing for a in answers], asked_at, answered_at)
         return told
 
@@ -75,7 +76,7 @@ class Asking:
         """Count an answer that cannot be believed against its region."""
         await self._distrust(region, lie)
 
-    async def _call(self, question: Question, consent: str | None) -> CertificateReply:
+    async def _call(self, question: Question, consent: str | None) -> tuple[datetime, CertificateReply]:
         """Ask in the region's words. Whatever needs no name of the holder is asked by the identifier."""
         region, issued = question.region, question.region.adapter.issued
         if question.code is not None and issued is not None and region.tells("code"):
@@ -94,10 +95,19 @@ class Asking:
         operation: str,
         document: RegionDocument,
         call: Callable[[RegionDocument], Coroutine[Any, Any, CertificateReply]],
-    ) -> CertificateReply:
-        """Make the call, or wait for the very same one: the same words to the same region, so from the same caller."""
+    ) -> tuple[datetime, CertificateReply]:
+        """Make the call, or wait for the very same one: the same words to the same region, so from the same caller.
+
+        Return when it began, and what came of it. A question that is put anew waits for no answer to an earlier one.
+        """
+
+        async def begin() -> tuple[datetime, CertificateReply]:
+            return self._clock(), await call(document)
+
+        if question.anew:
+            return await begin()
         words = document if isinstance(document, bytes) else orjson.dumps(document)
-        return await self._shared.get((question.region.id, operation, words), lambda: call(document))
+        return await self._shared.get((question.region.id, operation, words), begin)
 
 
 def _wanted(question: Question) -> Wanted:

@@ -44,6 +44,11 @@ class Inquired:
         """When the last issuer answered that did."""
         return max((one.answered_at for one in self.told if one.answered_at is not None), default=None)
 
+    @property
+    def since(self) -> datetime:
+        """When the first issuer was asked: what issuers have told of since then is not in the answers."""
+        return min((one.asked_at for one in self.told), default=self.asked_at)
+
     def report(self, action: str, frame: Frame) -> Report:
         """Return it as evidence has it."""
         return Report(action, frame, self.questions, self.told, self.answers)

@@ -129,7 +129,7 @@ class NamedCertificates:
         report = replace(inquired.report(VERIFY, request), answers=[answer], what=what, parts=more.parts)
         evidence_id = await self.inquiry.witness.answered(report)
         if answer.certificate is not None and "identifier" in answer.certificate:
-            self.states.remember(str(answer.certificate["identifier"]), answer, evidence_id)
+            self.states.remember(str(answer.certificate["identifier"]), answer, inquired.since, evidence_id)
         return VerifyAnswer(_bare(answer), claims if answer.certificate is not None else {}, evidence_id)
 
     async def _remembered(self, question: Question, request: VerifyRequest) -> VerifyAnswer | None:
@@ -145,7 +145,7 @@ class NamedCertificates:
         exchange = _recalled(question, request, known).exchange()
 
         def unit(tx: Connection) -> str | None:
-            if noticed_since(tx, reference, known.answered_at):
+            if noticed_since(tx, reference, known.asked_at):
                 return None
             return record(tx, exchange, now=self.inquiry.clock())
 

@@ -43,7 +43,8 @@ _CONSENTS = select(consents).where(_C.case_no == bindparam("case"), _C.subject_r
 class Question:
     """One question to one issuer, ready to be judged and asked. One of `holder`, `identifier` and `code` is there.
 
-    `packs` are the mappings that it is asked and heard with, whatever is reloaded meanwhile.
+    `packs` are the mappings that it is asked and heard with, whatever is reloaded meanwhile. `anew`: the answer to an
+    earlier question, which may be under way, does not do.
     """
 
     caller: Caller
@@ -56,6 +57,7 @@ class Question:
     holder: HolderNamed | None = None
     identifier: str | None = None
     code: str | None = None
+    anew: bool = False
 
     def ask(self) -> Ask:
         """Return it as grants read it."""

@@ -68,7 +68,8 @@ class Recheck:
     def _questions(
         self, caller: Caller, capability: Capability, named: NamedRequest, at: datetime
     ) -> Sequence[Question]:
-        return self.questions.of_named(caller, named, capability, at)
+        """Make the questions. A notice may be why they are put: what was asked before it says nothing of the change."""
+        return [replace(one, anew=True) for one in self.questions.of_named(caller, named, capability, at)]
 
     def _as_asked(self, request: NamedRequest) -> NamedRequest:
         """Leave the identifier out where the issuer is asked by holder, or where it has given one of another form."""

@@ -29,11 +29,12 @@ _NOTICE = select(_C.noticed_at).where(_C.reference == bindparam("of"), _C.notice
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """A standing, who said it when, and the evidence of that."""
+    """A standing, who was asked and said it when, and the evidence of that."""
 
     issuer: str
     standing: Standing
     replaced_by: str | None
+    asked_at: datetime
     answered_at: datetime
     evidence_id: str
 
@@ -50,13 +51,13 @@ class States:
         self._most = most
         self._known: OrderedDict[str, Remembered] = OrderedDict()
 
-    def remember(self, identifier: str, answer: CertificateAnswer, evidence_id: str) -> None:
-        """Keep what an issuer said of a certificate, if it may be kept."""
+    def remember(self, identifier: str, answer: CertificateAnswer, asked_at: datetime, evidence_id: str) -> None:
+        """Keep what an issuer that was asked then said of a certificate, if it may be kept."""
         if answer.standing not in LASTING or answer.answered_at is None:
             return
         replaced_by = answer.certificate.get("replaced_by") if answer.certificate else None
         self._known[identifier] = Remembered(
-            answer.issuer, answer.standing, replaced_by, answer.answered_at, evidence_id
+            answer.issuer, answer.standing, replaced_by, asked_at, answer.answered_at, evidence_id
         )  # fmt: skip
         self._known.move_to_end(identifier)
         while len(self._known) > self._most:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from gateway.certificates.request import VerifyRequest
 from gateway.certificates.states import LASTING, States
 from gateway.crypto.at_rest import References
 from gateway.domain.certificate import Standing
-from gateway.ports import Callback
+from gateway.ports import Callback, CertificateReply
 from gateway.storage import Store
 from gateway.storage.tables import evidence
 from tests.support.clock import ManualClock
@@ -130,11 +131,50 @@ async def test_what_was_heard_after_the_notice_is_remembered_again(
     assert at.issuer.asked == ["data"]
 
 
+async def test_an_answer_to_a_question_from_before_the_notice_is_not_remembered_past_it(
+    sqlite_store: Store, clock: ManualClock, references: References, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The issuer may have looked before the change, and its answer have come after the notice of it.
+
+    That goes for whoever has joined the question later, too.
+    """
+    at = opened(sqlite_store, clock, references)
+    begun, go, answer = asyncio.Event(), asyncio.Event(), at.issuer._answer
+
+    async def slowly(operation: str) -> CertificateReply:
+        said = await answer(operation)
+        begun.set()
+        await go.wait()
+        return said
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(at.issuer, "_answer", slowly)
+        first = asyncio.create_task(verify(at))
+        await begun.wait()
+        clock.advance(1)
+        await notified(at, clock)
+        clock.advance(1)
+        joined = asyncio.create_task(verify(at))
+        while _waiting(at) < 2:
+            await asyncio.sleep(0)
+        clock.advance(1)
+        go.set()
+        for early in await asyncio.gather(first, joined):
+            assert early.answer.standing is Standing.VALID
+    at.issuer.has(state="REVOKED")
+    assert ((await verify(at)).answer.standing, at.issuer.asked) == (Standing.REVOKED, ["data", "data"])
+
+
+def _waiting(at: Desk) -> int:
+    (call,) = at.services.inquiry.asking._shared._calls.values()
+    return call.waiting
+
+
 @pytest.mark.parametrize("standing", list(Standing))
 def test_only_what_lasts_is_remembered(clock: ManualClock, standing: Standing) -> None:
     """Whoever found nothing or was not heard is asked again."""
     states = States()
-    states.remember("1", CertificateAnswer(HERE, standing, answered_at=clock()), "EV1")
+    states.remember("1", CertificateAnswer(HERE, standing, answered_at=clock()), clock(), "EV1")
     assert (states.recall("1", clock(), KIND.cached) is not None) == (standing in LASTING)
     assert Standing.NOT_FOUND not in LASTING
     assert Standing.UNVERIFIABLE not in LASTING
@@ -143,7 +183,7 @@ def test_only_what_lasts_is_remembered(clock: ManualClock, standing: Standing) -
 def test_the_memory_is_bounded_and_what_was_used_longest_ago_goes_first(clock: ManualClock) -> None:
     states = States(most=2)
     for name in ("1", "2"):
-        states.remember(name, CertificateAnswer(HERE, Standing.VALID, answered_at=clock()), "EV1")
+        states.remember(name, CertificateAnswer(HERE, Standing.VALID, answered_at=clock()), clock(), "EV1")
     assert states.recall("1", clock(), KIND.cached)
-    states.remember("3", CertificateAnswer(HERE, Standing.VALID, answered_at=clock()), "EV1")
+    states.remember("3", CertificateAnswer(HERE, Standing.VALID, answered_at=clock()), clock(), "EV1")
     assert [name for name in ("1", "2", "3") if states.recall(name, clock(), KIND.cached)] == ["1", "3"]

@@ -583,6 +583,33 @@ async def test_an_answer_that_a_notice_has_overtaken_does_not_count(house: House
     assert (await house.seen()).certified[0].standing == "revoked"
 
 
+async def test_a_recheck_does_not_take_the_answer_to_a_question_from_before_the_notice(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: the same words are under way already, for the hand-over that asked before the change."""
+    await house.file()
+    house.clock.advance(2 * DAY)
+    begun, go, data = asyncio.Event(), asyncio.Event(), house.issuer.data
+
+    async def slowly(query: Any) -> Any:
+        said = await data(query)
+        begun.set()
+        await go.wait()
+        return said
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(house.issuer, "data", slowly)
+        handing_over = asyncio.create_task(house.attempt())
+        await begun.wait()
+    house.becomes("REVOKED")
+    await house.notice()
+    await asyncio.wait_for(house.rechecks.turn(), 5)
+    assert (await house.seen()).certified[0].standing == "revoked"
+    go.set()
+    await handing_over
+    assert house.peer.heard == []
+
+
 async def test_a_notice_during_the_hand_over_has_the_certificate_asked_about_once_more(house: House) -> None:
     """Guard: what was answered before the change lets no case out after it."""
     await house.file()
