@@ -16,6 +16,7 @@ from gateway.certificates.request import HolderNamed
 from gateway.domain.calendar import local_day
 from gateway.domain.certificate import Standing, standing
 from gateway.domain.identifiers import zzbs_problem
+from gateway.domain.spelling import spelt
 from gateway.errors import RegionUncertain
 from gateway.mapping.library import PackSet
 from gateway.mapping.unknown import is_unknown
@@ -88,7 +89,10 @@ def judge(
     word = region.certificate_words.get(reply.status)
     said = _WORDS.get(word or "")
     if reply.certificates and (word == "found" or said in _OF_ONE):
-        found = [_of_certificate(region, one, now) for one in _read(region, packs, reply, wanted)]
+        theirs = [one for one in _read(region, packs, reply, wanted) if _bears_the_name(one, wanted)]
+        if not theirs:
+            return [CertificateAnswer(region.id, Standing.NOT_FOUND, answered_at=now)]
+        found = [_of_certificate(region, one, now) for one in theirs]
         return found if said is None else [_as_said(one, said) for one in found]
     if word == "found":
         return [unverifiable(region, "the issuer says that there is a certificate and sends none", now)]
@@ -120,6 +124,18 @@ def _require_asked_about(region: Region, certificate: Mapping[str, Any], wanted:
             raise OfSomebodyElse("The issuer answered about another holder than it was asked about.", region=region.id)
     if wanted.identifier is not None and certificate["identifier"] != wanted.identifier:
         raise OfSomebodyElse("The issuer answered with another certificate than it was asked for.", region=region.id)
+
+
+def _bears_the_name(certificate: Mapping[str, Any], wanted: Wanted) -> bool:
+    """Say whether a certificate is under the name that was asked about, where one was.
+
+    An issuer may look for the number alone: whoever knows a number and no name must not be told what it opens. That is
+    no lie of the issuer's, as another number is; for whoever asked there is no such certificate.
+    """
+    holder = certificate["holder"]
+    if wanted.holder is None or is_unknown(holder["document"]["type"]):
+        return True
+    return spelt(holder["name"]) == spelt(wanted.holder.name)
 
 
 def _of_certificate(region: Region, certificate: Mapping[str, Any], now: datetime) -> CertificateAnswer:

@@ -214,6 +214,20 @@ async def test_garbage_is_unverifiable_whatever_was_asked(at: Desk, region: str)
     assert {row["parts"]["answer"]["size"] > 0 for row in await rows(at.store)} == {True}
 
 
+@pytest.mark.parametrize("region", TELLING, indirect=True)
+async def test_an_issuer_that_looks_for_the_number_alone_opens_nothing_to_who_does_not_know_the_name(
+    at: Desk, region: str
+) -> None:
+    """Its certificate is not found, and it has not lied; written in another width the name is the same."""
+    at.issuer.has()
+    heard = []
+    for name in ("别的人", f" {holder_of(region)['name']}\u3000"):
+        asked = {**by_holder(region), "holder": {**holder_of(region), "name": name}}
+        (one,) = (await at.services.lookup.lookup(at.caller, LookupRequest.model_validate(asked))).answers
+        heard.append((one.standing.value, one.certificate is None))
+    assert heard == [("not_found", True), ("valid", False)]
+
+
 OTHERS: Mapping[str, Any] = {"name": "别的人", "document": {"type": "CN_RIC", "number": "440106198806150019"}}
 
 
