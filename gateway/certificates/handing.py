@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -45,6 +45,7 @@ from gateway.errors import (
     RegionError,
     RegionRefused,
     RegionUncertain,
+    Unavailable,
 )
 from gateway.evidence import record
 from gateway.policy.grants import Capability
@@ -148,12 +149,35 @@ class Handing:
         """Fetch a file, and hold it for as long as the caller of this writes it.
 
         Raises InvalidRequest, NotPermitted, NotOffered, NotFound, RegionError or Unavailable, each with its evidence.
+        Nobody is asked before there is a place for the file: what an issuer has told must come to evidence.
         """
         permitted, not_asked = await self._let_through(caller, request)
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(self._places.one())
+            except Unavailable as error:
+                received_at = permitted[0].question.received_at
+                await self._inquiry.witness.refused(ACTION, caller, request, {}, error, received_at)
+                raise
+            yield await self._asked(caller, request, permitted, not_asked)
+
+    @asynccontextmanager
+    async def fetch_linked(self, caller: Caller, token: str) -> AsyncIterator[HandedOut]:
+        """Fetch the file that a link stands for, as `fetch` does; without a place for it the link is not spent.
+
+        Raises as `fetch` and `spend` do; Unavailable without evidence, since then nobody knows yet what is asked.
+        """
+        async with self._places.one():
+            request = await self.spend(caller, token)
+            permitted, not_asked = await self._let_through(caller, request)
+            yield await self._asked(caller, request, permitted, not_asked)
+
+    async def _asked(
+        self, caller: Caller, request: FileRequest, permitted: Sequence[Permitted], not_asked: Mapping[str, str]
+    ) -> HandedOut:
         inquired = await self._inquiry.asked(permitted, not_asked)
         told, answer = await self._found(caller, request, inquired)
-        async with self._places.one():
-            yield await self._handed(request, permitted, inquired, told, answer)
+        return await self._handed(request, permitted, inquired, told, answer)
 
     async def _let_through(self, caller: Caller, request: FileRequest) -> tuple[list[Permitted], Mapping[str, str]]:
         """Return the questions that may be asked, and which issuers are left out, each with the code of the reason."""

@@ -221,10 +221,24 @@ async def test_an_issuer_that_takes_too_long_is_given_up(desk: Desk) -> None:
 
 async def test_no_more_files_are_held_than_there_are_places(desk: Desk) -> None:
     async with desk.handing.fetch(CALLER, said()):
-        with pytest.raises(Unavailable) as refused:
-            await desk.fetch()
-    assert refused.value.stable_code == "certificate.files_busy"
+        error = await desk.refused()
+    assert (type(error), error.stable_code) == (Unavailable, "certificate.files_busy")
+    assert desk.issuer.asked == ["data", "file"]  # nobody was asked for what there was no place for
+    assert [row["reason"] for row in await desk.evidence()] == ["valid", "certificate.files_busy"]
     assert (await desk.fetch()).data == PLAIN
+
+
+async def test_without_a_place_no_link_is_spent(desk: Desk) -> None:
+    link = await desk.handing.link(CALLER, said(link=True))
+    async with desk.handing.fetch(CALLER, said()):
+        with pytest.raises(Unavailable):
+            async with desk.handing.fetch_linked(CALLER, link.token):
+                raise AssertionError("there was no place")
+    async with desk.handing.fetch_linked(CALLER, link.token) as handed:
+        assert handed.data == PLAIN
+    with pytest.raises(NotFound):
+        async with desk.handing.fetch_linked(CALLER, link.token):
+            raise AssertionError("it serves once")
 
 
 # --- none ------------------------------------------------------------------------------------------------------------

@@ -43,7 +43,8 @@ class _Addresses:
         """POST /v1/certificates/file: the bytes, or with `link` an address that serves them once."""
         asked = await read_body(request, FileRequest)
         if not asked.link:
-            return await self._hand(request, caller, asked)
+            async with self._desk.handing.fetch(caller, asked) as handed:
+                return await _written(request, handed, self._desk.seconds)
         link = await self._desk.handing.link(caller, asked)
         said = {
             "link": f"/v1/certificates/files/{link.token}",
@@ -54,11 +55,7 @@ class _Addresses:
 
     async def linked(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """GET /v1/certificates/files/{token}: once."""
-        asked = await self._desk.handing.spend(caller, request.match_info["token"])
-        return await self._hand(request, caller, asked)
-
-    async def _hand(self, request: web.Request, caller: Caller, asked: FileRequest) -> web.StreamResponse:
-        async with self._desk.handing.fetch(caller, asked) as handed:
+        async with self._desk.handing.fetch_linked(caller, request.match_info["token"]) as handed:
             return await _written(request, handed, self._desk.seconds)
 
 
