@@ -34,7 +34,7 @@ _WORDS: Mapping[str, Standing] = {
 }
 """Status words that are an answer in themselves; `found` is judged per certificate, and the rest is no answer."""
 
-_OF_ONE = frozenset({Standing.REVOKED, Standing.EXPIRED, Standing.RESTRICTED, Standing.SUPERSEDED})
+OF_ONE = frozenset({Standing.REVOKED, Standing.EXPIRED, Standing.RESTRICTED, Standing.SUPERSEDED})
 """What a status can say of the one certificate that was asked about; it may come along."""
 
 _NO_ANSWER: Mapping[str, str] = {
@@ -88,7 +88,7 @@ def judge(
     """
     word = region.certificate_words.get(reply.status)
     said = _WORDS.get(word or "")
-    if reply.certificates and (word == "found" or said in _OF_ONE):
+    if reply.certificates and (word == "found" or said in OF_ONE):
         theirs = [one for one in _read(region, packs, reply, wanted) if _bears_the_name(one, wanted)]
         if not theirs:
             return [CertificateAnswer(region.id, Standing.NOT_FOUND, answered_at=now)]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from gateway.certificates.answers import CertificateAnswer
+from gateway.certificates.answers import OF_ONE, CertificateAnswer
 from gateway.certificates.claims import Match, compared
 from gateway.certificates.directory import Directory
 from gateway.certificates.inquiry import Inquiry
@@ -61,7 +61,7 @@ class Recheck:
         inquired = await self.inquiry.make(
             ACTION, caller, named, what, lambda at: self._questions(caller, capability, named, at)
         )
-        answer = _of_it(inquired.answers, request)
+        answer = _of_it(inquired.answers, request, by_identifier=named.identifier is not None)
         evidence_id = await self.inquiry.witness.answered(replace(inquired.report(ACTION, named), answers=[answer]))
         return Rechecked(answer.standing, answer.reason, since, answer.answered_at, evidence_id)
 
@@ -87,12 +87,19 @@ def _is_well_formed(identifier: str) -> bool:
     return True
 
 
-def _of_it(answers: Sequence[CertificateAnswer], request: NamedRequest) -> CertificateAnswer:
-    """Return the answer about the certificate itself: an issuer that was not heard has not said that it is gone."""
+def _of_it(answers: Sequence[CertificateAnswer], request: NamedRequest, *, by_identifier: bool) -> CertificateAnswer:
+    """Return the answer about the certificate itself: an issuer that was not heard has not said that it is gone.
+
+    A status alone (`revoked`, and no certificate) is about the one that was asked about, by identifier; asked by
+    holder, it does not say which it means.
+    """
     for answer in answers:
         if answer.certificate is not None and answer.certificate.get("identifier") == request.identifier:
             return answer if _is_theirs(answer, request.holder) else _not_found(answer)
-    unclear = next((answer for answer in answers if answer.standing in _SAYS_NOTHING), None)
+    alone = next((answer for answer in answers if answer.standing in OF_ONE and answer.certificate is None), None)
+    if alone is not None and by_identifier:
+        return alone
+    unclear = alone or next((answer for answer in answers if answer.standing in _SAYS_NOTHING), None)
     if unclear is None:
         return _not_found(answers[0])
     return replace(unclear, standing=Standing.UNVERIFIABLE, reason=unclear.reason or "the issuer names no certificate")

@@ -26,7 +26,7 @@ from gateway.errors import InvalidRequest, RegionUnreachable, Unavailable
 from gateway.mapping.library import PackSet
 from gateway.policy.grants import Capability, Grants
 from gateway.policy.transfer import Basis
-from gateway.ports import Adapter, Callback, CallbackReading, RegionDocument, SubmissionOrder
+from gateway.ports import Adapter, Callback, CallbackReading, CertificateReply, RegionDocument, SubmissionOrder
 from gateway.regions import Region
 from gateway.storage import Store
 from gateway.storage.tables import case_certificates, deliveries, event_conflicts, evidence
@@ -341,6 +341,29 @@ async def test_a_change_is_told_and_waits_for_a_person_when_the_region_has_the_c
     ]
     await house.later()  # the same again is no news
     assert len(await house.facts("certificate.changed")) == 1
+
+
+@pytest.mark.parametrize(
+    ("operations", "standing", "facts"),
+    [(frozenset({"data"}), "revoked", ["certificate.changed"]), (frozenset(), "valid", ["certificate.unconfirmed"])],
+    ids=["by identifier", "by holder"],
+)
+async def test_a_status_without_a_certificate_says_what_it_says_of_the_one_that_was_named(
+    house: House, monkeypatch: pytest.MonkeyPatch, operations: frozenset[str], standing: str, facts: list[str]
+) -> None:
+    """It is no "not found"; and asked by holder, nobody knows which certificate it means."""
+    await house.at_region()
+    house.issuer.operations = operations
+
+    async def revoked(_query: Any) -> CertificateReply:
+        return CertificateReply("21")
+
+    monkeypatch.setattr(house.issuer, "data", revoked)
+    monkeypatch.setattr(house.issuer, "lookup", revoked)
+    await house.later()
+    view = await house.seen()
+    assert view.certified[0].standing == standing
+    assert [entry.kind for entry in view.timeline if entry.kind.startswith("certificate.")] == facts
 
 
 async def test_a_certificate_that_is_in_force_again_ends_the_question_for_a_person(house: House) -> None:
