@@ -23,6 +23,7 @@ from gateway.errors import Conflict, FieldProblem, InvalidRequest
 from gateway.storage.tables import consents, deliveries, submissions
 from gateway.submissions import queue
 from gateway.submissions.application import Application, PartWanted
+from gateway.submissions.borders import RECORDED
 from gateway.submissions.events import EventLog
 from gateway.submissions.intake import QUEUED, Checked, Intake, Receipt, written
 from gateway.submissions.parts import is_waiting, parts_of
@@ -234,8 +235,12 @@ class Parts:
 
 
 def _consent_is_over(tx: Connection, part_id: str, now: datetime) -> bool:
-    """Say whether a part rested on a consent that holds no more: it may have waited for months (domain rule P3)."""
-    c = consents.c
-    rows = tx.execute(select(c.expires_at, c.revoked_at).where(c.case_no == part_id)).all()
+    """Say whether a part rested on a consent that holds no more: it may have waited for months (domain rule P3).
+
+    A part without a border has none for its office; those to asking issuers about its certificates are no reason.
+    """
+    c, s = consents.c, submissions.c
+    to_its_office = select(c.expires_at, c.revoked_at).join(submissions, RECORDED)
+    rows = tx.execute(to_its_office.where(s.id == part_id, c.recipient == s.handling_region)).all()
     over = [row.expires_at <= now or (row.revoked_at is not None and row.revoked_at <= now) for row in rows]
     return bool(over) and all(over)

@@ -299,22 +299,37 @@ async def test_a_part_that_waits_in_vain_is_given_back(in_turn: Desk) -> None:
     assert await in_turn.state(case) == "NOT_ACCEPTED"
 
 
+async def turn_after_a_consent(desk: Desk, recipient: str, recorded_by: str) -> str:
+    """Return the part behind the first one, whose turn comes when this consent is over."""
+    case = (await desk.file(parts=ONE_AFTER_ANOTHER)).submission_id
+    first, second = await parts(desk, case)
+    row = {
+        "id": "CNS1", "case_no": second, "subject_ref": "0", "recipient": recipient, "purpose": "办理", "fields": [],
+        "basis": "b", "legal_basis": "l", "recorded_by": recorded_by, "evidence": "1", "given_at": desk.clock(),
+        "expires_at": desk.clock() + timedelta(days=30),
+    }  # fmt: skip
+    await desk.store.write(lambda tx: tx.execute(consents.insert().values(row)).rowcount)
+    desk.clock.advance(31 * 86_400)
+    await desk.handed_over(first)
+    await desk.says(first, "COMPLETED")
+    return second
+
+
 async def test_a_part_whose_consent_is_over_by_its_turn_is_given_back(in_turn: Desk) -> None:
     """It was in force when the application was filed; by now nothing carries the transfer (rule P3)."""
-    case = (await in_turn.file(parts=ONE_AFTER_ANOTHER)).submission_id
-    first, second = await parts(in_turn, case)
-    row = {
-        "id": "CNS1", "case_no": second, "subject_ref": "0", "recipient": OTHER, "purpose": "办理", "fields": [],
-        "basis": "b", "legal_basis": "l", "recorded_by": "agency", "evidence": "1", "given_at": in_turn.clock(),
-        "expires_at": in_turn.clock() + timedelta(days=30),
-    }  # fmt: skip
-    await in_turn.store.write(lambda tx: tx.execute(consents.insert().values(row)).rowcount)
-    in_turn.clock.advance(31 * 86_400)
-    await in_turn.handed_over(first)
-    await in_turn.says(first, "COMPLETED")
+    second = await turn_after_a_consent(in_turn, OTHER, "agency")
     assert (await in_turn.state(second), await in_turn.delivery(second)) == ("RETURNED", "cancelled")
     told = (await show(in_turn, second)).timeline[-1].detail
     assert "consent" in told["reason"]
+
+
+@pytest.mark.parametrize(("recipient", "recorded_by"), [("hongkong", "agency"), ("agency", "agency"), (OTHER, "else")])
+async def test_a_part_goes_whatever_became_of_a_consent_that_it_does_not_need(
+    in_turn: Desk, recipient: str, recorded_by: str
+) -> None:
+    """One to asking an issuer about a certificate, one to its answer, and one that somebody else wrote down."""
+    second = await turn_after_a_consent(in_turn, recipient, recorded_by)
+    assert (await in_turn.state(second), await in_turn.delivery(second)) == ("COLLECTED", "pending")
 
 
 # --- ending it -----------------------------------------------------------------------------------------------------
