@@ -390,7 +390,14 @@ async def build_app(
         feeds, janitor = (
             feed_readers(inbox, regions, stopping),
             janitor_of(
-                store, versions, identity.refusals, patient, stopping, disposal, timedelta(days=asked.dispute_days)
+                store,
+                versions,
+                identity.refusals,
+                patient,
+                stopping,
+                disposal,
+                timedelta(days=asked.dispute_days),
+                sealer,
             ),
         )
         watches = {

@@ -20,6 +20,7 @@ from gateway.certificates.freshness import forget as forget_freshness
 from gateway.certificates.links import forget as forget_links
 from gateway.certificates.notices import forget as forget_notices
 from gateway.certificates.timeliness import forget as forget_looked_for
+from gateway.crypto.at_rest import Sealer
 from gateway.errors import GatewayError
 from gateway.identity.logout_records import forget_finished
 from gateway.identity.logout_worker import LogoutWorker
@@ -99,7 +100,6 @@ def _forget(tx: Connection, now: datetime, disputes: timedelta) -> None:
     forget_references(tx, now)
     forget_finished(tx, now)
     forget_window_sessions(tx, now)
-    forget_drafts(tx, now)
     forget_looked_for(tx, now)
     forget_freshness(tx, now)
     forget_disputes(tx, now - disputes)
@@ -115,6 +115,7 @@ def janitor_of(
     stopping: asyncio.Event,
     disposal: Disposal,
     disputes: timedelta,
+    sealer: Sealer,
 ) -> Work:
     """Return the endless work of forgetting what has expired: interactions, sessions, codes, nonces, mappings, files.
 
@@ -126,6 +127,7 @@ def janitor_of(
         while not stopping.is_set():
             try:
                 await store.write(partial(_forget, now=clock(), disputes=disputes))
+                await store.write(partial(forget_drafts, sealer=sealer, now=clock()))
                 await versions.tidy()
                 await refusals.write_counted()
                 await disposal.tidy()

@@ -12,6 +12,7 @@ there no more: it is not found, cannot be saved, and is deleted by the janitor.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
@@ -20,7 +21,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, exis
 
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.caller import Caller
-from gateway.errors import Conflict, NotFound
+from gateway.errors import Conflict, NotFound, Unavailable
 from gateway.ports import Clock
 from gateway.storage import Store
 from gateway.storage.store import insert_into
@@ -90,7 +91,7 @@ class Drafts:
         """Return the drafts of this window, the newest first."""
         mine, now = drafts.c.client_id == owner_of(caller), self._clock()
         query = select(drafts).where(mine, _open(now)).order_by(drafts.c.saved_at.desc(), drafts.c.reference)
-        return await self._store.read(lambda tx: [self._read(row) for row in tx.execute(query).mappings()])
+        return await self._store.read(lambda tx: [_read(self._sealer, row) for row in tx.execute(query).mappings()])
 
     async def discard(self, caller: Caller, reference: str) -> None:
         """Delete a draft with its files; one that is not there is discarded already."""
@@ -122,9 +123,11 @@ class Drafts:
             "saved_at": draft.saved_at,
             "expires_at": draft.until,
         }
+        mine = and_(c.client_id == owner, c.reference == draft.reference)
         if draft.version > NEW + 1:
-            stands = and_(c.client_id == owner, c.reference == draft.reference, c.version == draft.version - 1)
-            return tx.execute(update(drafts).where(stands, c.expires_at > now).values(values)).rowcount > 0
+            same = and_(mine, c.item_code == draft.typed.item)  # another item's would outlive its own hand-in
+            stands = and_(same, c.version == draft.version - 1, c.expires_at > now)
+            return tx.execute(update(drafts).where(stands).values(values)).rowcount > 0
         if tx.execute(select(func.count()).where(c.client_id == owner, c.expires_at > now)).scalar_one() >= MOST:
             text = f"This window has {MOST} drafts: hand some in, or discard them."
             raise Conflict(text, code="draft.too_many")
@@ -135,15 +138,7 @@ class Drafts:
         c = drafts.c
         query = select(drafts).where(c.client_id == owner, c.reference == reference, _open(now))
         row = tx.execute(query).mappings().one_or_none()
-        return None if row is None else self._read(row)
-
-    def _read(self, row: RowMapping) -> Draft:
-        said = orjson.loads(self._sealer.open(row["body"], _context(row["client_id"], row["reference"])))
-        files = {code: [(blob, name) for blob, name in held] for code, held in said["files"].items()}
-        typed = Typed(**{**said, "files": files})
-        return Draft(
-            row["reference"], typed, row["version"], row["operator"], row["saved_at"], row["expires_at"]
-        )  # fmt: skip
+        return None if row is None else _read(self._sealer, row)
 
     def _discard(self, tx: Connection, owner: str, reference: str) -> None:
         c = drafts.c
@@ -151,14 +146,35 @@ class Drafts:
         row = tx.execute(delete(drafts).where(mine).returning(*c)).mappings().one_or_none()
         if row is not None:
             gone = {"state": "deleting", "why": "dropped", "reserved": 0}
-            tx.execute(update(blobs).where(_files_of(owner, self._read(row).typed)).values(gone))
+            tx.execute(update(blobs).where(_files_of(owner, _read(self._sealer, row).typed)).values(gone))
 
 
-def forget(tx: Connection, now: datetime) -> int:
-    """Delete drafts whose term is over, and those that were handed in; return how many. For the janitor."""
+def forget(tx: Connection, sealer: Sealer, now: datetime) -> int:
+    """Delete drafts whose term is over, and those that were handed in; return how many. For the janitor.
+
+    What a draft had and its application has not is kept no longer than any file that nobody uses.
+    """
     c = drafts.c
-    handed_in = _filed(c.client_id, c.item_code, c.reference)
-    return tx.execute(delete(drafts).where(or_(c.expires_at <= now, handed_in))).rowcount
+    gone = or_(c.expires_at <= now, _filed(c.client_id, c.item_code, c.reference))
+    rows = tx.execute(delete(drafts).where(gone).returning(*c)).mappings().all()
+    for row in rows:
+        if row["expires_at"] > now:
+            _let_go(tx, sealer, row)
+    return len(rows)
+
+
+def _let_go(tx: Connection, sealer: Sealer, row: RowMapping) -> None:
+    """Hold the files of a draft no longer, unless another draft holds them. One that no key opens ends by its term."""
+    with suppress(Unavailable):
+        mine = and_(_files_of(row["client_id"], _read(sealer, row).typed), blobs.c.held_until == row["expires_at"])
+        tx.execute(update(blobs).where(mine).values(held_until=None))
+
+
+def _read(sealer: Sealer, row: RowMapping) -> Draft:
+    said = orjson.loads(sealer.open(row["body"], _context(row["client_id"], row["reference"])))
+    files = {code: [(blob, name) for blob, name in held] for code, held in said["files"].items()}
+    typed = Typed(**{**said, "files": files})
+    return Draft(row["reference"], typed, row["version"], row["operator"], row["saved_at"], row["expires_at"])
 
 
 def _files_of(owner: str, typed: Typed) -> ColumnElement[bool]:

@@ -54,8 +54,26 @@ def kept(sqlite_store: Store, sealer: Sealer, clock: ManualClock) -> Drafts:
     return Drafts(store=sqlite_store, sealer=sealer, clock=clock, life=DRAFT_LIFE)
 
 
-async def swept(store: Store, now: datetime) -> int:
-    return await store.write(lambda tx: forget(tx, now))
+async def swept(store: Store, sealer: Sealer, now: datetime) -> int:
+    return await store.write(lambda tx: forget(tx, sealer, now))
+
+
+async def hand_in(store: Store, now: datetime, item: str = "item") -> None:
+    """Let there be the case of the draft's application."""
+
+    def file(tx: Connection) -> None:
+        add_delivery(tx, number(1, now), now)
+        owner = {"client_id": "pearl-window/GZ-01", "item_code": item, "client_reference": REFERENCE}
+        tx.execute(update(submissions).values(owner))
+
+    await store.write(file)
+
+
+async def upload(store: Store, now: datetime, *blob_ids: str, owner: str = "pearl-window/GZ-01") -> None:
+    """Let this window have uploaded files."""
+    more = {"client_id": owner, "name": b"", "media_type": "application/pdf", "size": 1, "sha256": "0" * 64}
+    rows = [{**more, "id": blob, "created_at": now, "state": "stored"} for blob in blob_ids]
+    await store.write(lambda tx: tx.execute(blobs.insert(), rows).rowcount)
 
 
 async def test_a_draft_is_its_windows_and_sealed(kept: Drafts, sqlite_store: Store) -> None:
@@ -72,20 +90,20 @@ async def test_a_draft_is_its_windows_and_sealed(kept: Drafts, sqlite_store: Sto
 
 
 async def test_a_draft_is_over_when_its_term_is_and_each_saving_begins_it_anew(
-    kept: Drafts, sqlite_store: Store, clock: ManualClock
+    kept: Drafts, sqlite_store: Store, sealer: Sealer, clock: ManualClock
 ) -> None:
     await kept.save(CLERK, REFERENCE, TYPED, NEW)
     clock.advance(13 * DAY)
     await kept.save(CLERK, REFERENCE, replace(TYPED, texts={}), 1)
     clock.advance(13 * DAY)
-    assert await swept(sqlite_store, clock()) == 0
+    assert await swept(sqlite_store, sealer, clock()) == 0
     clock.advance(1 * DAY)
     with pytest.raises(NotFound):
         await kept.find(CLERK, REFERENCE)
     with pytest.raises(Conflict) as refused:
         await kept.save(CLERK, REFERENCE, TYPED, 2)
     assert refused.value.stable_code == "draft.changed"
-    assert await swept(sqlite_store, clock()) == 1
+    assert await swept(sqlite_store, sealer, clock()) == 1
 
 
 async def test_what_a_colleague_saved_meanwhile_is_not_lost_and_the_same_again_is_the_same(kept: Drafts) -> None:
@@ -105,14 +123,7 @@ async def test_what_was_handed_in_is_a_draft_no_more_and_is_not_made_one_again(
     """From the commit of the case on; a tab that was left open must not bring a second application about."""
     kept = Drafts(store=store, sealer=sealer, clock=clock, life=DRAFT_LIFE)
     await kept.save(CLERK, REFERENCE, TYPED, NEW)
-    case = number(1, clock())
-
-    def file(tx: Connection) -> None:
-        add_delivery(tx, case, clock())
-        owner = {"client_id": "pearl-window/GZ-01", "item_code": "item", "client_reference": REFERENCE}
-        tx.execute(update(submissions).values(owner))
-
-    await store.write(file)
+    await hand_in(store, clock())
     assert await kept.all_of(CLERK) == []
     with pytest.raises(NotFound):
         await kept.find(CLERK, REFERENCE)
@@ -120,30 +131,60 @@ async def test_what_was_handed_in_is_a_draft_no_more_and_is_not_made_one_again(
         with pytest.raises(Conflict) as refused:
             await kept.save(CLERK, REFERENCE, replace(TYPED, texts={}), version)
         assert refused.value.stable_code == "draft.handed_in"
-    assert await swept(store, clock()) == 1
+    assert await swept(store, sealer, clock()) == 1
     await kept.save(CLERK, "f" * 32, replace(TYPED, files={"ID": [("\x00", "x")]}), NEW)
     await kept.discard(CLERK, "f" * 32)
-    assert await swept(store, clock()) == 0
+    assert await swept(store, sealer, clock()) == 0
 
 
 async def test_the_files_of_a_draft_are_kept_for_as_long_and_go_with_it_and_nobody_elses(
     kept: Drafts, sqlite_store: Store, clock: ManualClock
 ) -> None:
-    def there(tx: Connection) -> None:
-        for blob, owner in ((BLOB, "pearl-window/GZ-01"), ("BL" + "1" * 32, "pearl-window/GZ-02")):
-            row = {"id": blob, "client_id": owner, "name": b"", "media_type": "application/pdf", "size": 1}
-            tx.execute(blobs.insert().values({**row, "sha256": "0" * 64, "created_at": clock(), "state": "stored"}))
-
     async def held() -> list[Any]:
         query = select(blobs.c.held_until, blobs.c.state).order_by(blobs.c.id)
         return [tuple(row) for row in await sqlite_store.read(lambda tx: tx.execute(query).all())]
 
-    await sqlite_store.write(there)
+    await upload(sqlite_store, clock(), BLOB)
+    await upload(sqlite_store, clock(), "BL" + "1" * 32, owner="pearl-window/GZ-02")
     files = {"ID": [(BLOB, "a.pdf"), ("BL" + "1" * 32, "b.pdf"), ("\x00", "c.pdf")]}
     draft = await kept.save(CLERK, REFERENCE, replace(TYPED, files=files), NEW)
     assert await held() == [(draft.until, "stored"), (None, "stored")]
     await kept.discard(CLERK, REFERENCE)
     assert [state for _, state in await held()] == ["deleting", "stored"]
+
+
+async def test_a_draft_stays_that_of_its_item_so_that_its_hand_in_ends_it(
+    kept: Drafts, sqlite_store: Store, sealer: Sealer, clock: ManualClock
+) -> None:
+    """A forged form may name another item; as a draft of that one it would stay readable after it was handed in."""
+    await kept.save(CLERK, REFERENCE, TYPED, NEW)
+    for version in (NEW, 1):
+        with pytest.raises(Conflict) as refused:
+            await kept.save(CLERK, REFERENCE, replace(TYPED, item="another"), version)
+        assert refused.value.stable_code == "draft.changed"
+    assert (await kept.find(CLERK, REFERENCE)).typed == TYPED
+    await hand_in(sqlite_store, clock())
+    with pytest.raises(NotFound):
+        await kept.find(CLERK, REFERENCE)
+
+
+async def test_what_an_application_did_not_take_of_its_draft_is_held_no_longer(
+    kept: Drafts, sqlite_store: Store, sealer: Sealer, clock: ManualClock
+) -> None:
+    """A file of another draft is, and one draft that no key opens keeps no other from being forgotten."""
+    left, others = BLOB, "BL" + "1" * 32
+    await upload(sqlite_store, clock(), left, others)
+    await kept.save(CLERK, REFERENCE, replace(TYPED, files={"ID": [(left, "a"), (others, "b")]}), NEW)
+    clock.advance(60)
+    last = await kept.save(CLERK, "f" * 32, replace(TYPED, files={"ID": [(others, "b")]}), NEW)
+    await hand_in(sqlite_store, clock())
+    assert await swept(sqlite_store, sealer, clock()) == 1
+    query = select(blobs.c.id, blobs.c.held_until)
+    rows = await sqlite_store.read(lambda tx: tx.execute(query).all())
+    assert {row.id: row.held_until for row in rows} == {left: None, others: last.until}
+    lost = update(submissions).values(client_reference="f" * 32)
+    await sqlite_store.write(lambda tx: tx.execute(lost).rowcount)
+    assert await swept(sqlite_store, Sealer(bytes(32)), clock()) == 1
 
 
 async def test_a_window_has_not_more_drafts_than_somebody_can_look_through(kept: Drafts, sqlite_store: Store) -> None:
