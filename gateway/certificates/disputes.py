@@ -120,7 +120,8 @@ class Disputes:
         said = {
             "request": request_said,
             "organisation": caller.organisation,
-            "consent": permitted.consent,
+            # Within one territory nothing rests on a consent that came along: its end ends no report.
+            "consent": permitted.consent if question.crosses else None,
             "evidence": evidence_id,
         }
         row = {

@@ -59,6 +59,11 @@ class Question:
     code: str | None = None
     anew: bool = False
 
+    @property
+    def crosses(self) -> bool:
+        """Say whether it leaves the asker's legal territory: within one, no rule asks for a consent."""
+        return place_of(self.caller.origin_code).zone is not self.region.place.zone
+
     def ask(self) -> Ask:
         """Return it as grants read it."""
         return Ask(
@@ -157,8 +162,7 @@ def _decided_by_itself(question: Question) -> bool:
     a case of the caller's own, no mandate.
     """
     declared = question.holder is None or case_number_problem(question.frame.case) is not None
-    crosses = place_of(question.caller.origin_code).zone is not question.region.place.zone
-    return declared and not crosses and question.frame.holder_role != "principal"
+    return declared and not question.crosses and question.frame.holder_role != "principal"
 
 
 def _carried(question: Question) -> list[ConsentGiven]:

@@ -289,6 +289,19 @@ async def test_a_report_whose_consent_ended_before_it_was_told_stays_here(small:
     assert (small.issuer.asked, (await small.show(taken.ticket)).state) == ([], "cancelled")
 
 
+async def test_within_one_territory_no_report_rests_on_a_consent_that_came_along(small: Desk) -> None:
+    """Nothing asks for one there, so that its end takes nothing away."""
+    now = small.clock()
+    given = {
+        "id": "AGENCY-CONSENT", "recipient": "guangdong", "purpose": FRAME["purpose"], "fields": ["holder.name"],
+        "given_at": now.isoformat(), "expires_at": (now + timedelta(seconds=5)).isoformat(),
+    }  # fmt: skip
+    taken = await small.report(consents=[given])
+    small.clock.advance(60)
+    await small.turn()
+    assert (small.issuer.asked, (await small.show(taken.ticket)).state) == (["dispute"], "told")
+
+
 async def test_a_report_that_is_being_told_is_not_given_up_under_its_tellers_hands(small: Desk) -> None:
     taken = await small.report()
     now, sealer = small.clock(), small.sealer
