@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import secrets
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +25,8 @@ from gateway.sandbox.authority import AuthoritySettings
 from gateway.sandbox.layout import Choices, Layout, Ports, lay_out, simulated_regions
 
 PUBLIC, ADMIN, FIRST_AUTHORITY = 8080, 9090, 8101
+FREE = range(10_240, 32_768)
+"""Where ports are looked for that nobody uses."""
 READY_WITHIN = 30.0
 """Seconds after which a gateway that does not say "ready" is a failure."""
 
@@ -61,17 +64,23 @@ def usual_ports() -> Ports:
 
 
 def free_ports(regions: Sequence[str] | None = None) -> Ports:
-    """Return ports that nobody uses at the moment."""
+    """Return ports that nobody uses at the moment.
+
+    They lie below those that a system gives to outgoing connections, of which one could take a port before its server.
+    """
     names = list(regions if regions is not None else simulated_regions())
-    sockets = [socket.socket() for _ in range(len(names) + 2)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        numbers = [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    with ExitStack() as held:
+        numbers = [_free_port(held) for _ in range(len(names) + 2)]
     return Ports(numbers[0], numbers[1], dict(zip(names, numbers[2:], strict=True)))
+
+
+def _free_port(held: ExitStack) -> int:
+    while True:
+        number = FREE.start + secrets.randbelow(len(FREE))
+        one = held.enter_context(socket.socket())
+        with suppress(OSError):  # somebody has it: another one will do
+            one.bind(("127.0.0.1", number))
+            return number
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import secrets
 import time
+import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from joserfc.jwk import ECKey
 from sqlalchemy import Table, func, select
 
 from gateway.app import Gateway, build_app
-from gateway.config import Config, load_config
+from gateway.config import HOUSE, Config, load_config
 from gateway.crypto.signing import Es256Signer
 from gateway.minting import Mint
 from gateway.opening import store_url
@@ -386,6 +387,17 @@ class World:
             return case if case["state"] in states else None
 
         return await eventually(look, within)
+
+    async def at_rest(self, submission_id: str) -> dict[str, Any]:
+        """Wait until a case is completed and its documents, if its region has any, are here: nothing follows then."""
+
+        async def look() -> dict[str, Any] | None:
+            case = await self.case(submission_id)
+            declared = tomllib.loads((HOUSE / f"adapters/{case['place']}/region.toml").read_text("utf-8"))
+            fetched = any(entry["kind"] == "results.ready" for entry in case["timeline"])
+            return case if case["state"] == "COMPLETED" and fetched == declared["capabilities"]["results"] else None
+
+        return await eventually(look)
 
     async def ledger(self, region: str) -> dict[str, Any]:
         """Return everything that an authority has in its books."""

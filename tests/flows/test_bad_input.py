@@ -630,7 +630,7 @@ async def test_a_signed_event_that_cannot_be_read_is_kept_once_however_often_it_
 ) -> None:
     """Refused so that the region's engineers hear of it, kept so that a person can act; they repeat what we refuse."""
     case = await world.file(region)
-    await world.until(case, "COMPLETED")
+    await world.at_rest(case)
     before, known = await world.timeline(case), {row["id"] for row in await world.rows(event_conflicts, region=region)}
     wrong = {
         name: value for name, value in WRONG_EVENTS["a time that is none"].items() if name in EVENTS[region]("", "")
@@ -652,7 +652,7 @@ async def test_an_event_with_a_state_that_nobody_knows_is_taken_and_kept_for_a_p
 ) -> None:
     """A region adds a state before it tells anybody: the case goes on, and somebody hears of it."""
     case = await world.file(region)
-    await world.until(case, "COMPLETED")
+    await world.at_rest(case)
     assert (await deliver(world, SENDERS[region](world, event(region, case, "ZZ")))).status == 200
     (kept,) = await world.rows(event_conflicts, submission_id=case)
     assert case.encode() not in kept["event"]
@@ -663,7 +663,7 @@ async def test_an_event_with_a_state_that_nobody_knows_is_taken_and_kept_for_a_p
 async def test_an_event_of_years_ahead_is_kept_for_a_person(world: World, region: str) -> None:
     """In the timeline it would overtake everything that follows; acknowledged, because it can be read."""
     case = await world.file(region)
-    await world.until(case, "COMPLETED")
+    await world.at_rest(case)
     before = await world.timeline(case)
     body = json.dumps({**EVENTS[region](case, ACCEPTED[region]), **AHEAD[region]}).encode()
     assert (await deliver(world, SENDERS[region](world, body))).status == 200
@@ -710,7 +710,7 @@ async def test_an_event_for_a_case_that_nobody_knows_is_kept_for_a_person(world:
 async def test_a_region_cannot_move_the_case_of_another(world: World, region: str) -> None:
     """Only the place with jurisdiction decides (不改变原有办理事权)."""
     case = await world.file("foshan")
-    await world.until(case, "COMPLETED")
+    await world.at_rest(case)
     before = await world.timeline(case)
     assert (await deliver(world, SENDERS[region](world, event(region, case)))).status == 200
     assert await world.timeline(case) == before
@@ -722,7 +722,7 @@ async def test_a_region_cannot_move_the_case_of_another(world: World, region: st
 async def test_an_event_that_cannot_follow_is_kept_for_a_person(world: World, region: str) -> None:
     """Completed, and then not accepted: somebody at the region made a mistake, and somebody must look."""
     case = await world.file(region)
-    await world.until(case, "COMPLETED")
+    await world.at_rest(case)
     body = event(region, case, NOT_ACCEPTED[region])
     assert (await deliver(world, SENDERS[region](world, body))).status == 200
     assert (await world.case(case))["state"] == "COMPLETED"
@@ -737,7 +737,7 @@ async def test_an_event_that_cannot_follow_is_kept_for_a_person(world: World, re
 async def test_garbage_from_a_feed_leaves_cursor_and_case_alone(world: World) -> None:
     """What cannot be read moves nothing; the next look begins where the last good one ended."""
     first = await world.file("foshan")
-    await world.until(first, "COMPLETED")
+    await world.at_rest(first)
     foshan = world.authorities["foshan"]
     (before,) = await world.rows(feed_cursors, region="foshan")
     case = await world.case(first)
@@ -752,7 +752,7 @@ async def test_garbage_from_a_feed_leaves_cursor_and_case_alone(world: World) ->
     assert after["cursor"] == before["cursor"]
     assert await world.case(first) == case
     second = await world.file("foshan")
-    await world.until(second, "COMPLETED")
+    await world.at_rest(second)
 
 
 # --- whatever else comes -----------------------------------------------------------------------------------------
