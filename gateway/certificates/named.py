@@ -145,13 +145,13 @@ class NamedCertificates:
         exchange = _recalled(question, request, known).exchange()
 
         def unit(tx: Connection) -> str | None:
-            if noticed_since(tx, reference, known.asked_at):
+            if noticed_since(tx, reference, known.issuer, known.asked_at):
                 return None
             return record(tx, exchange, now=self.inquiry.clock())
 
         evidence_id = await self.inquiry.witness.store.write(unit)
         if evidence_id is None:
-            self.states.forget(identifier)
+            self.states.forget(identifier, known.issuer)
             return None
         return VerifyAnswer(known.answer(), {}, evidence_id, known.evidence_id)
 

@@ -1,8 +1,9 @@
 """Notices of issuers (证照状态变更通知): a certificate is worth something else from now on.
 
 Owns: taking a notice once, with nonce, row and evidence in one transaction, and forgetting what is remembered of that
-certificate here; other replicas see the row when they next use what they remember. Leaves to adapters: whether a notice
-is genuine. To `states`: what is remembered.
+certificate here; other replicas see the row when they next use what they remember. A notice counts against what its own
+region has said of a certificate, and nobody else. Leaves to adapters: whether a notice is genuine. To `states`: what is
+remembered.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ KEPT = timedelta(seconds=LONGEST) + timedelta(days=1)
 """How long a notice is kept: longer than anything that was asked before it may be believed."""
 
 
-Noticed = Callable[[Connection, str, datetime], None]
-"""Is told that a certificate (its keyed reference) may be worth something else from now on."""
+Noticed = Callable[[Connection, str, str, datetime], None]
+"""Is told that a certificate (its keyed reference) of this issuer may be worth something else from now on."""
 
 
-def unheeded(_tx: Connection, _reference: str, _now: datetime) -> None:
+def unheeded(_tx: Connection, _reference: str, _issuer: str, _now: datetime) -> None:
     """Do nothing about a notice beyond keeping it."""
 
 
@@ -76,7 +77,7 @@ class CertificateNotices:
             error.evidence = await self.store.write(lambda tx: record(tx, exchange, now=self.clock()))
             raise
         for notice in notices:
-            self.states.forget(notice["identifier"])
+            self.states.forget(notice["identifier"], region.id)
         return told.answer
 
     def _write(
@@ -95,15 +96,14 @@ class CertificateNotices:
 
     def _put(self, tx: Connection, region: Region, reference: str, notice: Mapping[str, Any], now: datetime) -> None:
         values = {
-            "region": region.id,
             "state": notice["state"],
             "changed_at": datetime.fromisoformat(notice["changed_at"]),
             "noticed_at": now,
         }
-        row = {"reference": reference, **values}
+        row = {"reference": reference, "region": region.id, **values}
         written = insert_into(tx, certificate_notices).values(row)
-        tx.execute(written.on_conflict_do_update(index_elements=["reference"], set_=values))
-        self.told(tx, reference, now)
+        tx.execute(written.on_conflict_do_update(index_elements=["reference", "region"], set_=values))
+        self.told(tx, reference, region.id, now)
 
 
 def forget(tx: Connection, now: datetime) -> None:

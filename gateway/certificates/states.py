@@ -23,7 +23,9 @@ MOST = 20_000
 LASTING = frozenset({Standing.VALID, Standing.EXPIRED, Standing.REVOKED, Standing.SUPERSEDED, Standing.RESTRICTED})
 """What may be remembered: an issuer that found nothing, or was not heard, is asked again."""
 _C = certificate_notices.c
-_NOTICE = select(_C.noticed_at).where(_C.reference == bindparam("of"), _C.noticed_at >= bindparam("since"))
+_NOTICE = select(_C.noticed_at).where(
+    _C.reference == bindparam("of"), _C.region == bindparam("by"), _C.noticed_at >= bindparam("since")
+)
 """Built once: building a statement costs more than running it."""
 
 
@@ -71,14 +73,16 @@ class States:
         self._known.move_to_end(identifier)
         return known
 
-    def forget(self, identifier: str) -> None:
-        """Forget a certificate: its issuer has told that it changed."""
-        self._known.pop(identifier, None)
+    def forget(self, identifier: str, issuer: str) -> None:
+        """Forget what this issuer said of a certificate: it has told that the certificate changed."""
+        known = self._known.get(identifier)
+        if known is not None and known.issuer == issuer:
+            del self._known[identifier]
 
 
-def noticed_since(tx: Connection, reference: str, since: datetime) -> bool:
+def noticed_since(tx: Connection, reference: str, issuer: str, since: datetime) -> bool:
     """Say whether the issuer has told of a change of this certificate (its keyed reference) since then."""
-    return tx.execute(_NOTICE, {"of": reference, "since": since}).first() is not None
+    return tx.execute(_NOTICE, {"of": reference, "by": issuer, "since": since}).first() is not None
 
 
 def in_line(tx: Connection, references: Iterable[str]) -> None:

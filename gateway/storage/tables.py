@@ -561,7 +561,7 @@ certificate_notices = Table(
     "certificate_notices",
     metadata,
     Column("reference", String(64), primary_key=True),  # keyed reference of the identifier, which may name a person
-    Column("region", String(32), nullable=False),
+    Column("region", String(32), primary_key=True),  # who has told it: it counts for what that one issued
     Column("state", String(16), nullable=False),
     Column("changed_at", Instant, nullable=False),
     Column("noticed_at", Instant, nullable=False, index=True),

@@ -119,7 +119,8 @@ def keep(
     known = [references.of("certificate", proof.certified.identifier) for proof, _ in proofs]
     in_line(tx, known)
     changed = [
-        noticed_since(tx, reference, proof.asked_at) for reference, (proof, _) in zip(known, proofs, strict=True)
+        noticed_since(tx, reference, proof.issuer, proof.asked_at)
+        for reference, (proof, _) in zip(known, proofs, strict=True)
     ]
     rows = [
         {
@@ -177,9 +178,9 @@ def _is_open(row: Mapping[str, Any], at: datetime) -> bool:
     return bool(row["good_until"] < at) or (noticed_at is not None and bool(noticed_at <= at))
 
 
-def noticed(tx: Connection, reference: str, now: datetime) -> None:
-    """Have every open case that rests on this certificate ask about it now; what is under way counts no more."""
-    rests = update(case_certificates).where(_C.reference == reference, CERTIFICATE_DUE)
+def noticed(tx: Connection, reference: str, issuer: str, now: datetime) -> None:
+    """Have every open case that rests on this certificate of this issuer ask now; what is under way counts no more."""
+    rests = update(case_certificates).where(_C.reference == reference, _C.issuer == issuer, CERTIFICATE_DUE)
     tx.execute(rests.values(due=now, noticed_at=now, owner=None, attempt=_C.attempt + 1))
 
 

@@ -172,8 +172,8 @@ class House:
         ):
             await attempts.make(claimed, there)
 
-    async def notice(self, identifier: str = IDENTIFIER) -> None:
-        """Let the issuer tell of a change, as its notice arrives."""
+    async def notice(self, identifier: str = IDENTIFIER, by: str = "guangdong") -> None:
+        """Let the issuer, or another region, tell of a change, as its notice arrives."""
         reading = [{"identifier": identifier, "state": "REVOKED", "changed_at": "2026-03-02T02:00:00Z"}]
 
         class Notices:
@@ -182,15 +182,13 @@ class House:
             async def read(self, callback: Callback) -> CallbackReading:
                 return CallbackReading(reading, {}, callback.body.decode(), callback.received_at + timedelta(hours=1))
 
-        known = self.issuer.region()
+        known = self.issuer.region(by)
         adapter = replace(known.adapter, notices=cast("Any", Notices()))
-        packs = PackSet.of("guangdong", cast("Any", {"certificate-notice": SamePack()}))
-        notices = replace(
-            self.certificates.notices, regions={"guangdong": replace(known, adapter=adapter, packs=packs)}
-        )
+        packs = PackSet.of(by, cast("Any", {"certificate-notice": SamePack()}))
+        notices = replace(self.certificates.notices, regions={by: replace(known, adapter=adapter, packs=packs)})
         body = f"nonce-{self.clock().timestamp()}".encode()
         callback = Callback("POST", "/notices", {}, body, self.clock())
-        await notices.take("guangdong", callback)
+        await notices.take(by, callback)
 
     # --- what is seen
 
@@ -556,6 +554,28 @@ async def test_a_notice_of_the_issuer_has_its_certificate_asked_about_at_once(ei
     assert (await house.seen()).certified[0].standing == "revoked"
 
 
+async def test_a_notice_of_another_region_counts_for_nothing_that_it_did_not_issue(either: House) -> None:
+    """Nor does it take the place of the issuer's own."""
+    house = either
+    proof = await house.look_up()
+    await house.verify()
+    await house.notice(by="qingyuan")
+    await house.file(proof)
+    house.clock.advance(1)
+    await house.notice(by="qingyuan")
+    await house.later(1)
+    await house.verify()
+    assert house.issuer.asked == []  # no recheck, and what is remembered stays
+    await house.notice()
+    told_at = house.clock()
+    house.clock.advance(1)
+    await house.notice(by="qingyuan")
+    reference = house.references.of("certificate", IDENTIFIER)
+    assert await house.store.read(lambda tx: noticed_since(tx, reference, "guangdong", told_at))
+    await house.rechecks.turn()
+    assert house.issuer.asked == ["data"]
+
+
 @pytest.mark.parametrize(("after", "asked"), [(True, ["data"]), (False, [])])
 async def test_a_notice_that_came_after_the_proof_and_before_the_filing_counts(
     either: House, after: bool, asked: list[str]
@@ -581,10 +601,10 @@ async def test_a_notice_is_kept_as_long_as_a_proof_from_before_it_may_be_believe
     reference, noticed_at = house.references.of("certificate", IDENTIFIER), house.clock()
     house.clock.advance(LONGEST)
     await house.store.write(lambda tx: forget(tx, house.clock()))
-    assert await house.store.read(lambda tx: noticed_since(tx, reference, noticed_at))
+    assert await house.store.read(lambda tx: noticed_since(tx, reference, "guangdong", noticed_at))
     house.clock.advance(2 * DAY)
     await house.store.write(lambda tx: forget(tx, house.clock()))
-    assert not await house.store.read(lambda tx: noticed_since(tx, reference, noticed_at))
+    assert not await house.store.read(lambda tx: noticed_since(tx, reference, "guangdong", noticed_at))
 
 
 async def test_an_answer_that_a_notice_has_overtaken_does_not_count(house: House) -> None:

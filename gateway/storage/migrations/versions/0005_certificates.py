@@ -140,7 +140,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("changed_at", sa.BigInteger(), nullable=False),
         sa.Column("noticed_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("reference", name=op.f("pk_certificate_notices")),
+        sa.PrimaryKeyConstraint("reference", "region", name=op.f("pk_certificate_notices")),
     )
     with op.batch_alter_table("certificate_notices", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_certificate_notices_noticed_at"), ["noticed_at"], unique=False)
