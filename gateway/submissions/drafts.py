@@ -128,6 +128,9 @@ class Drafts:
             same = and_(mine, c.item_code == draft.typed.item)  # another item's would outlive its own hand-in
             stands = and_(same, c.version == draft.version - 1, c.expires_at > now)
             return tx.execute(update(drafts).where(stands).values(values)).rowcount > 0
+        tx.execute(delete(drafts).where(mine, c.expires_at <= now))  # it is over; the janitor was not here yet
+        if tx.execute(select(exists().where(mine))).scalar_one():
+            return False
         if tx.execute(select(func.count()).where(c.client_id == owner, c.expires_at > now)).scalar_one() >= MOST:
             text = f"This window has {MOST} drafts: hand some in, or discard them."
             raise Conflict(text, code="draft.too_many")

@@ -199,6 +199,16 @@ async def test_a_window_has_not_more_drafts_than_somebody_can_look_through(kept:
         await kept.save(CLERK, "f" * 32, TYPED, NEW)
     assert refused.value.stable_code == "draft.too_many"
     await kept.save(ELSEWHERE, "f" * 32, TYPED, NEW)
+    assert (await kept.save(CLERK, REFERENCE, TYPED, NEW)).version == 1, "the same again is the same"
+
+
+async def test_a_form_whose_draft_is_over_is_saved_anew_at_once(kept: Drafts, clock: ManualClock) -> None:
+    """Whether or not the janitor has been there."""
+    await kept.save(CLERK, REFERENCE, TYPED, NEW)
+    clock.advance(14 * DAY)
+    other = replace(TYPED, texts={})
+    await kept.save(CLERK, REFERENCE, other, NEW)
+    assert (await kept.find(CLERK, REFERENCE)).typed == other
 
 
 # --- the pages -----------------------------------------------------------------------------------------------------
