@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
 
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.joint import MODE as JOINT
@@ -55,10 +55,19 @@ SET_ASIDE, REINSTATED = "event.set_aside", "event.reinstated"
 """Facts: a report that was believed cannot be after what came since; one that could not be, can."""
 DERIVED = "parts"
 """The kind of event that says where a case stands by its parts."""
+_TOLD = (
+    select(func.count())
+    .select_from(submission_events)
+    .where(
+        submission_events.c.submission_id == bindparam("case"),
+        or_(submission_events.c.source != GATEWAY, submission_events.c.kind.in_((SET_ASIDE, REINSTATED))),
+    )
+)
+"""What the reports of a case's region have brought into its timeline: themselves, and what they made of each other."""
 _CLOCKS_APART = timedelta(days=1)
 """How far ahead of ours a region's clock may be; an event from next year would overtake all that follow."""
 MOST = 500
-"""Events that one case may have before those of its region wait for a person: each is weighed against all others."""
+"""Events that its region may cause in a case before its reports wait for a person: each is weighed against all."""
 _KEPT = ("operator", "reason", "due_on", "limit", "materials", "basis", "remedy", "way", "result")
 """What of a canonical event is kept beside its state."""
 
@@ -164,7 +173,7 @@ class EventLog:
         earlier = _earlier(tx, region, event_id)
         if _is_again(event, earlier):
             return Arrival("duplicate")
-        problem = _misfit(event, earlier, now) or _powerless(case, region) or _overfull(case)
+        problem = _misfit(event, earlier, now) or _powerless(case, region) or _overfull(tx, case)
         if case is None or problem:
             return self._refuse(tx, region, event, problem or "there is no such submission here", earlier, now)
         self.conflicts.explained(tx, region, event_id, now)  # what stood in its way when it came first is over
@@ -367,10 +376,12 @@ def _powerless(case: Case | None, region: str) -> str | None:
     return f"region {region} has no power over a case that {case['handling_region']} handles"
 
 
-def _overfull(case: Case | None) -> str | None:
+def _overfull(tx: Connection, case: Case | None) -> str | None:
+    """Say whether a region has told too much of a case; what others caused (an issuer, the filer) is not its doing."""
     if case is None or case["last_seq"] < MOST:
         return None
-    return f"the case has {MOST} events already"
+    told = tx.execute(_TOLD, {"case": case["id"]}).scalar_one()
+    return f"its region has caused {told} events of this case already" if told >= MOST else None
 
 
 def remember_number(tx: Connection, submission_id: str, region: str, number: str, short_number: str | None) -> bool:

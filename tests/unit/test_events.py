@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from prometheus_client import CollectorRegistry
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.submission import HANDLING_ONLY, State
@@ -398,11 +398,31 @@ async def test_an_event_that_comes_again_when_nothing_stands_in_its_way_is_recor
 async def test_a_region_that_reports_without_end_fills_no_timeline(desk: Desk) -> None:
     """Every report is weighed against all others: a case of ten thousand would hold up all the rest."""
     await desk.open()
-    full = update(submissions).values(last_seq=MOST)
-    await desk.store.write(lambda tx: tx.execute(full).rowcount)
-    assert (await desk.hear("e1", "RECEIVED")).outcome == "conflict"
+    await desk.hear("e1", "RECEIVED")
+
+    def many(tx: Connection) -> None:
+        c = submission_events.c
+        row = dict(tx.execute(select(submission_events).where(c.source == REGION)).mappings().one())
+        copies = [{**row, "seq": n, "region_event_id": f"x{n}"} for n in range(row["seq"] + 1, row["seq"] + MOST)]
+        tx.execute(submission_events.insert(), copies)
+        tx.execute(update(submissions).values(last_seq=copies[-1]["seq"]))
+
+    await desk.store.write(many)
+    assert (await desk.hear("e2", "ACCEPTED")).outcome == "conflict"
     [kept] = await desk.conflicts()
-    assert kept["reason"] == f"the case has {MOST} events already"
+    assert kept["reason"] == f"its region has caused {MOST} events of this case already"
+
+
+async def test_what_others_bring_into_a_timeline_shuts_its_region_out_of_no_case(desk: Desk) -> None:
+    """An issuer may change its word on a certificate for ever; the region that decides is heard all the same."""
+    await desk.open()
+
+    def facts(tx: Connection) -> None:
+        for n in range(MOST):
+            desk.log.note(tx, desk.case, "certificate.changed", desk.clock(), {"n": n}, "REVOKED")
+
+    await desk.store.write(facts)
+    assert (await desk.hear("e1", "RECEIVED")).outcome == "recorded"
 
 
 async def test_a_regions_id_that_looks_like_a_number_of_ours_is_another_report(desk: Desk, sealer: Sealer) -> None:
