@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from gateway.crypto.at_rest import Sealer
 from gateway.domain.identifiers import case_number_problem
@@ -67,8 +67,15 @@ class Conflicts:
 
     def explained(self, tx: Connection, region: str, event_id: str, now: datetime) -> None:
         """End a conflict that a later report has explained."""
+        self._explained(tx, event_conflicts.c.region == region, event_id, now)
+
+    def explained_of_case(self, tx: Connection, submission_id: str, event_id: str, now: datetime) -> None:
+        """End a conflict of a case, under whichever region it was kept: the case may have gone elsewhere since."""
+        self._explained(tx, event_conflicts.c.submission_id == submission_id, event_id, now)
+
+    def _explained(self, tx: Connection, where: ColumnElement[bool], event_id: str, now: datetime) -> None:
         c = event_conflicts.c
-        this = and_(c.region == region, c.region_event_id == key_of(event_id), c.status == "open")
+        this = and_(where, c.region_event_id == key_of(event_id), c.status == "open")
         ended = {"status": "resolved", "resolution": "explained", "resolved_by": "gateway", "resolved_at": now}
         tx.execute(update(event_conflicts).where(this).values(ended))
 

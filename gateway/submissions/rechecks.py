@@ -217,7 +217,7 @@ class Rechecks:
         """
         case = await self._store.read(lambda tx: self._case(tx, one.submission_id))
         if case.state in DECIDED:
-            return await self._write(one, "over", lambda tx, _now: recognised.settle(tx, one, {"due": None}))
+            return await self._write(one, "over", lambda tx, now: self._over(tx, one, now))
         try:
             told = await self._put(one, case)
         except CallerError as error:
@@ -238,7 +238,7 @@ class Rechecks:
         """Write down that nobody can say what a certificate is worth, without asking an issuer that only fails."""
         case = await self._store.read(lambda tx: self._case(tx, one.submission_id))
         if case.state in DECIDED:
-            await self._write(one, "over", lambda tx, _now: recognised.settle(tx, one, {"due": None}))
+            await self._write(one, "over", lambda tx, now: self._over(tx, one, now))
             return
         reason = f"{RegionResting.code}: {RegionResting.title}"
         await self._write(one, "unverifiable", lambda tx, now: self._unheard(tx, one, reason, now))
@@ -286,7 +286,9 @@ class Rechecks:
             if stopped:
                 raise _Overtaken("Something was faster.")  # so that the delivery goes on as it was
             return False
-        if not decided:
+        if decided:
+            self._explained(tx, one, now)
+        else:
             self._follow(tx, case, one, told, follow, now)
         return True
 
@@ -318,7 +320,7 @@ class Rechecks:
             self._events.note(tx, one.submission_id, CHANGED, now, detail, str(told.standing))
         if told.standing is Standing.VALID:
             if follow.changed or one.last_code:
-                self._events.conflicts.explained(tx, case["handling_region"], _name(one), now)
+                self._explained(tx, one, now)
         elif follow.stopped:
             self._give_back(tx, one, told.standing, now)
         elif not follow.waits and (follow.changed or not one.followed):
@@ -362,11 +364,21 @@ class Rechecks:
             self._for_a_person(tx, case, one, reason, now)
         return True
 
+    def _over(self, tx: Connection, one: Recognised, now: datetime) -> bool:
+        """Ask no more, and leave nobody a question about a case that is decided."""
+        if not recognised.settle(tx, one, {"due": None}):
+            return False
+        self._explained(tx, one, now)
+        return True
+
+    def _explained(self, tx: Connection, one: Recognised, now: datetime) -> None:
+        self._events.conflicts.explained_of_case(tx, one.submission_id, _name(one), now)
+
     def _for_a_person(
         self, tx: Connection, case: Mapping[str, Any], one: Recognised, reason: str, now: datetime
     ) -> None:
         told = {"event_id": _name(one), "submission_id": one.submission_id, "number": "", "material": one.code}
-        self._events.conflicts.explained(tx, case["handling_region"], _name(one), now)  # what it said before is over
+        self._explained(tx, one, now)  # what it said before is over
         self._events.conflicts.keep(tx, case["handling_region"], told, reason, now)
 
 

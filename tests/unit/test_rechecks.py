@@ -29,7 +29,7 @@ from gateway.policy.transfer import Basis
 from gateway.ports import Adapter, Callback, CallbackReading, CertificateReply, RegionDocument, SubmissionOrder
 from gateway.regions import Region
 from gateway.storage import Store
-from gateway.storage.tables import case_certificates, deliveries, event_conflicts, evidence
+from gateway.storage.tables import case_certificates, deliveries, event_conflicts, evidence, submissions
 from gateway.submissions import queue, recognised
 from gateway.submissions.attempt import Attempts
 from gateway.submissions.borders import Borders
@@ -396,6 +396,19 @@ async def test_nobody_is_asked_about_a_case_that_is_decided(house: House) -> Non
     await house.notice()
     await house.later(0)
     assert house.issuer.asked == []
+
+
+async def test_a_question_for_a_person_ends_with_its_case_wherever_the_case_has_gone_since(house: House) -> None:
+    """Another office may have it by then; the question stands under the region that had it when it was put."""
+    await house.at_region()
+    house.becomes("REVOKED")
+    await house.later()
+    assert [status for status, _ in await house.conflicts()] == ["open"]
+    await house.desk.says(house.case, "ACCEPTED")
+    await house.desk.says(house.case, "DECIDED")
+    await house.store.write(lambda tx: tx.execute(update(submissions).values(handling_region="qingyuan")).rowcount)
+    await house.later()
+    assert [status for status, _ in await house.conflicts()] == ["resolved"]
 
 
 # --- an issuer that is not heard, and a question that is not permitted -----------------------------------------------
