@@ -132,6 +132,25 @@ async def test_a_region_whose_answers_cannot_be_believed_is_left_alone_although_
     assert peer.line.resting()
 
 
+async def test_a_lie_is_counted_without_a_turn(wall: WallClock) -> None:
+    """Whoever found it out does not wait behind calls that hang."""
+    peer = region(concurrency=1, failures=1)
+    hanging = peer.late_call()
+    await peer.entered.wait()
+    await asyncio.wait_for(peer.line.lied("certificates", RegionUncertain("about somebody else")), 1)
+    assert peer.line.resting()
+    peer.hold.set()
+    await hanging
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+async def test_no_more_lies_are_kept_than_open_the_breaker(wall: WallClock, failures: int) -> None:
+    peer = region(failures=failures)
+    for _ in range(10):
+        await peer.line.lied("certificates", RegionUncertain("about somebody else"))
+    assert len(peer.line._lies) == failures
+
+
 async def test_a_lie_now_and_then_leaves_a_region_in_service(wall: WallClock) -> None:
     peer = region(failures=3)
     for _ in range(10):
