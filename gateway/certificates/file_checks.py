@@ -70,8 +70,8 @@ class FileChecks:
         """Look at a file, and ask its issuer about the certificate that it names.
 
         Raises NotFound, InvalidRequest for a file that names no certificate (the text says why), or NotPermitted; then
-        the upload stays, so that it can be tried again. Unavailable: too many are looked at. A region's failure is part
-        of the answer.
+        the upload stays, so that it can be tried again. Unavailable: too many are looked at, or this one could not be.
+        A region's failure is part of the answer.
         """
         async with self.places.one():
             return await self._verified(caller, request)

@@ -18,7 +18,7 @@ from gateway.certificates.places import Places
 from gateway.certificates.request import VerifyRequest
 from gateway.crypto.at_rest import References, Sealer
 from gateway.domain.certificate import Standing
-from gateway.errors import GatewayError, InvalidRequest, NotFound, NotPermitted, RegionUnreachable
+from gateway.errors import GatewayError, InvalidRequest, NotFound, NotPermitted, RegionUnreachable, Unavailable
 from gateway.sandbox.sealed_files import Certificate, SealedFiles
 from gateway.storage import Store
 from gateway.storage.tables import evidence
@@ -186,6 +186,17 @@ async def test_without_a_grant_no_seal_is_told_of(desk: Desk, files: SealedFiles
     checks = desk.checks(allowed=grants(capabilities=["certificates.data"]))
     with pytest.raises(NotPermitted):
         await desk.verify(await desk.upload(files.sealed_ofd(of_this(), ISSUER)), checks)
+
+
+async def test_a_file_that_could_not_be_looked_at_stays_and_nobody_is_asked(
+    desk: Desk, files: SealedFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.certificates.files.ofd.read", lambda _: 1 // 0)
+    blob = await desk.upload(files.sealed_ofd(of_this(), ISSUER))
+    with pytest.raises(Unavailable) as refused:
+        await desk.verify(blob)
+    assert (refused.value.stable_code, refused.value.evidence is None) == ("certificate.file_not_looked_at", False)
+    assert (desk.issuer.asked, await desk.is_there(blob)) == ([], True)
 
 
 async def test_a_file_beyond_the_bound_is_not_read(desk: Desk, files: SealedFiles) -> None:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gmalg
@@ -34,6 +35,7 @@ from gateway.certificates.files import sm2_certificates, verifier
 from gateway.certificates.files.registry import Registry
 from gateway.certificates.files.verdict import REASONS, Check, Form, Outcome, Stated
 from gateway.certificates.files.verifier import FileVerifier, verify
+from gateway.errors import Unavailable
 from gateway.sandbox.sealed_files import ofd, pdf
 from gateway.sandbox.sealed_files.hostile import SEAL, VALUE
 from gateway.sandbox.sealed_files.identities import EcIdentity, sm2_identity, years
@@ -489,17 +491,53 @@ async def test_the_verifier_works_beside_the_event_loop(world: SealedWorld) -> N
     files.close()
 
 
-async def test_a_file_that_takes_too_long_has_no_seal_that_was_looked_at(
+async def test_a_file_that_takes_too_long_is_no_bad_file_and_one_that_waits_behind_it_neither(
     world: SealedWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread goes on; its caller does not wait for it."""
+    """The thread goes on; its caller does not wait for it. That the gateway is slow says nothing of a file."""
     released = threading.Event()
     monkeypatch.setattr(verifier, "verify", lambda *_: released.wait())
-    files = FileVerifier(world.registry, lambda: NOW, seconds=0.01)
-    verdict = await files.verify(world.files.sealed_ofd(CERTIFICATE, OWNER))
+    files = FileVerifier(world.registry, lambda: NOW, workers=1, seconds=0.01)
+    refused = await asyncio.gather(files.verify(b"%PDF-1"), files.verify(b"%PDF-2"), return_exceptions=True)
     released.set()
     files.close()
-    assert (verdict.problem, verdict.genuine, verdict.form) == ("file_time", False, Form.OFD)
+    assert [error.stable_code for error in refused if isinstance(error, Unavailable)] == [
+        "certificate.file_not_looked_at"
+    ] * 2
+
+
+async def test_the_time_of_a_file_begins_when_a_thread_takes_it(
+    world: SealedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two files and one thread, one is looked at and the other waits: no time for its verdict runs yet."""
+    released, third = threading.Event(), asyncio.Event()
+    begun: list[Any] = []
+
+    async def waited(coming: Any, _seconds: float) -> Any:
+        begun.append(coming)
+        if len(begun) == 3:
+            third.set()
+        return await coming
+
+    monkeypatch.setattr(verifier, "verify", lambda *_: released.wait() and SimpleNamespace(problem=""))
+    monkeypatch.setattr(asyncio, "wait_for", waited)
+    files = FileVerifier(world.registry, lambda: NOW, workers=1)
+    both = asyncio.gather(files.verify(b"1"), files.verify(b"2"))
+    await third.wait()
+    assert [asyncio.iscoroutine(one) for one in begun] == [True, True, False]  # two turns, and one verdict
+    released.set()
+    await both
+    files.close()
+    assert len(begun) == 4
+
+
+async def test_a_defect_of_ours_is_no_fault_of_the_file(world: SealedWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.certificates.files.ofd.read", lambda _: 1 // 0)
+    files = FileVerifier(world.registry, lambda: NOW)
+    with pytest.raises(Unavailable) as refused:
+        await files.verify(world.files.sealed_ofd(CERTIFICATE, OWNER))
+    files.close()
+    assert refused.value.stable_code == "certificate.file_not_looked_at"
 
 
 # --- seals.toml ----------------------------------------------------------------------------------------------------

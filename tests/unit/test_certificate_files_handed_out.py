@@ -209,6 +209,16 @@ async def test_a_file_that_is_not_whole_or_not_good_to_open_is_never_begun(
     assert (await desk.fetch()).data == PLAIN  # its place is free again
 
 
+async def test_what_the_gateway_could_not_look_at_is_not_its_issuers_fault(
+    desk: Desk, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.certificates.files.ofd.read", lambda _: 1 // 0)
+    desk.issuer.file_is = [world.files.sealed_ofd(of_this(), ISSUER)]
+    error = await desk.refused()
+    assert (type(error), error.stable_code) == (Unavailable, "certificate.file_not_looked_at")
+    assert desk.issuer.asked == ["data", "file"]
+
+
 async def test_an_issuer_that_takes_too_long_is_given_up(desk: Desk) -> None:
     async def for_ever() -> AsyncIterator[bytes]:
         await asyncio.Event().wait()

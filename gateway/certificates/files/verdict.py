@@ -47,7 +47,6 @@ REASONS: Mapping[str, str] = {
     # the file as a whole
     "file_form": "It is neither an OFD package nor a PDF.",
     "file_size": "It is larger than a certificate file may be.",
-    "file_time": "Looking at it took too long; nothing is known of it.",
     "file_unexpected": "Looking at it failed here in a way that nobody foresaw; nothing is known of it.",
     "file_unsealed": "No seal is on it.",
     "file_seals": "It has more seals than a certificate file may have.",

@@ -4,8 +4,9 @@ Owns: which form a file has, the bounds on size and time, and the threads. Leave
 file. A bad file gives a verdict, never an exception.
 
 Constant, whatever the file holds: at most `MAX_SIZE` bytes are looked at; no more than `workers` files are unpacked at
-once; a caller waits `seconds` at most. Python cannot stop a thread: one that takes longer goes on, without a caller,
-until the bounds of `package` and `pdf` end it, and its place is not given to another file meanwhile.
+once; a caller waits `seconds` at most for a thread, and `seconds` at most for the verdict. Python cannot stop a thread:
+one that takes longer goes on, without a caller, until the bounds of `package` and `pdf` end it, and its place is not
+given to another file meanwhile.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ import structlog
 from gateway.certificates.files import ofd
 from gateway.certificates.files.registry import Registry
 from gateway.certificates.files.verdict import Failed, FileVerdict, Form, SealVerdict, Stated
+from gateway.errors import Unavailable
 
 log = structlog.get_logger("certificate-files")
 
 MAX_SIZE = 16 << 20
 """Bytes that a certificate file may have."""
 SECONDS = 20.0
+UNEXPECTED = "file_unexpected"
+"""The reason of a verdict that a defect of ours ended."""
 
 
 def verify(data: bytes, registry: Registry, now: datetime) -> FileVerdict:
@@ -41,7 +45,7 @@ def verify(data: bytes, registry: Registry, now: datetime) -> FileVerdict:
         problem = failed.reason
     except Exception:
         log.exception("certificate file ended unexpectedly", sha256=sha256)
-        problem = "file_unexpected"
+        problem = UNEXPECTED
     return FileVerdict(form, sha256, len(data), said, seals, problem)
 
 
@@ -80,13 +84,32 @@ class FileVerifier:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="certificate-files")
 
     async def verify(self, data: bytes) -> FileVerdict:
-        """Return the verdict on a file; one that takes longer than the bound has no seal that was looked at."""
-        looking = asyncio.get_running_loop().run_in_executor(self._threads, verify, data, self._registry, self._clock())
+        """Return the verdict on a file. Its time begins when a thread takes it.
+
+        Raises Unavailable when no thread took it within the bound, or it took longer than that, or ended in a defect of
+        ours: that says nothing of the file, and is nobody else's fault.
+        """
+        loop, taken, now = asyncio.get_running_loop(), asyncio.Event(), self._clock()
+
+        def look() -> FileVerdict:
+            loop.call_soon_threadsafe(taken.set)
+            return verify(data, self._registry, now)
+
+        looking = loop.run_in_executor(self._threads, look)
+        looking.add_done_callback(lambda _: taken.set())  # also when it is closed before a thread was free
         try:
-            return await asyncio.wait_for(looking, self._seconds)
+            await asyncio.wait_for(taken.wait(), self._seconds)
+            verdict = await asyncio.wait_for(looking, self._seconds)
         except TimeoutError:
-            sha256 = hashlib.sha256(data).hexdigest()
-            return FileVerdict(form_of(data), sha256, len(data), Stated(), (), "file_time")
+            looking.cancel()
+            raise Unavailable(
+                "The file could not be looked at in time; ask again in a moment.", code="certificate.file_not_looked_at"
+            ) from None
+        if verdict.problem == UNEXPECTED:
+            raise Unavailable(
+                "Looking at the file failed here, in a way that nobody foresaw.", code="certificate.file_not_looked_at"
+            )
+        return verdict
 
     def close(self) -> None:
         """Take no more files; those that are being looked at are let go."""
