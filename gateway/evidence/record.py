@@ -113,4 +113,6 @@ def record(tx: Connection, exchange: Exchange, *, now: datetime, evidence_id: st
 def digest_of(part: bytes, salt: bytes | None = None) -> dict[str, Any]:
     """Return salt, digest (SHA-256 of salt then part) and size of one part."""
     salt = salt or os.urandom(16)
-    return {"salt": salt.hex(), "sha256": hashlib.sha256(salt + part).hexdigest(), "size": len(part)}
+    digest = hashlib.sha256(salt)
+    digest.update(part)  # not `salt + part`: a part may be a file of many megabytes
+    return {"salt": salt.hex(), "sha256": digest.hexdigest(), "size": len(part)}

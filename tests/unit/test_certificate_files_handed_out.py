@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -329,6 +330,26 @@ async def test_a_copy_says_for_what_it_is_and_bears_no_seal(desk: Desk, world: W
     for name, data in (("file", original), ("copy", handed.data)):
         part = row["parts"][name]
         assert part["sha256"] == hashlib.sha256(bytes.fromhex(part["salt"]) + data).hexdigest()
+
+
+async def test_a_file_is_never_hashed_on_the_event_loop(
+    desk: Desk, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixteen megabytes would hold up everybody else's requests."""
+    where: list[threading.Thread] = []
+
+    def noted(data: bytes) -> str:
+        where.append(threading.current_thread())
+        return hashlib.sha256(data).hexdigest()
+
+    original = world.files.sealed_ofd(of_this(), ISSUER)
+    desk.issuer.file_is, desk.issuer.sha256 = [original], hashlib.sha256(original).hexdigest()
+    monkeypatch.setattr("gateway.certificates.handing._sha256", noted)
+    handed = await desk.fetch(copy_for="入职核验")
+    assert handed.sha256 == hashlib.sha256(handed.data).hexdigest()
+    assert len(where) == 2  # the issuer's file against its word, and the copy
+    assert threading.current_thread() not in where
+    assert (await desk.fetch()).sha256 == desk.issuer.sha256
 
 
 async def test_of_a_certificate_that_is_not_in_force_no_copy_is_made(desk: Desk) -> None:
