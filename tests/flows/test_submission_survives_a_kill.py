@@ -31,7 +31,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 CASES = 5
 PATIENCE = 60.0
-DELIVERY = {"lease_seconds": 2.5, "first_delay_seconds": 0.1, "longest_delay_seconds": 1}
+DELIVERY = {"lease_seconds": 2, "first_delay_seconds": 0.1, "longest_delay_seconds": 1}
 LIMITS = {"timeout_seconds": 2, "settle_seconds": 0.5}
 SENT = "sent"
 """A step that only the authority can see: the message has arrived, and nobody has answered yet."""
