@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from gateway.errors import StartRefused
 from gateway.sandbox.layout import Choices, Layout, lay_out, simulated_regions
 from gateway.sandbox.neighbourhood import free_ports
 from tests.flows.flow_support import rewrite
+from tests.support import forked
 from tests.support.few_regions import THREE, narrow
 
 
@@ -339,13 +338,7 @@ async def test_faults_in_a_shared_folder_are_heard_with_the_others(layout: Layou
 
 async def run(command: str, layout: Layout) -> tuple[int | None, str, str]:
     """Run a command of the product; return exit code, output and errors."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway.cli", command, "--config", str(layout.config),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=HOUSE,
-    )  # fmt: skip
-    async with asyncio.timeout(30):
-        out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
+    return await forked.pearl(layout.folder, command, "--config", str(layout.config))
 
 
 async def test_a_check_of_a_deployment_that_is_right_says_so(layout: Layout) -> None:

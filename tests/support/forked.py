@@ -2,7 +2,7 @@
 
 A command or a gateway needs more than a second to import what it uses, and the tests start a hundred of them. What is
 forked has read no configuration, opened no file and has no thread (multiprocessing's fork server); from there on it is
-the program that somebody would start by name. `tests/flows/test_start.py` starts it by name.
+the program that somebody would start by name, as `gateway.sandbox.neighbourhood.gateway_process` does in other tests.
 """
 
 from __future__ import annotations
