@@ -19,11 +19,12 @@ from typing import Any
 
 from aiohttp import web
 
-from bench.drill.dying import Dying
+from bench.drill import dying as gateways_that_die
 from gateway.sandbox.authority import MISBEHAVIOUR, NOTEBOOK, Notebook
 from gateway.sandbox.layout import Layout
 from gateway.sandbox.neighbourhood import NotReadyError, end, wait_until_ready
 from tests.support.few_regions import THREE
+from tests.support.forked import Forked
 from tests.support.replicas import lay_out_replicas, secrets_of
 
 PLACES = ("foshan", "guangdong", "hunan", "qingyuan")
@@ -50,7 +51,7 @@ class Gateway:
 
     layout: Layout
     secrets: Mapping[str, str]
-    process: Dying | None = None
+    process: Forked | None = None
     step: str = "none"
     killed: bool = False
     ready: bool = False
@@ -69,13 +70,13 @@ class Gateway:
             await end(self.process)
         await self.start()
 
-    async def launch(self, step: str, count: int) -> Dying:
+    async def launch(self, step: str, count: int) -> Forked:
         """Start it; it dies when it reaches the step for the count-th time, perhaps before it is ready."""
         self.step, self.killed, self.ready = step, False, False
-        self.process = await Dying.start(self.layout.config, step, count, self.secrets, list(REGIONS))
+        self.process = await gateways_that_die.start(self.layout.config, step, count, self.secrets, list(REGIONS))
         return self.process
 
-    async def coming_up(self, process: Dying) -> None:
+    async def coming_up(self, process: Forked) -> None:
         """Note when it is ready, if it lives to be."""
         with suppress(NotReadyError):
             await wait_until_ready(process, self.layout)

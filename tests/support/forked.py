@@ -1,6 +1,6 @@
 """Programs of the product as processes of their own, forked off one that has imported everything.
 
-A command or a gateway needs more than a second to import what it uses, and the tests start a hundred of them. What is
+A command or a gateway needs more than a second to import what it uses, and tests and drills start hundreds. What is
 forked has read no configuration, opened no file and has no thread (multiprocessing's fork server); from there on it is
 the program that somebody would start by name, as `gateway.sandbox.neighbourhood.gateway_process` does in other tests.
 """
@@ -20,8 +20,8 @@ from types import MappingProxyType
 from gateway.cli import main
 
 SERVER = multiprocessing.get_context("forkserver")
-IMPORTED = ["gateway.cli", "gateway.app", "gateway.serve", "tests.flows.killed_gateway"]
-REGIONS = ["adapters.foshan.adapter", "adapters.guangdong.adapter", "adapters.hongkong.adapter"]
+IMPORTED = ("gateway.cli", "gateway.app", "gateway.serve", "tests.flows.killed_gateway")
+REGIONS = ("adapters.foshan.adapter", "adapters.guangdong.adapter", "adapters.hongkong.adapter")
 
 
 Program = Callable[[Sequence[str]], None]
@@ -40,10 +40,19 @@ class Forked:
 
     @classmethod
     async def start(
-        cls, program: Program, arguments: Sequence[str], out: Path, err: Path, env: Mapping[str, str] = NOTHING
+        cls,
+        program: Program,
+        arguments: Sequence[str],
+        out: Path,
+        err: Path,
+        env: Mapping[str, str] = NOTHING,
+        imported: Sequence[str] = (*IMPORTED, *REGIONS),
     ) -> Forked:
-        """Start a program; what it says is appended to these files, which may be one."""
-        SERVER.set_forkserver_preload([*IMPORTED, *REGIONS])
+        """Start a program; what it says is appended to these files, which may be one.
+
+        `imported` are the modules of which the server is full before it forks; the first start decides.
+        """
+        SERVER.set_forkserver_preload(list(imported))
         given = (program, list(arguments), out, err, dict(env))
         process = SERVER.Process(target=_live, args=given, daemon=True)
         await asyncio.to_thread(process.start)  # the first one waits for the imports
