@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 
 from gateway.ports import DisputeReply, ResultDocument
+from gateway.protocols.wire import Wire
 
 MAX_NAME = 200
 """Characters of a file's name that are kept."""
@@ -41,6 +42,19 @@ def result_document(code: object, name: object, media_type: object, size: object
 def whole(text: object) -> int | None:
     """Return a number that its wire says in digits; None for what is none."""
     return int(text) if isinstance(text, str) and _DIGITS.fullmatch(text) else None
+
+
+def dispute_number(wire: Wire, number: object, *, fits: bool, names: tuple[str, str]) -> str:
+    """Return an issuer's number of a report. `fits`: the receipt is for ours. Raises RegionUncertain.
+
+    `names` are what the wire calls our ticket and its number.
+    """
+    ticket, name = names
+    if not fits:
+        raise wire.uncertain("answered for another report", f"{ticket} differs")
+    if not isinstance(number, str) or not NUMBER.fullmatch(number):
+        raise wire.uncertain("sent an answer that cannot be read", name)
+    return number
 
 
 def dispute_reply(words: Mapping[str, str], state: object, text: object) -> DisputeReply | None:

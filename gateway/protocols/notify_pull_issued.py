@@ -11,7 +11,7 @@ from lxml import etree
 
 from gateway.errors import NotOffered
 from gateway.ports import CertificateFile, CertificateReply, DisputeReply, RegionDocument, ResultDocument
-from gateway.protocols.listed import NUMBER, dispute_reply, result_document, whole
+from gateway.protocols.listed import dispute_number, dispute_reply, result_document, whole
 from gateway.protocols.notify_pull import answered, certificate_reply
 from gateway.protocols.notify_pull_wire import PullClient, document_of, made, text_of
 from gateway.protocols.wire import as_xml, quotable
@@ -66,12 +66,8 @@ class PullIssued:
         """Report an error, and return the machine's number of the report. Raises RegionError."""
         sent = as_xml(report)
         taken = await self._client.call("sendLicenseObjection", sent, "YYHZ")
-        number = text_of(taken, "SLBH")
-        if text_of(taken, "YYBH") != text_of(document_of(sent), "YYBH"):
-            raise self._client.wire.uncertain("answered for another report", "YYBH differs")
-        if not NUMBER.fullmatch(number):
-            raise self._client.wire.uncertain("sent an answer that cannot be read", "SLBH")
-        return number
+        fits = text_of(taken, "YYBH") == text_of(document_of(sent), "YYBH")
+        return dispute_number(self._client.wire, text_of(taken, "SLBH"), fits=fits, names=("YYBH", "SLBH"))
 
     async def disputed(self, number: str) -> DisputeReply:
         """Ask what became of a report. Raises RegionError; RegionRefused for one that the machine does not hold."""

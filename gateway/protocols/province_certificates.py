@@ -20,7 +20,7 @@ from gateway.ports import (
     RegionDocument,
     ResultDocument,
 )
-from gateway.protocols.listed import NUMBER, dispute_reply, result_document, whole
+from gateway.protocols.listed import dispute_number, dispute_reply, result_document, whole
 from gateway.protocols.province_wire import OK, TOLERANCE, ProvinceWire
 from gateway.protocols.wire import as_object, callback_object, check_path, check_posted, check_time
 
@@ -107,12 +107,8 @@ class ProvinceIssued:
         """Report an error and return the issuer's number; again is the same report. Raises RegionError."""
         document = as_object(report)
         taken = self._wire.told(await self._wire.ask(CERTIFICATES, "sendObjection", document), document)
-        number = taken.get("acceptNo")
-        if taken.get("objectionNo") != document.get("objectionNo"):
-            raise self._wire.wire.uncertain("answered for another report", "objectionNo differs")
-        if not isinstance(number, str) or not NUMBER.fullmatch(number):
-            raise self._wire.wire.uncertain("sent an answer that cannot be read", "acceptNo")
-        return number
+        fits = taken.get("objectionNo") == document.get("objectionNo")
+        return dispute_number(self._wire.wire, taken.get("acceptNo"), fits=fits, names=("objectionNo", "acceptNo"))
 
     async def disputed(self, number: str) -> DisputeReply:
         """Ask what became of a report. Raises RegionError."""

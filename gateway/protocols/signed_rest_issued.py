@@ -20,7 +20,7 @@ from gateway.ports import (
     DisputeReply,
     RegionDocument,
 )
-from gateway.protocols.listed import NUMBER, dispute_reply
+from gateway.protocols.listed import dispute_number, dispute_reply
 from gateway.protocols.signed_rest import RestClient, SignedFile
 from gateway.protocols.signed_rest_services import RestCallbacks, certificate_reply
 from gateway.protocols.wire import as_object, quotable
@@ -65,12 +65,9 @@ class RestIssued:
         """Report an error, and return the issuer's number of the report. Raises RegionError."""
         sent = as_object(report)
         answer = (await self._client.tell(f"{_PLACE}/disputes", sent, str(sent[self._ticket]))).document
-        number = answer.get("acceptNo")
-        if answer.get(self._ticket) != sent[self._ticket]:
-            raise self._client.wire.uncertain("answered for another report", f"{self._ticket} differs")
-        if not isinstance(number, str) or not NUMBER.fullmatch(number):
-            raise self._client.wire.uncertain("sent an answer that cannot be read", "acceptNo")
-        return number
+        fits = answer.get(self._ticket) == sent[self._ticket]
+        names = (self._ticket, "acceptNo")
+        return dispute_number(self._client.wire, answer.get("acceptNo"), fits=fits, names=names)
 
     async def disputed(self, number: str) -> DisputeReply:
         """Ask what became of a report. Raises RegionError; RegionRefused for one that is not known there."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from lxml import etree
 
 from gateway.ports import CertificateFile, CertificateReply, DisputeReply, RegionDocument, ResultDocument
-from gateway.protocols.listed import NUMBER, dispute_reply
+from gateway.protocols.listed import dispute_number, dispute_reply
 from gateway.protocols.soap import SoapClient, certificate_reply
 from gateway.protocols.soap_results import Parts, described
 from gateway.protocols.wire import as_xml, parse_xml, quotable
@@ -66,11 +66,8 @@ class SoapIssued:
         sent = as_xml(report)
         receipt = await self._client.call("SubmitCertificateDispute", sent, "DisputeReceipt")
         number = self._client.text(receipt, "DisputeNo")
-        if self._client.text(receipt, "Ticket") != self._said(sent, "Ticket"):
-            raise self._client.wire.uncertain("answered for another report", "Ticket differs")
-        if not NUMBER.fullmatch(number):
-            raise self._client.wire.uncertain("sent an answer that cannot be read", "DisputeNo")
-        return number
+        fits = self._client.text(receipt, "Ticket") == self._said(sent, "Ticket")
+        return dispute_number(self._client.wire, number, fits=fits, names=("Ticket", "DisputeNo"))
 
     async def disputed(self, number: str) -> DisputeReply:
         """Ask what became of a report. Raises RegionError."""

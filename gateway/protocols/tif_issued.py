@@ -20,7 +20,7 @@ from gateway.ports import (
     RegionDocument,
     ResultDocument,
 )
-from gateway.protocols.listed import NUMBER, dispute_reply, result_document
+from gateway.protocols.listed import dispute_number, dispute_reply, result_document
 from gateway.protocols.tif import TifCallbacks, TifClient, TifSigner, certificate_reply
 from gateway.protocols.wire import as_object
 
@@ -68,12 +68,8 @@ class TifIssued:
         document = as_object(report)
         path = f"{self._prefix}/SubmitCertificateObjection"
         taken = self._client.data(await self._client.post(path, document), document)
-        number = taken.get("slbh")
-        if taken.get("yybh") != document.get("yybh"):
-            raise self._client.wire.uncertain("answered for another report", "yybh differs")
-        if not isinstance(number, str) or not NUMBER.fullmatch(number):
-            raise self._client.wire.uncertain("sent an answer that cannot be read", "slbh")
-        return number
+        fits = taken.get("yybh") == document.get("yybh")
+        return dispute_number(self._client.wire, taken.get("slbh"), fits=fits, names=("yybh", "slbh"))
 
     async def disputed(self, number: str) -> DisputeReply:
         """Ask what became of a report. Raises RegionError."""
