@@ -5,9 +5,6 @@ Owns: arguments, and what is printed. Leaves to `gateway.certificates.dispute_wo
 
 from __future__ import annotations
 
-import getpass
-import json
-from datetime import datetime
 from pathlib import Path
 
 import click
@@ -16,12 +13,10 @@ from sqlalchemy import Connection
 from gateway.app import utc_now
 from gateway.certificates.dispute_rows import again, close, unfinished
 from gateway.certificates.dispute_worker import LONGEST_REPLY
-from gateway.cli.columns import table
 from gateway.cli.refusals import refusals_in_words
-from gateway.cli.stored import config_option, in_store, json_option, reason_option
+from gateway.cli.stored import config_option, in_store, json_option, order, reason_option, show
 from gateway.data import read_config
 from gateway.errors import NotFound
-from gateway.evidence import Exchange, record
 from gateway.opening import own_keys
 
 
@@ -38,10 +33,7 @@ def disputes() -> None:
 def list_(config: Path, limit: int, as_json: bool) -> None:
     """List the reports that are not told yet, or not answered."""
     rows = in_store(read_config(config), lambda tx: unfinished(tx, limit))
-    if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
-    elif rows:
-        click.echo(table(list(rows[0]), [list(row.values()) for row in rows]))
+    show(rows, as_json=as_json)
 
 
 @disputes.command("retry")
@@ -69,7 +61,7 @@ def close_(config: Path, ticket: str, reason: str) -> None:
         now = utc_now()
         if not close(tx, sealer, ticket, reason[:LONGEST_REPLY], now):
             raise _not_waiting()
-        record(tx, _ordered("dispute.close", ticket, reason, now), now=now)
+        order(tx, "dispute.close", {"ticket": ticket}, reason, now)
 
     in_store(settings, unit)
     click.echo(f"{ticket} is given up.")
@@ -79,16 +71,9 @@ def _retry(tx: Connection, ticket: str, reason: str) -> None:
     now = utc_now()
     if not again(tx, ticket, now):
         raise _not_waiting()
-    record(tx, _ordered("dispute.retry", ticket, reason, now), now=now)
+    order(tx, "dispute.retry", {"ticket": ticket}, reason, now)
 
 
 def _not_waiting() -> NotFound:
     text = "There is no such report that waits, or it is being told just now; `pearl disputes list` lists them."
     return NotFound(text, code="certificate.dispute_not_found")
-
-
-def _ordered(action: str, ticket: str, reason: str, now: datetime) -> Exchange:
-    return Exchange(
-        action=action, outcome="done", reason="ordered", who={"operator": getpass.getuser()},
-        what={"ticket": ticket}, purpose=reason, received_at=now,
-    )  # fmt: skip

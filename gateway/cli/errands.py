@@ -5,20 +5,16 @@ Owns: arguments, and what is printed. Leaves to `gateway.submissions.errands`: r
 
 from __future__ import annotations
 
-import getpass
-import json
 from pathlib import Path
 
 import click
 from sqlalchemy import Connection
 
 from gateway.app import utc_now
-from gateway.cli.columns import table
 from gateway.cli.refusals import refusals_in_words
-from gateway.cli.stored import config_option, in_store, json_option, reason_option
+from gateway.cli.stored import config_option, in_store, json_option, order, reason_option, show
 from gateway.data import read_config
 from gateway.errors import NotFound
-from gateway.evidence import Exchange, record
 from gateway.submissions.errands import KINDS, again, unfinished
 
 
@@ -35,10 +31,7 @@ def errands() -> None:
 def list_(config: Path, limit: int, as_json: bool) -> None:
     """List the errands that are under way or dead."""
     rows = in_store(read_config(config), lambda tx: unfinished(tx, limit))
-    if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
-    elif rows:
-        click.echo(table(list(rows[0]), [list(row.values()) for row in rows]))
+    show(rows, as_json=as_json)
 
 
 @errands.command("retry")
@@ -57,8 +50,4 @@ def _retry(tx: Connection, case: str, kind: str, reason: str) -> None:
     now = utc_now()
     if not again(tx, case, kind, now):
         raise NotFound("There is no such dead errand; `pearl errands list` lists them.", code="errand.not_found")
-    exchange = Exchange(
-        action="errand.retry", outcome="done", reason="ordered", who={"operator": getpass.getuser()},
-        what={"case": case, "kind": kind}, purpose=reason, received_at=now,
-    )  # fmt: skip
-    record(tx, exchange, now=now)
+    order(tx, "errand.retry", {"case": case, "kind": kind}, reason, now)

@@ -1,4 +1,4 @@
-"""What commands on the gateway's own store have in common: their options, and one transaction.
+"""What commands on the gateway's own store have in common: their options, one transaction, rows, an order's evidence.
 
 Owns: opening the store of a configuration for the length of one unit. Leaves to the commands: what the unit does.
 """
@@ -6,14 +6,19 @@ Owns: opening the store of a configuration for the length of one unit. Leaves to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import getpass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 import click
 from sqlalchemy import Connection
 
+from gateway.cli.columns import table
 from gateway.config import Config
+from gateway.evidence import Exchange, record
 from gateway.opening import opened_store
 from gateway.waiting import new_event_loop
 
@@ -25,6 +30,23 @@ config_option = click.option(
 )  # fmt: skip
 reason_option = click.option("--reason", required=True, help="Why; it becomes evidence.")
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+def show(rows: Sequence[Mapping[str, str]], *, as_json: bool) -> None:
+    """Print rows that have the same names, for programs or as a table; nothing where there is none."""
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+    elif rows:
+        click.echo(table(list(rows[0]), [list(row.values()) for row in rows]))
+
+
+def order(tx: Connection, action: str, what: Mapping[str, str], reason: str, now: datetime) -> None:
+    """Write down what an operator has ordered. Part of the transaction that does it."""
+    exchange = Exchange(
+        action=action, outcome="done", reason="ordered", who={"operator": getpass.getuser()},
+        what=what, purpose=reason, received_at=now,
+    )  # fmt: skip
+    record(tx, exchange, now=now)
 
 
 def in_store(config: Config, unit: Callable[[Connection], T]) -> T:
