@@ -112,12 +112,12 @@ class NamedCertificates:
                 return [self.questions.of_code(caller, request, request.code, Capability.VERIFY_CERTIFICATES, at)]
             return self.questions.of_named(caller, request, Capability.VERIFY_CERTIFICATES, at)
 
+        permitted, not_asked = await self.inquiry.let_through(VERIFY, caller, request, _named(request), build)
         if seen is None and request.identifier is not None and request.holder is None and not request.claims:
-            permitted, _ = await self.inquiry.let_through(VERIFY, caller, request, _named(request), build)
             known = await self._remembered(permitted[0].question, request)
             if known is not None:
                 return known
-        inquired = await self.inquiry.make(VERIFY, caller, request, _named(request), build)
+        inquired = await self.inquiry.asked(permitted, not_asked)
         answer = _counting(inquired)
         claims = compared(_claimed_holder(request.holder), answer.certificate or {})
         if request.claims and all(match is Match.MATCH for match in claims.values()):
